@@ -1,0 +1,95 @@
+"""From a checked config to the objects of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vocl import config as configs
+from vocl.build import build
+from vocl.config import Config
+from vocl.curriculum import Curriculum
+from vocl.errors import UserError
+from vocl.interface import Source, VideoModel
+from vocl.objective import Objective
+from vocl.optim import Optimizer
+from vocl.settings import Dataset
+
+
+def parts(config: Config, name: str) -> Any:
+    """Section `name` of a checked config with every `_target_` node as a `Part`."""
+    allowed = configs.packages(config["project"])
+    _importable(allowed)
+    return build(config[name], tuple(allowed))
+
+
+def make_dataset(config: Config) -> Dataset:
+    """The dataset section."""
+    return Dataset(**parts(config, "dataset"))
+
+
+def make_source(config: Config, split: str) -> Source:
+    """Split `split` of the run's dataset; raises `UserError` when it is not where it must be."""
+    return make_dataset(config).source(split, Path(config["runtime"]["data_root"]).expanduser())
+
+
+def make_model(config: Config, pretrained: bool) -> VideoModel:
+    """The model; with `pretrained` its backbone reads its weights, else a checkpoint must fill them."""
+    frame_px = tuple(config["dataset"]["size_px"])
+    weights_root = Path(config["runtime"]["weights_root"]).expanduser() if pretrained else None
+    backbone = parts(config, "backbone")(frame_px, weights_root)
+    return parts(config, "model")(backbone, frame_px)
+
+
+def make_objective(config: Config) -> Objective:
+    """The loss terms with their weights."""
+    terms = {}
+    for name, node in config["loss"].items():
+        own = {key: value for key, value in node.items() if key not in configs.TERM}
+        part = build(own, tuple(configs.packages(config["project"])))
+        terms[name] = {"loss": part, "weight": node["weight"], "level": node["level"]}
+    return Objective(terms)
+
+
+def make_curriculum(config: Config) -> Curriculum:
+    """The stages, laid out on train.steps."""
+    return parts(config, "curriculum")(config["train"]["steps"])
+
+
+def make_optimizer(config: Config) -> Optimizer:
+    """The optimizer's settings and schedule."""
+    return parts(config, "optim")(config["train"]["steps"])
+
+
+def missing_inputs(config: Config) -> list[str]:
+    """What a run needs and does not find, data and weights both: all complaints at once."""
+    complaints = []
+    for check in (_data_is_there, _weights_are_there):
+        try:
+            check(config)
+        except UserError as error:
+            complaints.append(str(error))
+    return complaints
+
+
+def _data_is_there(config: Config) -> None:
+    make_source(config, "train")
+    for evaluation in config["eval"].values():
+        make_source(config, evaluation["split"])
+
+
+def _weights_are_there(config: Config) -> None:
+    name = config["backbone"].get("name")
+    if name is not None:
+        from vocl.nn.backbone import locate_weights
+
+        locate_weights(name, Path(config["runtime"]["weights_root"]).expanduser())
+
+
+def _importable(allowed: dict[str, Path]) -> None:
+    """Let Python find the packages of a project folder."""
+    import sys
+
+    for path in allowed.values():
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))

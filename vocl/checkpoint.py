@@ -1,0 +1,122 @@
+"""Checkpoints: atomic, self-checking, newest valid first; opened without executing anything.
+
+A file is `<step>-<digest>.pt`, the digest that of its content: one rename commits both, a torn or
+damaged file betrays itself. What no stage ever trains (a frozen backbone) is not repeated in each:
+it is stored once as `frozen-<digest>.safetensors`, hard-linked between runs that share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocl.errors import UserError
+from vocl.files import write_bytes
+
+NAME = re.compile(r"^(\d{9})-([0-9a-f]{16})\.pt$")
+KEEP = 2
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file: the world before step `step`."""
+
+    path: Path
+    step: int
+    digest: str
+
+
+class Checkpoints:
+    """The checkpoint folder of one run. `tenths` of a run's steps are kept beside the newest ones."""
+
+    def __init__(self, folder: Path, keep_steps: frozenset[int] = frozenset()) -> None:
+        self.folder, self.keep_steps = folder, keep_steps
+
+    def list(self) -> list[Checkpoint]:
+        """All files by step, newest first, unchecked."""
+        if not self.folder.is_dir():
+            return []
+        found = [(NAME.match(p.name), p) for p in self.folder.iterdir()]
+        files = [Checkpoint(p, int(m.group(1)), m.group(2)) for m, p in found if m]
+        return sorted(files, key=lambda c: c.step, reverse=True)
+
+    def save(self, step: int, state: State) -> Checkpoint:
+        """Write `state` for `step`, then drop what is no longer needed."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        path = self.folder / f"{step:09d}-{digest}.pt"
+        write_bytes(path, content)  # also over a file of this name: that one may be the damaged one
+        self._prune(step)
+        return Checkpoint(path, step, digest)
+
+    def newest(self, before: int | None = None) -> tuple[Checkpoint, State] | None:
+        """The newest checkpoint whose content matches its name, at or before step `before`."""
+        for found in self.list():
+            if before is not None and found.step > before:
+                continue
+            content = found.path.read_bytes()
+            if hashlib.blake2b(content, digest_size=8).hexdigest() == found.digest:
+                return found, torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return None
+
+    def _prune(self, newest: int) -> None:
+        files = self.list()
+        kept = [c for c in files if c.step <= newest][:KEEP]
+        for found in files:
+            if found not in kept and found.step not in self.keep_steps:
+                with suppress(FileNotFoundError):
+                    found.path.unlink()
+
+    # ------------------------------------------------------------------------- frozen parameters
+
+    def save_frozen(self, tensors: Mapping[str, Tensor], shared: Path) -> str | None:
+        """Store `tensors` once, linked from the folder `shared` of all runs; returns their digest."""
+        if not tensors:
+            return None
+        from safetensors.torch import save
+
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        path = self.folder / f"frozen-{digest}.safetensors"
+        if path.exists():
+            return digest
+        original = shared / path.name
+        if not original.exists():
+            write_bytes(original, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            try:
+                os.link(original, path)
+            except OSError:  # another file system, or one without links
+                write_bytes(path, content)
+        return digest
+
+    def load_frozen(self, digest: str | None) -> dict[str, Tensor]:
+        """The tensors that `save_frozen` stored under `digest`."""
+        if digest is None:
+            return {}
+        from safetensors.torch import load
+
+        path = self.folder / f"frozen-{digest}.safetensors"
+        if not path.is_file():
+            raise UserError(f"{path}: missing; it holds the frozen weights of this run")
+        content = path.read_bytes()
+        if hashlib.blake2b(content, digest_size=8).hexdigest() != digest:
+            raise UserError(f"{path}: damaged, its content does not match its name")
+        return load(content)
+
+

@@ -1,0 +1,132 @@
+"""From group choices and overrides to one plain config, through Hydra; every mistake is one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vocl.config import CONF, HASHED, Config
+from vocl.errors import UserError
+
+CHANGING = re.compile(r"\$\{\s*(runtime|cluster|now|oc\.env|oc\.select|random)\b")
+
+
+def compose(overrides: Iterable[str]) -> Config:
+    """The resolved config of `overrides` as plain data, not yet checked.
+
+    `project=PATH` among them adds PATH/conf to Hydra's search path. Raises `UserError` for an
+    unknown group choice or key, a value that cannot be parsed, and broken YAML.
+    """
+    from omegaconf import OmegaConf
+
+    composed = _compose(list(overrides))
+    with _one_line():
+        _refuse_changing(OmegaConf.to_container(composed, resolve=False))
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    for name in ("loss", "eval"):  # an empty choice leaves no node behind
+        config.setdefault(name, {})
+    config["loss"] = _chosen_terms(config["loss"], config["project"])
+    return config
+
+
+def group_choices(group: str, project: str | None = None) -> list[str]:
+    """Names of the options of config group `group`, e.g. "experiment"."""
+    roots = [CONF, *([Path(project) / "conf"] if project else [])]
+    files = [(root / group, path) for root in roots for path in (root / group).rglob("*.yaml")]
+    return sorted({path.relative_to(base).with_suffix("").as_posix() for base, path in files})
+
+
+def _compose(overrides: list[str]) -> Any:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    project = project_of(overrides)
+    search = [f"hydra.searchpath=[file://{Path(project).expanduser().resolve() / 'conf'}]"] if project else []
+    with _one_line(overrides):
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="vocl"):
+            return hydra.compose("config", overrides=[*overrides, *search])
+
+
+def project_of(overrides: Iterable[str]) -> str | None:
+    """The folder that `project=PATH` names, made absolute by nobody; None without one."""
+    found = [o.partition("=")[2] for o in overrides if o.startswith("project=")]
+    folder = found[-1] if found and found[-1] not in ("", "null") else None
+    if folder and not Path(folder).expanduser().is_dir():
+        raise UserError(f"project={folder}: no such folder")
+    return folder
+
+
+def _chosen_terms(terms: Any, project: str | None) -> Any:
+    """Drop what an experiment set for a term that `loss=[...]` leaves out.
+
+    Plain Hydra keeps such leftovers. One is recognised by having no `_target_` while a file of its
+    name exists; anything else without a `_target_` is a typing error, left for `config.check`.
+    """
+    if not isinstance(terms, dict):
+        return terms
+    known = group_choices("loss", project)
+    return {name: node for name, node in terms.items() if "_target_" in (node or {}) or name not in known}
+
+
+def _refuse_changing(node: Any, path: str = "") -> None:
+    """Nothing that identifies a run may interpolate from a place, a time or the environment."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            below = f"{path}.{key}" if path else str(key)
+            if below.split(".")[0] in HASHED:
+                _refuse_changing(value, below)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _refuse_changing(value, f"{path}[{index}]")
+    elif isinstance(node, str) and CHANGING.search(node):
+        raise UserError(f"{path}={node}: identifies the run, so it may not depend on runtime, cluster, time or environment")
+
+
+@contextmanager
+def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
+    """Turn whatever Hydra, OmegaConf or YAML raise into one `UserError`."""
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}" if mark else "a config file"
+        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, overrides or [])) from None
+
+
+def _explain(error: Exception, overrides: list[str]) -> str:
+    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return _explain_key(unknown.group(1), overrides)
+    choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
+    if choice:
+        group, _, name = choice.group(1).partition("/")
+        options = ", ".join(group_choices(group, project_of(overrides)))
+        return f"{group}={name}: no such choice, choose from {options}"
+    if "full_key:" in text:
+        key = text.split("full_key:")[1].split()[0]
+        return f"{key}: {text.split('full_key:')[0].strip()}"
+    return text
+
+
+def _explain_key(key: str, overrides: list[str]) -> str:
+    """Name the keys that exist beside an unknown one, from the same composition without it."""
+    rest = [o for o in overrides if o.split("=")[0].lstrip("+~") != key]
+    node: Any = _compose(rest) if len(rest) < len(overrides) else None
+    path = ""
+    for part in key.split(".")[:-1]:
+        if node is None or part not in node:
+            break
+        node, path = node[part], f"{path}{part}."
+    choices = f", choose from {', '.join(path + str(k) for k in node)}" if hasattr(node, "keys") else ""
+    return f"{key}: no such key{choices}"

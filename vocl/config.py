@@ -1,0 +1,303 @@
+"""A composed config: check it, sign it, carry it across versions. Imports no torch.
+
+`check` proves, from source text alone, that a config says exactly what the code it names takes;
+`sign` derives the run's identity from what affects training and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+
+from vocl import signature
+from vocl.errors import UserError
+
+Config = dict[str, Any]
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
+SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
+PARTS = ("model", "backbone", "curriculum", "optim")
+ROOT = (*HASHED, "project", "eval", "runtime", "cluster")
+TERM = tuple(signature.read("vocl.settings.TermSettings", {"vocl": Path(__file__).parent}).parameters)
+
+
+def packages(project: str | None) -> dict[str, Path]:
+    """Packages that may define a `_target_`, with their folders: vocl, and those of `project`."""
+    allowed = {"vocl": Path(__file__).resolve().parent}
+    if project is not None:
+        folder = Path(project).expanduser().resolve()
+        if not folder.is_dir():
+            raise UserError(f"project={project}: no such folder")
+        found = {p.parent.name: p.parent for p in folder.glob("*/__init__.py")}
+        if not found:
+            raise UserError(f"project={project}: holds no Python package (a folder with an __init__.py)")
+        for name, path in found.items():
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.origin and Path(spec.origin).resolve().parent != path:
+                raise UserError(f"project={project}: its package {name!r} has the name of an installed one")
+        allowed |= found
+    return allowed
+
+
+# ------------------------------------------------------------------------------------------ check
+
+
+def check(config: Config) -> Config:
+    """A copy of `config` with every value coerced to its annotation (so that 1 and 1.0 are one run).
+
+    Raises `UserError` for what is unknown, missing, wrongly typed or out of range, for targets
+    outside the allow-list, terms whose `needs` the model does not provide, and stages that do not
+    add up.
+    """
+    config = copy.deepcopy(dict(config))
+    _same_keys(config, ROOT, "")
+    allowed = packages(config["project"])
+    out = {"project": config["project"], "seed": coerce(config["seed"], int, "seed", allowed)}
+    for name, section in SECTIONS.items():
+        out[name] = _section(config[name], section, name, allowed)
+    for name in PARTS:
+        out[name] = coerce(config[name], signature.Part, name, allowed)
+    out["loss"] = {name: _term(node, f"loss.{name}", allowed) for name, node in _mapping(config["loss"], "loss")}
+    out["eval"] = {n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in _mapping(config["eval"], "eval")}
+    warm = config["warm_start"]
+    out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
+    _check_together(out, allowed)
+    return {key: out[key] for key in ROOT}
+
+
+def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
+    """`value` as type `kind`, or `UserError` naming `path` and what is expected."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if kind is signature.Part:
+        return _part(value, path, allowed)
+    if origin is Annotated:
+        return _in_range(coerce(value, arguments[0], path, allowed), arguments[1:], path)
+    if origin in (Union, UnionType):
+        return _union(value, arguments, path, allowed)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool) != any(value is a for a in arguments if isinstance(a, bool)):
+            raise UserError(f"{path}={value}: choose from {', '.join(map(str, arguments))}")
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{path}={value}: expected a list")
+        return [coerce(item, arguments[0], f"{path}[{i}]", allowed) for i, item in enumerate(value)]
+    if origin is dict:
+        return {key: coerce(item, arguments[1], f"{path}.{key}", allowed) for key, item in _mapping(value, path)}
+    return _scalar(value, kind, path)
+
+
+def _scalar(value: Any, kind: type, path: str) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        return float(value)
+    if kind is int and number and value == int(value):
+        return int(value)
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    raise UserError(f"{path}={value}: expected {words.get(kind, kind)}")
+
+
+def _union(value: Any, kinds: tuple[Any, ...], path: str, allowed: dict[str, Path]) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    errors = []
+    for kind in (k for k in kinds if k is not type(None)):
+        try:
+            return coerce(value, kind, path, allowed)
+        except UserError as error:
+            errors.append(str(error))
+    raise UserError(f"{' or '.join(errors)}{' or null' if type(None) in kinds else ''}")
+
+
+def _in_range(value: Any, bounds: tuple[Any, ...], path: str) -> Any:
+    for bound in bounds:
+        for kind, sign, holds in (
+            (annotated_types.Ge, ">=", lambda a, b: a >= b),
+            (annotated_types.Gt, ">", lambda a, b: a > b),
+            (annotated_types.Le, "<=", lambda a, b: a <= b),
+            (annotated_types.Lt, "<", lambda a, b: a < b),
+        ):
+            if isinstance(bound, kind):
+                limit = getattr(bound, kind.__name__.lower())
+                if not holds(value, limit):
+                    raise UserError(f"{path}={value}: out of range, choose a value {sign} {limit}")
+    return value
+
+
+def _part(node: Any, path: str, allowed: dict[str, Path]) -> Config:
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    if not isinstance(target, str):
+        raise UserError(f"{path}: expected a mapping with a _target_")
+    if target.split(".")[0] not in allowed:
+        raise UserError(f"{path}._target_={target}: outside the allowed packages, choose from {', '.join(allowed)}")
+    try:
+        found = signature.read(target, allowed)
+    except UserError as error:
+        raise UserError(f"{path}.{error}") from None
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    _same_keys(values, tuple(found.parameters), path)
+    coerced = {k: coerce(values[k], kind, f"{path}.{k}", allowed) for k, kind in found.parameters.items()}
+    return {"_target_": target, **coerced}
+
+
+def _term(node: Any, path: str, allowed: dict[str, Path]) -> Config:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{path}: no such term is chosen; add it to loss=[...]")
+    common = {key: node[key] for key in TERM if key in node}
+    own = {key: value for key, value in node.items() if key not in TERM}
+    return _section(common, "TermSettings", path, allowed) | _part(own, path, allowed)
+
+
+def _section(values: Any, name: str, path: str, allowed: dict[str, Path]) -> Config:
+    found = signature.read(f"vocl.settings.{name}", allowed).parameters
+    _same_keys(dict(_mapping(values, path)), tuple(found), path)
+    return {key: coerce(values[key], kind, f"{path}.{key}", allowed) for key, kind in found.items()}
+
+
+def _same_keys(values: Mapping[str, Any], expected: tuple[str, ...], path: str) -> None:
+    dot = f"{path}." if path else ""
+    for key in values:
+        if key not in expected:
+            raise UserError(f"{dot}{key}: unknown key, choose from {', '.join(expected) or 'none'}")
+    for key in expected:
+        if key not in values:
+            raise UserError(f"{dot}{key}: missing")
+
+
+def _mapping(values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}={values}: expected a mapping")
+    return values.items()
+
+
+def _check_together(config: Config, allowed: dict[str, Path]) -> None:
+    """What no single value can get wrong alone."""
+    if not config["loss"]:
+        raise UserError("loss=[]: nothing to train on, choose at least one term")
+    provides = signature.read(config["model"]["_target_"], allowed).attributes.get("provides", frozenset())
+    for name, node in config["loss"].items():
+        declared = signature.read(node["_target_"], allowed).attributes
+        lacking = sorted(declared.get("needs", frozenset()) - provides) if node["level"] is None else []
+        if lacking:
+            raise UserError(
+                f"loss.{name}: needs {', '.join(lacking)}, which model {config['model']['_target_']} does not "
+                f"provide; it provides {', '.join(sorted(provides))}"
+            )
+        frames = config["dataset"]["clip_frames"]
+        if frames < declared.get("min_frames", 1):
+            raise UserError(f"dataset.clip_frames={frames}: loss.{name} needs at least {declared['min_frames']}")
+        group, batch = node.get("group"), config["train"]["batch"]
+        if group and batch % group:
+            raise UserError(f"loss.{name}.group={group}: does not divide train.batch={batch}")
+    if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
+        raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
+    _check_stages(config)
+
+
+def _check_stages(config: Config) -> None:
+    stages = config["curriculum"].get("stages", {})
+    total = sum(stage["length"] for stage in stages.values())
+    if not stages or abs(total - 1) > 1e-6:
+        shares = " + ".join(f"{stage['length']:g}" for stage in stages.values())
+        raise UserError(f"curriculum.stages: lengths are shares of train.steps and must add up to 1, not {shares}={total:g}")
+    slots = config["model"].get("num_slots")
+    for name, stage in stages.items():
+        active = stage["active_slots"]
+        if active is not None and slots is not None and active > slots:
+            raise UserError(f"curriculum.stages.{name}.active_slots={active}: the model has model.num_slots={slots}")
+        for term in stage["terms"] if isinstance(stage["terms"], list) else ():
+            if term not in config["loss"]:
+                raise UserError(
+                    f"curriculum.stages.{name}.terms: no term {term!r}, choose from {', '.join(config['loss'])}"
+                )
+
+
+# ------------------------------------------------------------------------------------------- sign
+
+
+def run_id(config: Config) -> str:
+    """10 hex digits that name the run: blake2s over everything that affects training."""
+    return _digest({key: config[key] for key in HASHED})
+
+
+def cell_id(config: Config) -> str:
+    """Like `run_id`, without the seed: the runs of a cell differ in their seed alone."""
+    return _digest({key: config[key] for key in HASHED if key != "seed"})
+
+
+def evaluation_id(parts: Mapping[str, Any]) -> str:
+    """Name of an evaluation: the run, the checkpoint's digest and the evaluation's settings."""
+    return _digest(parts)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    hashed = _as_before(copy.deepcopy(dict(content)))
+    if "curriculum" in hashed:  # stages are a sequence, the only mapping whose order means something
+        hashed["curriculum"]["stages"] = list(hashed["curriculum"]["stages"].items())
+    text = json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.blake2s(text.encode(), digest_size=5).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------- migrate
+
+
+def _migrations() -> Config:
+    import yaml
+
+    return yaml.safe_load((CONF / "migrations.yaml").read_text())
+
+
+def _as_before(content: Config) -> Config:
+    """Leave out keys that were added later and still have the value that means "as before"."""
+    for path, before in _migrations()["added"].items():
+        *parents, last = path.split(".")
+        node: Any = content
+        for key in parents:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        if isinstance(node, dict) and last in node and node[last] == before:
+            del node[last]
+    return content
+
+
+def migrate(config: Config) -> Config:
+    """A config that an earlier version saved, in today's keys: renamed, and completed as before."""
+    config, rules = copy.deepcopy(config), _migrations()
+    for old, new in rules["renamed"].items():
+        parent, key = _parent(config, old)
+        if parent is not None and key in parent:
+            target, name = _parent(config, new)
+            target[name] = parent.pop(key)
+    for path, before in rules["added"].items():
+        parent, key = _parent(config, path)
+        if isinstance(parent, dict):
+            parent.setdefault(key, before)
+    return config
+
+
+def _parent(config: Config, path: str) -> tuple[Any, str]:
+    *parents, last = path.split(".")
+    node: Any = config
+    for key in parents:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node, last
+
+
+def diff(a: Any, b: Any, path: str = "") -> list[str]:
+    """Dotted paths at which two configs differ, with both values."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        keys = sorted(set(a) | set(b))
+        return [line for k in keys for line in diff(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
+    return [] if a == b else [f"{path}: {a} -> {b}"]

@@ -1,0 +1,133 @@
+"""A run as a sequence of stages: what trains, on what, from which step. Most runs have one."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from torch import nn
+
+from vocl.build import Part
+from vocl.errors import UserError
+from vocl.interface import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedSpec:
+    """What a stage feeds instead of the run's clips; None keeps the run's value."""
+
+    clip_frames: Annotated[int, Ge(1)] | None
+    batch: Annotated[int, Ge(1)] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage. `length` is its share of train.steps, so that train.steps alone scales a run.
+
+    `train`: globs of the parameters that train ("all": every one that is not frozen by its module);
+    `terms`: names of the loss terms that count; `active_slots`: slots in training; `lr`: factors
+    on the run's rate by glob, constant or a schedule of the step since the start of the stage, the
+    first match wins; `weight_decay`: values by glob; `enter`: events applied once on entry.
+    """
+
+    length: Annotated[float, Gt(0), Le(1)]
+    train: Literal["all"] | list[str]
+    terms: Literal["all"] | list[str]
+    active_slots: Annotated[int, Ge(1)] | None
+    lr: dict[str, float | Part]
+    weight_decay: dict[str, float]
+    feed: Part | None
+    enter: list[Part]
+
+
+class Curriculum:
+    """The stages in order, laid out on `total_steps` steps.
+
+    `lr` of a stage multiplies the run-wide schedule, which does not restart: a curriculum that adds
+    slots keeps one learning-rate curve (design: schedules count from the start of their stage; that
+    holds for the schedules named in a stage).
+    """
+
+    def __init__(self, total_steps: int, *, stages: dict[str, Part]) -> None:
+        self.total_steps = total_steps
+        self.names = list(stages)
+        self.stages = [part() for part in stages.values()]
+        shares, self.starts = 0.0, []
+        for stage in self.stages:
+            self.starts.append(round(shares * total_steps))
+            shares += stage.length
+        self.events = [[event() for event in stage.enter] for stage in self.stages]
+        self.schedules = [self._schedules(i) for i in range(len(self.stages))]
+
+    def index(self, step: int) -> int:
+        """Index of the stage that `step` belongs to."""
+        return max(i for i, start in enumerate(self.starts) if start <= step)
+
+    def stage(self, step: int) -> Stage:
+        """The stage that `step` belongs to."""
+        return self.stages[self.index(step)]
+
+    def entering(self, step: int) -> list[Event]:
+        """Events to apply before `step`: those of the stages that start at it."""
+        return [event for i, start in enumerate(self.starts) if start == step for event in self.events[i]]
+
+    def upcoming(self, step: int) -> list[Event]:
+        """Events that have not been applied at `step` yet: they may observe."""
+        return [event for i, start in enumerate(self.starts) if start > step for event in self.events[i]]
+
+    def factor(self, name: str, step: int) -> float:
+        """Factor on the run's learning rate for parameter `name` at `step`."""
+        i = self.index(step)
+        glob = _first_match(name, self.schedules[i])
+        value = 1.0 if glob is None else self.schedules[i][glob]
+        return value(step - self.starts[i]) if callable(value) else value
+
+    def weight_decay(self, name: str, step: int, default: float) -> float:
+        """Weight decay for parameter `name` at `step`."""
+        found = self.stage(step).weight_decay
+        glob = _first_match(name, found)
+        return default if glob is None else found[glob]
+
+    def treatment(self, name: str) -> tuple[Any, ...]:
+        """What decides rate and weight decay of parameter `name`, over all stages."""
+        return tuple(_first_match(name, globs) for stage in self.stages for globs in (stage.lr, stage.weight_decay))
+
+    def trains(self, name: str, step: int) -> bool:
+        """Whether parameter `name` trains at `step`."""
+        globs = self.stage(step).train
+        return globs == "all" or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+    def check(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Refuse a glob that matches no parameter: it would silently do nothing."""
+        for name, stage in zip(self.names, self.stages, strict=True):
+            globs = [] if stage.train == "all" else stage.train
+            for key, glob in [("train", g) for g in globs] + [(k, g) for k in ("lr", "weight_decay") for g in getattr(stage, k)]:
+                if not fnmatch.filter(parameters, glob):
+                    heads = sorted({p.split(".")[0] for p in parameters})
+                    raise UserError(
+                        f"curriculum.stages.{name}.{key}: {glob!r} matches no parameter; they begin with {', '.join(heads)}"
+                    )
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of all events, for the checkpoint."""
+        return {f"{i}.{j}": event.state_dict() for i, j, event in self._events()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        for i, j, event in self._events():
+            event.load_state_dict(state[f"{i}.{j}"])
+
+    def _events(self) -> Iterator[tuple[int, int, Event]]:
+        return ((i, j, event) for i, events in enumerate(self.events) for j, event in enumerate(events))
+
+    def _schedules(self, i: int) -> dict[str, Any]:
+        ends = [*self.starts[1:], self.total_steps]
+        length = ends[i] - self.starts[i]
+        return {g: value(length) if callable(value) else value for g, value in self.stages[i].lr.items()}
+
+
+def _first_match(name: str, globs: Iterable[str]) -> str | None:
+    return next((glob for glob in globs if fnmatch.fnmatchcase(name, glob)), None)

@@ -1,0 +1,123 @@
+"""Batches as a pure function of the step, and whole videos for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vocl import dist
+from vocl.data.transforms import to_input
+from vocl.errors import UserError
+from vocl.interface import Clip, Source, Video
+from vocl.ops.random import seed_of
+from vocl.settings import Dataset
+
+
+class Feed:
+    """Training clips. The GLOBAL batch of a step depends on (source, seed, step) alone.
+
+    Clip p = step * batch + i is drawn from an endless sequence of permutations of the videos (every
+    video once per epoch: the releases draw with replacement), with its start, flip, direction and
+    crop from a generator seeded by (seed, p). Rank r of w takes the r-th slice of the batch, so w
+    may change at a resume; no state needs saving.
+    """
+
+    def __init__(self, source: Source, dataset: Dataset, seed: int, batch: int, frames: int) -> None:
+        self.source, self.dataset, self.seed = source, dataset, seed
+        self.frames, self.size = frames, batch
+        if batch % dist.world():
+            raise UserError(f"train.batch={batch}: not a multiple of the {dist.world()} processes")
+        self._order: dict[int, np.ndarray] = {}
+
+    def check(self) -> None:
+        """Refuse an empty source and videos that are shorter than a clip."""
+        if len(self.source) == 0:
+            raise UserError(f"dataset {self.dataset.name}: its training split has no videos")
+        short = [v for v in (self.source[i] for i in range(len(self.source))) if v.length < self.frames]
+        if short:
+            raise UserError(
+                f"dataset.clip_frames={self.frames}: {len(short)} of {len(self.source)} training videos are shorter, "
+                f"the first is {short[0].name} with {short[0].length} frames"
+            )
+
+    def batch(self, step: int) -> Clip:
+        """This rank's slice of the batch of `step`."""
+        local = self.size // dist.world()
+        first = step * self.size + dist.rank() * local
+        clips = [self._clip(position) for position in range(first, first + local)]
+        names = tuple(name for name, *_ in clips)
+        key = torch.tensor([seed_of(self.seed, "clip", p) for p in range(first, first + local)])
+        videos = self._to_input([frames for _, frames, _ in clips], [window for *_, window in clips])
+        return Clip(video=videos, valid=torch.ones(videos.shape[:2], dtype=torch.bool), key=key, names=names)
+
+    def batches(self, start: int, stop: int, workers: int) -> Iterator[Clip]:
+        """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes."""
+        if workers == 0:
+            yield from (self.batch(step) for step in range(start, stop))
+            return
+        steps = torch.utils.data.DataLoader(
+            _Steps(self, dist.world(), dist.rank()),
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        yield from steps
+
+    def _clip(self, position: int) -> tuple[str, np.ndarray, float]:
+        """Name, frames (uint8 t h w 3) and crop window of clip `position`."""
+        epoch, place = divmod(position, len(self.source))
+        video = self.source[int(self._permutation(epoch)[place])]
+        rng = np.random.Generator(np.random.Philox(seed_of(self.seed, "draw", position)))
+        start_u, flip_u, reverse_u, window = rng.random(4)
+        stride = self.frames if self.dataset.clip_starts == "aligned" else 1
+        starts = range(0, video.length - self.frames + 1, stride)
+        start = starts[int(start_u * len(starts))]
+        indices = list(range(start, start + self.frames))
+        frames = video.frames(indices[::-1] if reverse_u < self.dataset.reverse else indices)
+        frames = frames[:, :, ::-1] if flip_u < self.dataset.flip else frames
+        return video.name, frames, window
+
+    def _to_input(self, videos: list[np.ndarray], windows: list[float]) -> Tensor:
+        size, fit, normalise = tuple(self.dataset.size_px), self.dataset.fit, self.dataset.normalise
+        if fit == "stretch" and len({v.shape for v in videos}) == 1:  # one call for the whole batch
+            frames = torch.from_numpy(np.concatenate(videos))
+            return rearrange(to_input(frames, size, fit, normalise), "(b t) c h w -> b t c h w", b=len(videos))
+        pairs = zip(videos, windows, strict=True)
+        return torch.stack([to_input(torch.from_numpy(v.copy()), size, fit, normalise, w) for v, w in pairs])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._order:
+            rng = np.random.Generator(np.random.Philox(seed_of(self.seed, "epoch", epoch)))
+            self._order = {k: v for k, v in self._order.items() if abs(k - epoch) < 2}
+            self._order[epoch] = rng.permutation(len(self.source))
+        return self._order[epoch]
+
+
+class _Steps(torch.utils.data.Dataset):
+    """A feed as a map from step to batch, for loader processes (which know no process group)."""
+
+    def __init__(self, feed: Feed, world: int, rank: int) -> None:
+        self.feed, self.world, self.rank = feed, world, rank
+
+    def __getitem__(self, step: int) -> Clip:
+        with dist.pretend(self.world, self.rank):
+            return self.feed.batch(step)
+
+
+def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
+    """Frames `start` to `stop` of one video as a clip of batch 1, as the model sees it at test."""
+    frames = torch.from_numpy(np.ascontiguousarray(video.frames(range(start, stop))))
+    fitted = to_input(frames, tuple(dataset.size_px), dataset.fit, dataset.normalise).unsqueeze(0)
+    return Clip(
+        video=fitted,
+        valid=torch.ones(fitted.shape[:2], dtype=torch.bool),
+        key=torch.tensor([seed_of(seed, "evaluation", video.name)]),
+        names=(video.name,),
+    )
+
+

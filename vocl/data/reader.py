@@ -1,0 +1,288 @@
+"""Frames of one video file, GIF or folder of images, in order and with constant memory.
+
+Files are probed with PyAV (size, times, rotation: clean errors, nothing on stderr) and decoded with
+decord where it is installed and can be trusted, else with PyAV. decord 0.6 cannot be trusted with
+- long videos: its thread decodes ahead without limit while the caller computes, so that the whole
+  video ends up in memory (github.com/dmlc/decord/issues/208); only what fits `_READ_AHEAD_BYTES`
+  whole is given to it;
+- rotated videos (frames of zeros) and videos where it counts other frames than the container does;
+- codecs that it does not know (AV1), which it refuses.
+PyAV also notices a damaged frame that the codec has patched over; decord passes it on as good.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vocl.data.images import FRAME_SUFFIXES, by, check_sizes, frame_files, image_size, opened, read_frame
+from vocl.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+_READ_AHEAD_BYTES = 256 * 2**20
+_SAME_RATE = 0.01  # 30 asked of a 29.97 video means "all frames", not a mistake
+
+
+@dataclass(frozen=True)
+class VideoReader:
+    """A video that is read from its start to its end, as often as it is iterated.
+
+    `size` is (height, width); `length` counts the frames that iteration yields; `fps` is None for a
+    folder, which has no clock; `indices` are the source frames behind them, never decreasing.
+    """
+
+    path: Path
+    name: str
+    size: tuple[int, int]
+    fps: float | None
+    length: int
+    indices: np.ndarray
+    _decode: Callable[[Sequence[int]], Iterator[np.ndarray]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Frames as uint8 h w 3 (RGB). UserError where one does not decode."""
+        wanted, repeats = np.unique(self.indices, return_counts=True)
+        frames = self._decode([int(i) for i in wanted])
+        for frame, times in zip(frames, repeats, strict=True):
+            if frame.shape[:2] != self.size:
+                raise UserError(f"{self.path}: a frame is {by(frame.shape)}, the first is {by(self.size)}")
+            for _ in range(times):
+                yield frame
+
+    def windows(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first frame, uint8 t h w 3) with t = `size`, less in the last window."""
+        assert size > 0, size
+        start, window = 0, []
+        for frame in self:
+            window.append(frame)
+            if len(window) == size:
+                yield start, np.stack(window)
+                start, window = start + size, []
+        if window:
+            yield start, np.stack(window)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What a probe says: size, the time of every source frame in seconds, and how to decode some of them."""
+
+    size: tuple[int, int]
+    times: np.ndarray
+    fps: float | None
+    decode: Callable[[Sequence[int]], Iterator[np.ndarray]]
+
+
+def open_video(path: Path, fps: float | None, max_frames: int | None) -> VideoReader:
+    """Open a video file, a .gif or a folder of frames.
+
+    `fps`: take the source frames nearest to this rate's times (None: every frame); `max_frames`:
+    stop after so many. UserError, naming the file, for whatever cannot be read as asked.
+    """
+    path = Path(path)
+    if max_frames is not None and max_frames < 1:
+        raise UserError(f"{path}: max_frames is {max_frames}; choose at least 1, or null for all frames")
+    stream = _probe(path)
+    indices = _indices(path, stream, fps)[:max_frames]
+    if path.is_dir():
+        files = frame_files(path)
+        check_sizes([files[i] for i in indices], stream.size)
+    rate = stream.fps if fps is None else float(fps)
+    name = path.resolve().name if path.is_dir() else path.stem
+    return VideoReader(path, name, stream.size, rate, len(indices), indices, stream.decode)
+
+
+def _probe(path: Path) -> _Stream:
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _folder(path)
+    suffix = path.suffix.lower()
+    if suffix not in (*VIDEO_SUFFIXES, ".gif"):
+        known = ", ".join((*VIDEO_SUFFIXES, ".gif"))
+        raise UserError(
+            f"{path}: unknown kind of video '{path.suffix}'; choose from {known}, "
+            f"or a folder of {', '.join(FRAME_SUFFIXES)} frames"
+        )
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: empty file")
+    return _gif(path) if suffix == ".gif" else _container(path)
+
+
+def _indices(path: Path, stream: _Stream, fps: float | None) -> np.ndarray:
+    """The source frames nearest to the times of the rate asked for; by time, so variable rates are right."""
+    every = np.arange(len(stream.times))
+    if fps is None:
+        return every
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"{path}: fps is {fps}; choose a number above 0, or null for every frame")
+    if stream.fps is None:
+        raise UserError(f"{path}: has no frame rate, so fps {fps:g} cannot be met; set fps to null")
+    if math.isclose(fps, stream.fps, rel_tol=_SAME_RATE):
+        return every
+    if fps > stream.fps:
+        raise UserError(f"{path}: fps is {fps:g}, the video has {stream.fps:g}; choose at most that, or null")
+    times = stream.times - stream.times[0]
+    duration = times[-1] + 1 / stream.fps
+    targets = np.arange(max(1, math.ceil(duration * fps - 1e-6))) / fps
+    right = np.searchsorted(times, targets).clip(0, len(times) - 1)
+    left = (right - 1).clip(0)
+    return np.where(targets - times[left] <= times[right] - targets, left, right)
+
+
+def _folder(path: Path) -> _Stream:
+    files = frame_files(path)
+    if not files:
+        raise UserError(f"{path}: no frames; a folder needs {', '.join('*' + s for s in FRAME_SUFFIXES)}")
+    times = np.arange(len(files), dtype=float)
+    return _Stream(image_size(files[0]), times, None, partial(_folder_frames, files))
+
+
+def _folder_frames(files: Sequence[Path], wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    return (read_frame(files[number]) for number in wanted)
+
+
+def _gif(path: Path) -> _Stream:
+    waits = []
+    with opened(path) as image:
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            waits.append((image.info.get("duration") or 100) / 1000)  # 0 means 100 ms to every browser
+        size = (image.height, image.width)
+    with path.open("rb") as file:  # Pillow takes a cut between two frames for the end
+        file.seek(max(0, path.stat().st_size - 64))
+        whole = file.read().rstrip(b"\0\r\n").endswith(b";")
+    if not whole:
+        raise UserError(f"{path}: cut short; a GIF ends with the byte 0x3B")
+    times = np.cumsum([0.0, *waits])
+    return _Stream(size, times[:-1], len(waits) / times[-1], partial(_gif_frames, path))
+
+
+def _gif_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    with opened(path) as image:
+        for number in wanted:
+            image.seek(number)
+            yield np.array(image.convert("RGB"))
+
+
+def _container(path: Path) -> _Stream:
+    import av
+
+    with _decoding(path), av.open(str(path.resolve())) as container:
+        if not container.streams.video:
+            raise UserError(f"{path}: holds no video stream")
+        stream = container.streams.video[0]
+        announced, unit, rate = stream.frames, float(stream.time_base), float(stream.average_rate or 0)
+        # Only stamps are kept: the packets themselves would fill memory.
+        packets = [(p.pts, p.is_discard) for p in container.demux(stream) if p.size]
+        if "mov" in container.format.name and len(packets) < announced:
+            raise UserError(f"{path}: cut short; it announces {announced} frames and holds {len(packets)}")
+    with _decoding(path), av.open(str(path.resolve())) as container:
+        first = next(container.decode(video=0), None)
+    if first is None:
+        raise UserError(f"{path}: holds no frame")
+    stamps = [pts for pts, dropped in packets if not dropped]
+    stamped = None not in stamps  # old containers stamp only some frames
+    times = np.sort(np.array(stamps) * unit) if stamped else np.arange(len(stamps)) / (rate or 25)
+    turns = round(first.rotation / 90)
+    size = (first.width, first.height) if turns % 2 else (first.height, first.width)
+    decode = partial(_container_frames, path, size, len(stamps), turns)
+    return _Stream(size, times, _rate(times, rate), decode)
+
+
+def _rate(times: np.ndarray, announced: float) -> float | None:
+    """Frames per second; the announced rate is more exact than rounded time stamps, but can be nonsense."""
+    if len(times) < 2 or times[-1] <= times[0]:
+        return announced or None
+    measured = float((len(times) - 1) / (times[-1] - times[0]))
+    return announced if math.isclose(announced, measured, rel_tol=0.02) else measured
+
+
+def _container_frames(
+    path: Path, size: tuple[int, int], length: int, turns: int, wanted: Sequence[int]
+) -> Iterator[np.ndarray]:
+    fits = length * size[0] * size[1] * 3 <= _READ_AHEAD_BYTES
+    reader = _open_decord(path) if fits and not turns else None
+    if reader is not None and len(reader) == length:
+        return _decord_frames(path, reader, wanted)
+    return _av_frames(path, wanted, turns)
+
+
+def _open_decord(path: Path):
+    """A decord reader, or None where decord is missing or does not know the codec."""
+    try:
+        import decord
+    except (ImportError, OSError):  # no wheel for this machine, or its libraries do not load
+        return None
+    decord.logging.set_level(decord.logging.QUIET)
+    with _no_stderr(), suppress(RuntimeError, decord.DECORDError):
+        return decord.VideoReader(str(path.resolve()))
+    return None
+
+
+def _decord_frames(path: Path, reader, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    # One next() per frame and never an index: len() of a decord array counts elements, a batch costs
+    # memory, and a seek backwards decodes again from the last key frame.
+    position = 0
+    for number in wanted:
+        try:
+            if number > position:
+                reader.skip_frames(number - position)
+            frame = reader.next().asnumpy()
+        except Exception:  # decord raises several kinds, StopIteration among them
+            raise UserError(f"{path}: frame {number} does not decode") from None
+        position = number + 1
+        yield frame
+
+
+def _av_frames(path: Path, wanted: Sequence[int], turns: int) -> Iterator[np.ndarray]:
+    import av
+
+    left = list(reversed(wanted))
+    with _decoding(path), av.open(str(path.resolve())) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for number, frame in enumerate(container.decode(video=0)):
+            if frame.is_corrupt:
+                raise UserError(f"{path}: frame {number} does not decode")
+            if number == left[-1]:
+                left.pop()
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            if not left:
+                return
+    raise UserError(f"{path}: frame {left[-1]} does not decode: the video ends before it")
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise UserError(f"{path}: does not decode as video ({error.strerror})") from None
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what C code writes to file descriptor 2: decord logs there whatever its log level."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # the process was started without one
+        yield
+        return
+    try:
+        with open(os.devnull, "w") as sink:
+            os.dup2(sink.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

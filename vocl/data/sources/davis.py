@@ -1,0 +1,92 @@
+"""DAVIS-2016: one foreground object per video (Perazzi et al., CVPR 2016), in its official layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from vocl.data.sources.files import FolderVideo, folder_names
+from vocl.data.truth import Truth
+from vocl.errors import UserError
+
+_LISTS = {"train": "train.txt", "validation": "val.txt", "trainval": "trainval.txt"}
+
+
+class Davis2016:
+    """`<data_root>/<name>/{JPEGImages,Annotations,ImageSets}/<resolution>` (an `interface.Source`).
+
+    `split`: train, validation or trainval, as ImageSets says; where ImageSets is absent every
+    sequence belongs to validation. `sequences`: exactly these, whatever the split is (to train and
+    score on the same few videos); None: all of the split. Masks are {0, 255} and 255 is the object
+    (label 1): the dataset has no void. Only names are read at construction. UserError for what is missing.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        data_root: Path,
+        *,
+        name: str,
+        resolution: Literal["480p", "1080p"],
+        sequences: list[str] | None,
+    ) -> None:
+        root = Path(data_root) / name
+        frames, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
+        for folder in (frames, masks):
+            if not folder.is_dir():
+                raise UserError(
+                    f"{folder}: no such folder; dataset '{name}' needs JPEGImages, Annotations and ImageSets "
+                    f"of DAVIS-2016 (https://davischallenge.org) in {root}"
+                )
+        if split not in _LISTS:
+            raise UserError(f"{root}: has no split '{split}'; choose from {', '.join(_LISTS)}")
+        present = folder_names(frames)
+        lists = root / "ImageSets" / resolution
+        wanted = _listed(split, lists, present) if sequences is None else list(sequences)
+        origin = str(lists / _LISTS[split]) if sequences is None else "dataset.sequences"
+        _all_present(wanted, present, origin, frames)
+        self._videos = [FolderVideo(video, frames / video, masks / video, binary=True) for video in wanted]
+        self._by_name = {video.name: video for video in self._videos}
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> FolderVideo:
+        return self._videos[index]
+
+    def truth(self, name: str) -> Truth | None:
+        """The one object of the sequence `name`, in every frame."""
+        return self._by_name[name].truth()
+
+    def check(self) -> None:
+        """Look at the headers of all files; call it before anything long starts. UserError."""
+        for video in self._videos:
+            video.check()
+
+
+def _listed(split: str, lists: Path, present: Sequence[str]) -> list[str]:
+    """The sequences of an official list, whose lines are `/JPEGImages/480p/<sequence>/00000.jpg ...`."""
+    path = lists / _LISTS[split]
+    if path.is_file():
+        images = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+        return sorted({image.split("/")[-2] if "/" in image else image for image in images})
+    if lists.is_dir() or split != "validation":
+        raise UserError(
+            f"{path}: no such file, so it is unknown which of the {len(present)} sequences belong to "
+            f"'{split}'; add the official ImageSets, or name them in dataset.sequences"
+        )
+    return list(present)
+
+
+def _all_present(wanted: Sequence[str], present: Sequence[str], origin: str, frames: Path) -> None:
+    if not wanted:
+        raise UserError(f"{origin}: names no sequence; {frames} holds {', '.join(present) or 'none'}")
+    missing = [video for video in wanted if video not in present]
+    if missing:
+        raise UserError(
+            f"{origin}: {len(missing)} of {len(wanted)} sequences are not in {frames}: {', '.join(missing)}; "
+            f"it holds {', '.join(present) or 'none'}"
+        )
+    if len(set(wanted)) != len(wanted):
+        raise UserError(f"{origin}: names a sequence twice; choose each once from {', '.join(present)}")

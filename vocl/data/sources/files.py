@@ -1,0 +1,170 @@
+"""Own data as folders of frames, and what every source made of image files shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
+from vocl.data.truth import Truth
+from vocl.errors import UserError
+from vocl.interface import VOID
+
+_LAYOUT = "<split>/<video>/frames/*.jpg or *.png, and <split>/<video>/masks/*.png where there is a truth"
+
+
+@dataclass(frozen=True)
+class FolderVideo:
+    """A video whose frames, and masks where there are any, are image files (`interface.Video`).
+
+    Nothing is read before it is asked for. Masks belong to frames by their place in natural order,
+    so the two folders may number differently. `binary`: every value above 0 is the one object
+    (DAVIS-2016 writes it as 255); otherwise 0 is background, 255 void and the rest are objects.
+    """
+
+    name: str
+    frame_folder: Path
+    mask_folder: Path | None
+    binary: bool
+
+    @cached_property
+    def frame_paths(self) -> list[Path]:
+        """The frames in order. UserError where there are none."""
+        files = frame_files(self.frame_folder) if self.frame_folder.is_dir() else []
+        if not files:
+            raise UserError(f"{self.frame_folder}: no frames; it must hold *.jpg or *.png")
+        return files
+
+    @cached_property
+    def mask_paths(self) -> list[Path] | None:
+        """One mask per frame, or None. UserError where their numbers differ."""
+        if self.mask_folder is None:
+            return None
+        found = frame_files(self.mask_folder) if self.mask_folder.is_dir() else []
+        files = [path for path in found if path.suffix.lower() == ".png"]
+        if len(files) != self.length:
+            raise UserError(f"{self.mask_folder}: {len(files)} masks (*.png) for {self.length} frames")
+        return files
+
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+        return len(self.frame_paths)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, from the first frame's header."""
+        return image_size(self.frame_paths[0])
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """Frames `indices` as uint8 t h w 3. UserError where one does not decode or has another size."""
+        out = np.empty((len(indices), *self.size, 3), np.uint8)
+        for place, index in enumerate(indices):
+            path = self.frame_paths[index]
+            frame = read_frame(path)
+            self._same_size(path, frame.shape[:2], "the first frame has")
+            out[place] = frame
+        return out
+
+    def labels(self) -> np.ndarray:
+        """The label map of every frame, uint8 t h w: 0 background, 1.. objects, 255 void."""
+        assert self.mask_paths is not None, self.name
+        out = np.empty((self.length, *self.size), np.uint8)
+        for place, path in enumerate(self.mask_paths):
+            mask = read_mask(path, self.binary)
+            self._same_size(path, mask.shape, "its frame has")
+            out[place] = mask
+        return out
+
+    def truth(self) -> Truth | None:
+        """What the masks say; None without masks."""
+        return None if self.mask_paths is None else Truth.from_labels(self.labels())
+
+    def check(self) -> None:
+        """Compare counts, and sizes and modes by the headers. UserError for the first file that is wrong."""
+        check_sizes(self.frame_paths, self.size)
+        for path in self.mask_paths or ():
+            with opened(path) as image:
+                self._same_size(path, (image.height, image.width), "its frame has")
+                _check_mode(path, image.mode, self.binary)
+
+    def _same_size(self, path: Path, found: tuple[int, ...], other: str) -> None:
+        if tuple(found) != self.size:
+            raise UserError(f"{path}: {by(found)} pixels; {other} {by(self.size)}")
+
+
+def read_mask(path: Path, binary: bool) -> np.ndarray:
+    """One mask as uint8 h w: an indexed or grey 8-bit PNG, value = label. `binary`: above 0 is label 1."""
+    with opened(path) as image:
+        _check_mode(path, image.mode, binary)
+        if not binary:
+            return np.array(image)
+        # A few official binary masks are grey pictures saved in colour.
+        grey = image if image.mode in ("P", "L") else image.convert("L")
+        return (np.asarray(grey) > 0).astype(np.uint8)
+
+
+def _check_mode(path: Path, mode: str, binary: bool) -> None:
+    valid = ("P", "L", "1", "RGB", "RGBA") if binary else ("P", "L")
+    if mode not in valid:
+        raise UserError(
+            f"{path}: image mode {mode}; a mask is an 8-bit indexed or grey PNG (mode P or L) whose values "
+            f"are labels: 0 background, {VOID} void, others objects"
+        )
+
+
+class FrameFolders:
+    """Videos as folders: `<data_root>/<name>/<split>/<video>/{frames,masks}` (an `interface.Source`).
+
+    Frames are *.jpg, *.jpeg or *.png; masks are 8-bit PNG of the same number and size, 0 background,
+    255 void, other values object ids. A video without `masks` has no truth. Splits are the folders'
+    names. Only names are read at construction; `check` looks at every file's header.
+    UserError for a folder that is missing or empty, naming what must be there.
+    """
+
+    def __init__(self, split: str, data_root: Path, *, name: str) -> None:
+        root = Path(data_root) / name
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; dataset '{name}' needs {root}/{_LAYOUT}")
+        splits = folder_names(root)
+        if split not in splits:
+            choices = f"choose from {', '.join(splits)}" if splits else f"it must hold {_LAYOUT}"
+            raise UserError(f"{root}: has no split '{split}'; {choices}")
+        videos = folder_names(root / split)
+        if not videos:
+            raise UserError(f"{root / split}: holds no video; it must hold <video>/frames/*.jpg or *.png")
+        self._videos = [_video(root / split / video) for video in videos]
+        self._by_name = {video.name: video for video in self._videos}
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> FolderVideo:
+        return self._videos[index]
+
+    def truth(self, name: str) -> Truth | None:
+        """What is true about the video `name`; None when it has no masks."""
+        return self._by_name[name].truth()
+
+    def check(self) -> None:
+        """Look at the headers of all files; call it before anything long starts. UserError."""
+        for video in self._videos:
+            video.check()
+
+
+def folder_names(folder: Path) -> list[str]:
+    """Sorted names of the folders in `folder`, hidden ones left out; none where it is missing."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+def _video(folder: Path) -> FolderVideo:
+    masks = folder / "masks"
+    return FolderVideo(folder.name, folder / "frames", masks if masks.is_dir() else None, binary=False)

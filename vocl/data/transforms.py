@@ -1,0 +1,68 @@
+"""From stored frames to the model's input, and back for pictures. Exactly the released recipe by default."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+STATISTICS = {  # mean and standard deviation of red, green, blue
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+def to_input(frames: Tensor, size_px: tuple[int, int], fit: str, normalise: str, window: float = 0.5) -> Tensor:
+    """Frames uint8 t h w 3 to the model's input float t 3 h w.
+
+    Bicubic without antialiasing, clamped to [0, 1], then normalised, as in SlotContrast's release.
+    `fit`: "stretch" to the size; "crop" a window of the size's shape, at the share `window` of the
+    free range along the longer side (0.5: the centre); "pad" to that shape with the mean colour.
+    """
+    video = rearrange(frames, "t h w c -> t c h w").float() / 255
+    if fit == "crop":
+        top, left, height, width = crop_box(tuple(video.shape[-2:]), size_px, window)
+        video = video[..., top : top + height, left : left + width]
+    if tuple(video.shape[-2:]) != tuple(size_px):
+        video = F.interpolate(video, size=size_px, mode="bicubic", align_corners=False).clamp(0, 1)
+    mean, std = _statistics(normalise, video)
+    return (video - mean) / std
+
+
+def to_rgb(video: Tensor, normalise: str) -> Tensor:
+    """Undo the normalisation: `video` ... c h w to [0, 1]."""
+    mean, std = _statistics(normalise, video)
+    return video * std + mean
+
+
+def labels_to_input(labels: Tensor, size_px: tuple[int, int], fit: str, resize: bool) -> Tensor:
+    """Label maps t h w cut to what the model sees at test (the centre window of "crop").
+
+    `resize`: also to the input's size, by nearest-exact.
+    """
+    if fit == "crop":
+        top, left, height, width = crop_box(tuple(labels.shape[-2:]), size_px, 0.5)
+        labels = labels[:, top : top + height, left : left + width]
+    if resize and tuple(labels.shape[-2:]) != tuple(size_px):
+        labels = F.interpolate(labels.unsqueeze(1).float(), size=size_px, mode="nearest-exact").squeeze(1).to(labels.dtype)
+    return labels
+
+
+def crop_box(size: tuple[int, int], shape: tuple[int, int], window: float) -> tuple[int, int, int, int]:
+    """The largest window (top, left, height, width) of the aspect of `shape` inside `size`."""
+    height, width = size
+    if height * shape[1] > width * shape[0]:
+        inner = max(1, round(width * shape[0] / shape[1]))
+        return round((height - inner) * window), 0, inner, width
+    inner = max(1, round(height * shape[1] / shape[0]))
+    return 0, round((width - inner) * window), height, inner
+
+
+def _statistics(normalise: str, video: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = STATISTICS[normalise]
+    shape = (3, 1, 1)
+    return (
+        torch.tensor(mean, device=video.device).view(shape),
+        torch.tensor(std, device=video.device).view(shape),
+    )

@@ -1,0 +1,73 @@
+"""What is true about a video: one mask per object and frame, and the pixels that do not count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vocl.errors import UserError
+from vocl.interface import VOID
+
+RLE = dict[str, Any]  # COCO run-length code of one mask, as pycocotools makes it
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Per-object masks of a video, run-length coded because objects may overlap.
+
+    `objects[o][t]` is the mask of object o (label o + 1) in frame t, None where it is absent;
+    `void[t]` the pixels of frame t that no score may count, None where there are none.
+    `size` is (height, width) in pixels.
+    """
+
+    size: tuple[int, int]
+    length: int
+    objects: tuple[tuple[RLE | None, ...], ...]
+    void: tuple[RLE | None, ...]
+
+    @classmethod
+    def from_labels(cls, labels: np.ndarray) -> Truth:
+        """From a label map t h w (0 background, 1.. objects, 255 void)."""
+        length, height, width = labels.shape
+        ids = [int(i) for i in np.unique(labels) if i not in (0, VOID)]
+        rows = range(1, max(ids, default=0) + 1)
+        objects = tuple(tuple(_encode(frame == i) for frame in labels) for i in rows)
+        void = tuple(_encode(frame == VOID) for frame in labels)
+        return cls((height, width), length, objects, void)
+
+    def labels(self, overlap: str) -> tuple[np.ndarray, int]:
+        """The label map t h w uint8, and the number of points that several objects claimed.
+
+        `overlap`: what becomes of such points: "drop" (void), "paint" (the later object wins) or
+        "error" (refused).
+        """
+        from pycocotools import mask as coco
+
+        out = np.zeros((self.length, *self.size), np.uint8)
+        contested = 0
+        for t in range(self.length):
+            present = [(o + 1, masks[t]) for o, masks in enumerate(self.objects) if masks[t] is not None]
+            covered = np.zeros(self.size, bool)
+            for label, code in present:
+                mask = coco.decode(code).astype(bool)
+                twice = mask & covered
+                contested += int(twice.sum())
+                if overlap == "error" and twice.any():
+                    raise UserError(f"frame {t}: objects overlap; choose protocol.overlap from drop, paint")
+                out[t][mask] = label
+                if overlap == "drop":
+                    out[t][twice] = VOID
+                covered |= mask
+            if self.void[t] is not None:
+                out[t][coco.decode(self.void[t]).astype(bool)] = VOID
+        return out, contested
+
+
+def _encode(mask: np.ndarray) -> RLE | None:
+    if not mask.any():
+        return None
+    from pycocotools import mask as coco
+
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))

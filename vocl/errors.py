@@ -1,0 +1,13 @@
+"""The one exception class that means "what you wrote or gave us is wrong"."""
+
+
+class UserError(ValueError):
+    """A mistake in a config, a command or an input file.
+
+    The message is one line: the path of the key or file, what is wrong with it, and the valid
+    choices. Commands print it alone on stderr and leave with exit code 2; any other exception is
+    a crash (exit code 1, with a record).
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,45 @@
+"""Reconstruction terms: how far the decoder's output is from its target."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vocl.interface import Clip, Output
+
+
+class FeatureMSE(nn.Module):
+    """Mean squared error to the backbone's features (DINOSAUR; SlotContrast's L_rec).
+
+    A plain mean over every element b t n e of all valid frames; the target is detached, and
+    neither normalised nor adapted.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"recon", "target"})
+
+    def forward(self, output: Output, clip: Clip) -> Tensor:
+        """Scalar, from `output.recon` and `output.target` b t n e."""
+        return _mean_over_valid((output.recon.float() - output.target.float()).square(), clip.valid)
+
+
+class ReconMSE(nn.Module):
+    """Squared error to the target frames: summed over pixels and channels, mean over frames (SAVi).
+
+    SAVi's release sums over a frame and averages over the batch and time; the global-norm clip of
+    its recipe is set for that scale.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"recon", "target"})
+
+    def forward(self, output: Output, clip: Clip) -> Tensor:
+        """Scalar, from `output.recon` and `output.target` b t c h w."""
+        error = (output.recon.float() - output.target.float()).square()
+        return _mean_over_valid(error, clip.valid) * error[0, 0].numel()
+
+
+def _mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
+    """Mean of `error` b t ... over the frames that `valid` b t marks."""
+    per_frame = error.flatten(2).mean(-1)
+    return torch.where(valid, per_frame, 0).sum() / valid.sum()

@@ -1,0 +1,117 @@
+"""The one table from which the scores of object discovery follow, and what all such scores share.
+
+Letters as in `vocl.interface`, and c true labels: `table[t, c, k]` counts the points of frame t
+whose true label is c and whose slot is k. Row 0 is the true background. A video's own table is the
+sum over t. Each further score costs c * k operations, never a second pass over the points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torchmetrics import Metric
+
+from vocl.interface import VOID
+
+CHUNK_POINTS = (
+    2**18
+)  # points coded at a time: the codes of a chunk stay in cache, whatever the video's length
+
+
+def contingency(truth: Tensor, labels: Tensor, num_classes: int, num_slots: int) -> Tensor:
+    """Count the points of each true label and slot, frame by frame: t c k, int64.
+
+    `truth` t h w (uint8 or int64): 0 background, 1 .. num_classes - 1 objects, 255 (`VOID`) points
+    that no score may count. `labels` t h w (any integer type): the slot of each point, 0 ..
+    num_slots - 1, usually an argmax. Both on the same device; so is the table. Exact: the counts
+    are integers throughout.
+    """
+    assert truth.shape == labels.shape, f"truth {tuple(truth.shape)}, labels {tuple(labels.shape)}"
+    assert num_classes <= VOID, f"{num_classes} classes leave no label for void"
+    length, height, width = truth.shape
+    step = max(1, CHUNK_POINTS // max(1, height * width))
+    table = torch.zeros(length, num_classes, num_slots, dtype=torch.int64, device=truth.device)
+    for start in range(0, length, step):
+        part = slice(start, start + step)
+        table[part] = _count(truth[part], labels[part], num_classes, num_slots)
+    return table
+
+
+def _count(truth: Tensor, labels: Tensor, num_classes: int, num_slots: int) -> Tensor:
+    """`contingency` of a few frames by one bincount; int32 codes halve the memory traffic."""
+    if truth.numel() == 0:
+        return torch.zeros(len(truth), num_classes, num_slots, dtype=torch.int64, device=truth.device)
+    assert truth.min() >= 0, "truth has negative labels"
+    low, high = labels.aminmax()
+    assert low >= 0 and high < num_slots, f"slots {int(low)}..{int(high)} are not within 0..{num_slots - 1}"
+    rows = num_classes + 1  # the last row takes what is no class, and is thrown away
+    frames = torch.arange(len(truth), dtype=torch.int32, device=truth.device) * (rows * num_slots)
+    code = truth.clamp(max=num_classes).to(torch.int32).mul_(num_slots).add_(labels.to(torch.int32))
+    code += rearrange(frames, "t -> t 1 1")
+    counts = torch.bincount(rearrange(code, "t h w -> (t h w)"), minlength=len(truth) * rows * num_slots)
+    counts = rearrange(counts, "(t c k) -> t c k", c=rows, k=num_slots)
+    outside = counts[:, num_classes].sum()
+    void = (truth == VOID).sum() if outside else 0
+    assert outside == void, f"truth has labels outside 0..{num_classes - 1} and {VOID}"
+    return counts[:, :num_classes]
+
+
+class TableMetric(Metric):
+    """Mean of a score over frames or over videos, accumulated from contingency tables.
+
+    `level` "image": each frame of each video is a sample; "video": each video is one, so a slot that
+    changes its object costs. A sample whose score is undefined is not counted; the mean over no
+    sample is nan. The states are sums in float64, so several ranks give the same mean as one.
+    Subclasses define `values`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, *, level: Literal["image", "video"]) -> None:
+        super().__init__()
+        self.level = level
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def values(self, tables: Tensor) -> Tensor:
+        """The score of each sample: tables s c k -> s float64, nan where it does not count."""
+        raise NotImplementedError
+
+    def score(self, table: Tensor) -> tuple[float, int]:
+        """Sum of the scores of one video (`table` t c k), and how many samples count in it."""
+        values = self.values(table if self.level == "image" else table.sum(0, keepdim=True))
+        return float(values.nansum()), int((~values.isnan()).sum())
+
+    def update(self, table: Tensor) -> None:
+        """Add one video: `table` t c k."""
+        total, count = self.score(table)
+        self.total += total
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """The mean so far, over all ranks: a float64 scalar."""
+        return self.total / self.count
+
+
+def score_video(metrics: Mapping[str, TableMetric], table: Tensor) -> dict[str, float]:
+    """Add one video to every metric and return its row: its own scores and what they rest on.
+
+    `table` t c k. Besides one entry per metric (nan where nothing counts): `num_frames`,
+    `num_empty_frames` (no point of any object) and `num_objects` (labels seen in any frame).
+    """
+    table = table.cpu()  # tiny: many small operations are cheaper there than as many kernel launches
+    visible = table[:, 1:].sum(-1) > 0
+    row = {name: float(metric(table).cpu()) for name, metric in metrics.items()}
+    return row | {
+        "num_objects": int(visible.any(0).sum()),
+        "num_frames": len(table),
+        "num_empty_frames": int((~visible.any(1)).sum()),
+    }

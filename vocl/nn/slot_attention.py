@@ -1,0 +1,81 @@
+"""Slot attention (Locatello et al., NeurIPS 2020): slots compete for the patches of a frame."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from einops import rearrange
+from torch import Tensor, nn
+
+from vocl.nn.blocks import mlp
+
+EPSILON = 1e-8  # keeps the weighted mean defined for a slot that wins nothing
+
+
+class SlotAttention(nn.Module):
+    """The corrector: refines the slots of a frame by a few rounds of competition.
+
+    One round, from slots s (b k d) and the frame's keys and values (b n d):
+
+        s~   = LayerNorm(s)
+        attn = softmax over k of  (W_q s~) . key / sqrt(d)
+        u    = mean over n of value, weighted by attn + 1e-8
+        s    = GRU(input u, hidden s~),   then   s + MLP(LayerNorm(s))  if `mlp_dim` is set
+
+    `hidden: normalised` feeds the GRU the LayerNormed slot, as SlotContrast's release does;
+    `raw` feeds it the slot itself, as the original paper and SAVi do. Gradients flow through every
+    round. Runs in float32 under autocast.
+    """
+
+    def __init__(
+        self,
+        slot_dim: int,
+        *,
+        first_iterations: Annotated[int, Ge(1)],
+        iterations: Annotated[int, Ge(1)],
+        mlp_dim: Annotated[int, Ge(1)] | None,
+        hidden: Literal["normalised", "raw"],
+    ) -> None:
+        super().__init__()
+        self.first_iterations = first_iterations
+        self.iterations = iterations
+        self.normalised_hidden = hidden == "normalised"
+        self.scale = slot_dim**-0.5
+        self.norm_features = nn.LayerNorm(slot_dim)
+        self.norm_slots = nn.LayerNorm(slot_dim)
+        self.to_q = nn.Linear(slot_dim, slot_dim, bias=False)
+        self.to_k = nn.Linear(slot_dim, slot_dim, bias=False)
+        self.to_v = nn.Linear(slot_dim, slot_dim, bias=False)
+        self.gru = nn.GRUCell(slot_dim, slot_dim)
+        self.norm_mlp = nn.LayerNorm(slot_dim) if mlp_dim else None
+        self.mlp = mlp([slot_dim, mlp_dim, slot_dim]) if mlp_dim else None
+
+    def project(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (each b t n d) of all frames at once, from `inputs` b t n d."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            normed = self.norm_features(inputs.float())
+            return self.to_k(normed), self.to_v(normed)
+
+    def forward(self, slots: Tensor, keys: Tensor, values: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """Slots b k d and one frame's keys, values b n d to the new slots and attn b k n.
+
+        `attn` is that of the last round: it sums to 1 over k, and was computed from the slots
+        before their last update.
+        """
+        with torch.autocast(slots.device.type, enabled=False):
+            slots = slots.float()
+            keys = keys.transpose(1, 2)
+            for _ in range(iterations):
+                normed = self.norm_slots(slots)
+                attn = torch.softmax(self.to_q(normed) * self.scale @ keys, dim=1)
+                weights = attn + EPSILON
+                update = (weights / weights.sum(-1, keepdim=True)) @ values
+                slots = self._update(update, normed if self.normalised_hidden else slots)
+        return slots, attn
+
+    def _update(self, update: Tensor, hidden: Tensor) -> Tensor:
+        slots = self.gru(rearrange(update, "b k d -> (b k) d"), rearrange(hidden, "b k d -> (b k) d"))
+        slots = rearrange(slots, "(b k) d -> b k d", b=len(hidden))
+        return slots if self.mlp is None else slots + self.mlp(self.norm_mlp(slots))

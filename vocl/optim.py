@@ -1,0 +1,81 @@
+"""One optimizer for the whole run; a parameter without gradient keeps its value and its moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import nn
+
+from vocl.build import Part
+
+
+class Optimizer:
+    """A torch optimizer with one group per parameter rate, and the schedule of its peak rate.
+
+    Subclasses make the torch optimizer. `rate(step)` is the run-wide rate; the stages of the
+    curriculum scale it per parameter.
+    """
+
+    def __init__(self, total_steps: int, *, lr: float, weight_decay: float, schedule: Part) -> None:
+        self.lr, self.weight_decay = lr, weight_decay
+        self.schedule = schedule(total_steps)
+
+    def rate(self, step: int) -> float:
+        """Peak rate times the schedule at `step`."""
+        return self.lr * self.schedule(step)
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimizer, each parameter in a group of its own so that stages can set its rate."""
+        raise NotImplementedError
+
+
+class Adam(Optimizer):
+    """Adam; `lr` is the peak rate."""
+
+    kind: type[torch.optim.Optimizer] = torch.optim.Adam
+
+    def __init__(
+        self,
+        total_steps: int,
+        *,
+        lr: Annotated[float, Gt(0)],
+        betas: list[float],
+        eps: Annotated[float, Gt(0)],
+        weight_decay: Annotated[float, Ge(0)],
+        schedule: Part,
+    ) -> None:
+        super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
+        self.betas, self.eps = tuple(betas), eps
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self.kind(parameters, lr=0.0, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, foreach=True)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    kind = torch.optim.AdamW
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    def __init__(
+        self,
+        total_steps: int,
+        *,
+        lr: Annotated[float, Gt(0)],
+        momentum: Annotated[float, Ge(0)],
+        weight_decay: Annotated[float, Ge(0)],
+        schedule: Part,
+    ) -> None:
+        super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
+        self.momentum = momentum
+
+    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, lr=0.0, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
+        )

@@ -1,0 +1,61 @@
+"""Schedules: pure functions of a step. All begin with a linear warm-up from 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+
+class Constant:
+    """1 after the warm-up."""
+
+    def __init__(self, total_steps: int, *, warmup_steps: Annotated[int, Ge(0)]) -> None:
+        self.total_steps, self.warmup_steps = total_steps, warmup_steps
+
+    def __call__(self, step: int) -> float:
+        return step / self.warmup_steps if step < self.warmup_steps else self.after_warmup(step)
+
+    def after_warmup(self, step: int) -> float:
+        return 1.0
+
+    def progress(self, step: int) -> float:
+        """0 at the end of the warm-up, 1 at the last step."""
+        return (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+
+
+class HalfLife(Constant):
+    """Halved over the run after the warm-up: 0.5 ** progress (VideoSAUR, SlotContrast).
+
+    The first update has rate 0, as in the release; the last half the peak.
+    """
+
+    def after_warmup(self, step: int) -> float:
+        return 0.5 ** self.progress(step)
+
+
+class Cosine(Constant):
+    """Half a cosine from 1 down to `floor`."""
+
+    def __init__(
+        self, total_steps: int, *, warmup_steps: Annotated[int, Ge(0)], floor: Annotated[float, Ge(0), Le(1)]
+    ) -> None:
+        super().__init__(total_steps, warmup_steps=warmup_steps)
+        self.floor = floor
+
+    def after_warmup(self, step: int) -> float:
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(self.progress(step), 1.0)))
+
+
+class HalfLifeEvery(Constant):
+    """Halved every `half_life_steps` after the warm-up, however long the run is (DINOSAUR)."""
+
+    def __init__(
+        self, total_steps: int, *, warmup_steps: Annotated[int, Ge(0)], half_life_steps: Annotated[int, Ge(1)]
+    ) -> None:
+        super().__init__(total_steps, warmup_steps=warmup_steps)
+        self.half_life_steps = half_life_steps
+
+    def after_warmup(self, step: int) -> float:
+        return 0.5 ** ((step - self.warmup_steps) / self.half_life_steps)

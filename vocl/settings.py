@@ -1,0 +1,77 @@
+"""The sections of a config that are plain values; their numbers stand in `conf/`. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from vocl.build import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The optimisation: `batch` is global (clips per step over all processes)."""
+
+    steps: Annotated[int, Ge(1)]
+    batch: Annotated[int, Ge(1)]
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    clip: Annotated[float, Gt(0)] | None  # global L2 norm of the gradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A source of videos, and how clips are cut and shaped for training."""
+
+    name: str
+    source: Part
+    size_px: list[int]  # height, width of the model's input
+    fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
+    normalise: Literal["imagenet", "half"]
+    clip_frames: Annotated[int, Ge(1)]
+    clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
+    flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
+    reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how a run executes; not part of its identity."""
+
+    root: str
+    data_root: str
+    weights_root: str
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Ge(1)] | None  # CPU threads of a process; null: PyTorch's choice
+    workers: Annotated[int, Ge(0)]  # processes that prepare batches
+    log_every: Annotated[int, Ge(1)]  # steps
+    checkpoint_every: Annotated[int, Ge(1)]  # steps
+    checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run
+    keep_masks: bool  # keep soft masks of an evaluation, uint8 at patch resolution
+    tracking: Literal["none"]
+    progress: bool  # show a progress bar on a terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where jobs run: `here` in this process, `local` in `slots` child processes of this machine."""
+
+    kind: Literal["here", "local"]
+    slots: Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermSettings:
+    """What every loss term has beside its own parameters."""
+
+    weight: float
+    level: Literal["children", "teacher"] | None  # of the Output it reads; null: the top (`on` is true in YAML)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Start from another run's weights: `run` is an id or a folder, `take` globs of parameter names."""
+
+    run: str
+    take: list[str]

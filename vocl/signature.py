@@ -1,0 +1,150 @@
+"""What a `_target_` takes and declares, read from its source with `ast`: nothing is imported.
+
+So a config can be checked in milliseconds, on machines without torch, and before any of its code
+could run.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import annotated_types
+
+from vocl.errors import UserError
+
+TYPES: dict[str, Any] = {
+    **{kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},
+    **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt")},
+    "Annotated": Annotated,
+    "Literal": Literal,
+    "Any": Any,
+}
+
+
+class Part:
+    """Marks a parameter whose value is a node with a `_target_` of its own."""
+
+
+TYPES["Part"] = Part
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The keyword-only parameters of a class or function, and its class attributes."""
+
+    parameters: dict[str, Any]  # name -> type
+    attributes: dict[str, Any]  # `needs`, `provides`, ...
+
+
+def read(target: str, packages: dict[str, Path]) -> Signature:
+    """Signature of the dotted path `target`, defined in one of `packages` (name -> folder).
+
+    Raises `UserError` if it is defined nowhere there.
+    """
+    module, _, name = target.rpartition(".")
+    path = _module_path(module, packages)
+    if path is None:
+        raise UserError(f"_target_={target}: no module {module!r} in {', '.join(packages)}")
+    definition = _definitions(path, path.stat().st_mtime_ns).get(name)
+    if definition is None:
+        names = sorted(n for n in _definitions(path, path.stat().st_mtime_ns) if not n.startswith("_"))
+        raise UserError(f"_target_={target}: {module} defines no {name!r}; choose from {', '.join(names)}")
+    if isinstance(definition, ast.FunctionDef):
+        return Signature(_keyword_only(definition), {})
+    return _class_signature(definition, module, path, packages)
+
+
+def _class_signature(node: ast.ClassDef, module: str, path: Path, packages: dict[str, Path]) -> Signature:
+    base = _base_signature(node, module, path, packages)
+    attributes = base.attributes | _attributes(node, base.attributes)
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if init is not None:
+        return Signature(_keyword_only(init), attributes)
+    if any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+        own = {n.target.id: _type(n.annotation) for n in node.body if isinstance(n, ast.AnnAssign)}
+        return Signature(base.parameters | own, attributes)
+    return Signature(base.parameters, attributes)
+
+
+def _base_signature(node: ast.ClassDef, module: str, path: Path, packages: dict[str, Path]) -> Signature:
+    """Signature of the first base class that one of `packages` defines, else an empty one."""
+    imports = _imports(path, path.stat().st_mtime_ns)
+    for base in node.bases:
+        if not isinstance(base, ast.Name):
+            continue
+        target = imports.get(base.id, f"{module}.{base.id}")
+        if target.split(".")[0] in packages:
+            return read(target, packages)
+    return Signature({}, {})
+
+
+def _keyword_only(node: ast.FunctionDef) -> dict[str, Any]:
+    return {arg.arg: _type(arg.annotation) for arg in node.args.kwonlyargs}
+
+
+def _type(annotation: ast.expr | None) -> Any:
+    """The typing object of an annotation, evaluated in the closed vocabulary `TYPES`."""
+    allowed = (ast.Expression, ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr)
+    tree = ast.Expression(annotation)
+    for node in ast.walk(tree):
+        assert isinstance(node, (*allowed, ast.Call, ast.UnaryOp, ast.USub)), ast.unparse(annotation)
+    return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, TYPES)
+
+
+def _attributes(node: ast.ClassDef, inherited: dict[str, Any]) -> dict[str, Any]:
+    """Class attributes whose value is a literal, a frozenset of literals, or a union with the base's."""
+    found = {}
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
+            name, value = item.target.id, item.value
+        elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            name, value = item.targets[0].id, item.value
+        else:
+            continue
+        try:
+            found[name] = _literal(value, inherited.get(name))
+        except ValueError:
+            continue
+    return found
+
+
+def _literal(value: ast.expr, inherited: Any) -> Any:
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr):
+        return _literal(value.left, inherited) | _literal(value.right, inherited)
+    if isinstance(value, ast.Attribute) and inherited is not None:
+        return inherited
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "frozenset":
+        return frozenset(ast.literal_eval(value.args[0])) if value.args else frozenset()
+    return ast.literal_eval(value)
+
+
+def _module_path(module: str, packages: dict[str, Path]) -> Path | None:
+    first, *rest = module.split(".")
+    if first not in packages:
+        return None
+    path = packages[first].joinpath(*rest)
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _tree(path: Path, mtime_ns: int) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+@functools.lru_cache(maxsize=256)
+def _definitions(path: Path, mtime_ns: int) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+    body = _tree(path, mtime_ns).body
+    return {node.name: node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+
+
+@functools.lru_cache(maxsize=256)
+def _imports(path: Path, mtime_ns: int) -> dict[str, str]:
+    nodes = [n for n in _tree(path, mtime_ns).body if isinstance(n, ast.ImportFrom) and n.module]
+    return {a.asname or a.name: f"{n.module}.{a.name}" for n in nodes for a in n.names}

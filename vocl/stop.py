@@ -1,0 +1,40 @@
+"""Stopping on request: a signal only sets a flag; the loop reads it at a step boundary."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+EXIT_STOPPED = 75  # stopped and resumable
+
+
+class Stopped(Exception):
+    """The run was asked to stop, has saved, and can be resumed."""
+
+
+class StopFlag:
+    """Remembers the first stop signal."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopFlag]:
+    """Within the block SIGTERM, SIGUSR2 and SIGINT set the flag instead of ending the process."""
+    flag = StopFlag()
+    before = {number: signal.signal(number, flag._catch) for number in SIGNALS}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

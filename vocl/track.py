@@ -1,0 +1,117 @@
+"""What a run says while it trains: metrics.jsonl, a progress bar, a heartbeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocl.files import finite, write_json, write_text
+
+HEARTBEAT_S = 10.0
+
+
+class Track:
+    """Writes `<run>/metrics.jsonl` (a line per report) and `<run>/heartbeat.json`, on rank 0 alone.
+
+    With `folder` None (another rank, a replay) it writes nothing.
+    """
+
+    def __init__(self, folder: Path | None, total_steps: int, progress: bool) -> None:
+        self.folder, self.total_steps = folder, total_steps
+        self.began = self.beat = time.monotonic()
+        self.wait_s = 0.0
+        self.steps = self.clipped = 0
+        self.norms: list[Tensor] = []
+        self.bar = _bar(total_steps) if progress and folder is not None and sys.stderr.isatty() else None
+
+    def resume(self, step: int, attempt: int) -> None:
+        """Cut the log back to the checkpoint's step: what came after did not happen."""
+        self.attempt = attempt
+        self.resumed = step
+        path = self.folder / "metrics.jsonl" if self.folder else None
+        if path is not None and path.exists():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
+            write_text(path, "".join(f"{line}\n" for line in lines))
+        if self.bar:
+            self.bar.start()
+            self.bar.update(self.bar.task_ids[0], completed=step)
+
+    def waited(self, seconds: float) -> None:
+        """Account for time spent waiting for data."""
+        self.wait_s += seconds
+
+    def step(self, step: int, norm: Tensor, clip: float | None) -> None:
+        """Account for one step; keeps the norm as a tensor so that nothing waits for the device."""
+        self.steps += 1
+        self.norms.append(norm if clip is None else torch.stack([norm, (norm > clip).to(norm.dtype)]))
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], completed=step + 1)
+
+    def log(self, step: int, report: dict[str, float]) -> None:
+        """Write one line: the report, and what was accounted for since the last one."""
+        now = time.monotonic()
+        norms = torch.stack([n.reshape(-1) for n in self.norms]).mean(0).tolist()
+        seconds = now - self.began
+        line: dict[str, Any] = {"step": step, **report, "grad_norm": norms[0]}
+        if len(norms) > 1:
+            line["clipped_share"] = norms[1]
+        line |= {
+            "steps_per_s": self.steps / seconds,
+            "data_wait_share": self.wait_s / seconds,
+            "memory_gib": _memory_gib(),
+        }
+        self.began, self.wait_s, self.steps, self.norms = now, 0.0, 0, []
+        if self.folder is None:
+            return
+        with (self.folder / "metrics.jsonl").open("a") as log:
+            log.write(json.dumps(finite(line)) + "\n")
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
+        if now - self.beat > HEARTBEAT_S:
+            self.beat = now
+            self.heartbeat(step)
+
+    def heartbeat(self, step: int) -> None:
+        """Say that the run lives, for whoever looks at its folder."""
+        if self.folder is not None:
+            write_json(
+                self.folder / "heartbeat.json",
+                {"attempt": self.attempt, "step": step, "steps": self.total_steps, "time": time.time(), "pid": os.getpid()},
+            )
+
+    def close(self) -> None:
+        """End the progress bar."""
+        if self.bar:
+            self.bar.stop()
+
+
+def _bar(total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.add_task("training", total=total)
+    return bar
+
+
+def _memory_gib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _step_of(line: str) -> int:
+    """Step of a log line; a line torn by a kill counts as never written."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return sys.maxsize

@@ -1,0 +1,69 @@
+"""The door: `python -m vocl.train [group=choice ...] [key=value ...]` trains one run.
+
+Options: `--cfg job` prints the composed config and stops; `--config FILE` runs a saved one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vocl import config as configs
+from vocl.config import Config
+from vocl.errors import UserError
+
+EXIT_USER = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
+    try:
+        return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m vocl.train", description=__doc__)
+    parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
+    parser.add_argument("--config", type=Path, help="run this saved config.yaml instead of composing one")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1")
+    return parser.parse_args(arguments)
+
+
+def _main(options: argparse.Namespace) -> int:
+    config = _saved(options.config) if options.config else composed(options.overrides)
+    if options.cfg:
+        import yaml
+
+        print(yaml.safe_dump(config, sort_keys=False), end="")
+        return 0
+    if config["cluster"]["kind"] != "here":
+        from launch.submit import submit_one
+
+        return submit_one(config)
+    from vocl.run import run
+
+    return run(config)
+
+
+def composed(overrides: Sequence[str]) -> Config:
+    """The checked config of `overrides`."""
+    from vocl.compose import compose
+
+    return configs.check(compose(overrides))
+
+
+def _saved(path: Path) -> Config:
+    from vocl.load import read_config
+
+    if not path.is_file():
+        raise UserError(f"--config {path}: no such file")
+    return read_config(path.parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
