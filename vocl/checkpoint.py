@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoint folder of one run. `tenths` of a run's steps are kept beside the newest ones."""
+    """The checkpoint folder of one run; those of `keep_steps` stay beside the newest two."""
 
     def __init__(self, folder: Path, keep_steps: frozenset[int] = frozenset()) -> None:
         self.folder, self.keep_steps = folder, keep_steps
@@ -56,28 +56,39 @@ class Checkpoints:
         """Write `state` for `step`, then drop what is no longer needed."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        content = buffer.getvalue()
-        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        content = buffer.getbuffer()
+        digest = _digest(content)
         path = self.folder / f"{step:09d}-{digest}.pt"
         write_bytes(path, content)  # also over a file of this name: that one may be the damaged one
-        self._prune(step)
-        return Checkpoint(path, step, digest)
+        saved = Checkpoint(path, step, digest)
+        self._prune(saved)
+        return saved
 
     def newest(self, before: int | None = None) -> tuple[Checkpoint, State] | None:
         """The newest checkpoint whose content matches its name, at or before step `before`."""
         for found in self.list():
             if before is not None and found.step > before:
                 continue
-            content = found.path.read_bytes()
-            if hashlib.blake2b(content, digest_size=8).hexdigest() == found.digest:
+            try:
+                content = found.path.read_bytes()
+            except FileNotFoundError:  # dropped since the listing, by the process that trains the run
+                continue
+            if _digest(content) == found.digest:
                 return found, torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return None
 
-    def _prune(self, newest: int) -> None:
+    def weights(self, state: State) -> dict[str, Tensor]:
+        """All weights of the model in checkpoint `state`, the frozen ones included."""
+        return self.load_frozen(state["frozen"]) | state["model"]
+
+    def _prune(self, saved: Checkpoint) -> None:
+        """Keep `saved`, the one before it, and `keep_steps`. What is later, or another file of the
+        same step, was damaged: otherwise the run would have gone on from it."""
         files = self.list()
-        kept = [c for c in files if c.step <= newest][:KEEP]
+        kept = [saved, *[c for c in files if c.step < saved.step][: KEEP - 1]]
         for found in files:
-            if found not in kept and found.step not in self.keep_steps:
+            wanted = found.step in self.keep_steps and found.step < saved.step
+            if found not in kept and not wanted:
                 with suppress(FileNotFoundError):
                     found.path.unlink()
 
@@ -90,19 +101,17 @@ class Checkpoints:
         from safetensors.torch import save
 
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        digest = _digest(content)
         path = self.folder / f"frozen-{digest}.safetensors"
-        if path.exists():
-            return digest
         original = shared / path.name
-        if not original.exists():
+        if not original.exists() or _digest(original.read_bytes()) != digest:
             write_bytes(original, content)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            try:
-                os.link(original, path)
-            except OSError:  # another file system, or one without links
-                write_bytes(path, content)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(original, path)
+        except OSError:  # another file system, or one without links
+            write_bytes(path, content)
         return digest
 
     def load_frozen(self, digest: str | None) -> dict[str, Tensor]:
@@ -115,8 +124,10 @@ class Checkpoints:
         if not path.is_file():
             raise UserError(f"{path}: missing; it holds the frozen weights of this run")
         content = path.read_bytes()
-        if hashlib.blake2b(content, digest_size=8).hexdigest() != digest:
+        if _digest(content) != digest:
             raise UserError(f"{path}: damaged, its content does not match its name")
         return load(content)
 
 
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

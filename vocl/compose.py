@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vocl.config import CONF, HASHED, Config
+from vocl import signature
+from vocl.config import CONF, HASHED, Config, packages
 from vocl.errors import UserError
 
 CHANGING = re.compile(r"\$\{\s*(runtime|cluster|now|oc\.env|oc\.select|random)\b")
@@ -22,13 +23,16 @@ def compose(overrides: Iterable[str]) -> Config:
     """
     from omegaconf import OmegaConf
 
-    composed = _compose(list(overrides))
+    overrides = list(overrides)
+    composed = _compose(overrides)
     with _one_line():
         _refuse_changing(OmegaConf.to_container(composed, resolve=False))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     for name in ("loss", "eval"):  # an empty choice leaves no node behind
         config.setdefault(name, {})
     config["loss"] = _chosen_terms(config["loss"], config["project"])
+    if any(o.startswith("debug=") and o not in ("debug=none", "debug=null") for o in overrides):
+        _drop_leftovers(config)
     return config
 
 
@@ -43,6 +47,9 @@ def _compose(overrides: list[str]) -> Any:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    for override in overrides:
+        if override.lstrip("+~").startswith("="):
+            raise UserError(f"{override}: expected key=value")
     project = project_of(overrides)
     search = [f"hydra.searchpath=[file://{Path(project).expanduser().resolve() / 'conf'}]"] if project else []
     with _one_line(overrides):
@@ -70,6 +77,17 @@ def _chosen_terms(terms: Any, project: str | None) -> Any:
         return terms
     known = group_choices("loss", project)
     return {name: node for name, node in terms.items() if "_target_" in (node or {}) or name not in known}
+
+
+def _drop_leftovers(config: Config) -> None:
+    """Drop what an experiment set for a backbone or source that debug=... has replaced since.
+
+    Only keys that the new one does not take; without a debug choice they are mistakes and stay.
+    """
+    for node in (config["backbone"], config["dataset"]["source"]):
+        taken = signature.read(node["_target_"], packages(config["project"])).parameters
+        for key in set(node) - {"_target_", *taken}:
+            del node[key]
 
 
 def _refuse_changing(node: Any, path: str = "") -> None:
@@ -105,6 +123,8 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
 
 def _explain(error: Exception, overrides: list[str]) -> str:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if getattr(error, "override", None):
+        return f"{error.override}: cannot be read as key=value: {text}"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return _explain_key(unknown.group(1), overrides)

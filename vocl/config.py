@@ -99,7 +99,7 @@ def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
 
 
 def _scalar(value: Any, kind: type, path: str) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     if kind is float and number:
         return float(value)
     if kind is int and number and value == int(value):

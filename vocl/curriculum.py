@@ -93,7 +93,9 @@ class Curriculum:
 
     def treatment(self, name: str) -> tuple[Any, ...]:
         """What decides rate and weight decay of parameter `name`, over all stages."""
-        return tuple(_first_match(name, globs) for stage in self.stages for globs in (stage.lr, stage.weight_decay))
+        return tuple(
+            _first_match(name, globs) for stage in self.stages for globs in (stage.lr, stage.weight_decay)
+        )
 
     def trains(self, name: str, step: int) -> bool:
         """Whether parameter `name` trains at `step`."""
@@ -103,13 +105,13 @@ class Curriculum:
     def check(self, parameters: dict[str, nn.Parameter]) -> None:
         """Refuse a glob that matches no parameter: it would silently do nothing."""
         for name, stage in zip(self.names, self.stages, strict=True):
-            globs = [] if stage.train == "all" else stage.train
-            for key, glob in [("train", g) for g in globs] + [(k, g) for k in ("lr", "weight_decay") for g in getattr(stage, k)]:
-                if not fnmatch.filter(parameters, glob):
-                    heads = sorted({p.split(".")[0] for p in parameters})
-                    raise UserError(
-                        f"curriculum.stages.{name}.{key}: {glob!r} matches no parameter; they begin with {', '.join(heads)}"
-                    )
+            trained = [] if stage.train == "all" else stage.train
+            for key, globs in (("train", trained), ("lr", stage.lr), ("weight_decay", stage.weight_decay)):
+                for glob in globs:
+                    if not any(fnmatch.fnmatchcase(p, glob) for p in parameters):
+                        heads = ", ".join(sorted({p.split(".")[0] for p in parameters}))
+                        where = f"curriculum.stages.{name}.{key}"
+                        raise UserError(f"{where}: {glob!r} matches no parameter; they begin with {heads}")
 
     def state_dict(self) -> dict[str, Any]:
         """State of all events, for the checkpoint."""

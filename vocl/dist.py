@@ -17,13 +17,22 @@ _PRETENDED: list[tuple[int, int]] = []
 def start(device: torch.device) -> None:
     """Join the process group that the launcher's environment (RANK, WORLD_SIZE, ...) describes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(device)
+        # Scores are summed on the host, so gloo stays for what is not on a GPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
 
 
 def stop() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this process is the first of its group, also before it has joined."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def world() -> int:
@@ -51,6 +60,11 @@ def all_sum(tensor: Tensor) -> Tensor:
     if world() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def any_of(flag: bool) -> bool:
+    """Whether `flag` holds in any process, the same answer in all."""
+    return flag if world() == 1 else bool(all_sum(torch.tensor(int(flag))) > 0)
 
 
 def gather_objects(item: Any) -> list[Any]:

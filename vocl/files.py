@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = ".tmp-"  # how the names of unfinished files begin
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.stem}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -33,7 +35,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished anywhere in `folder`."""
+    for leftover in folder.rglob(f"{TEMPORARY}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -49,14 +57,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def finite(content: Any) -> Any:
-    """`content` with every float that JSON cannot say replaced by None."""
+def finite(content: Any, spell: Callable[[float], Any] = lambda number: None) -> Any:
+    """`content` with every float that JSON cannot say replaced by `spell` of it (by default null)."""
     if isinstance(content, float):
-        return content if content == content and abs(content) != float("inf") else None
+        return content if abs(content) < float("inf") else spell(content)
     if isinstance(content, dict):
-        return {str(key): finite(value) for key, value in content.items()}
+        return {str(key): finite(value, spell) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
+        return [finite(value, spell) for value in content]
     return content
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import yaml
+from torch import Tensor
 
 from vocl import assemble
 from vocl import config as configs
-from vocl.checkpoint import Checkpoint, Checkpoints, State
+from vocl.checkpoint import Checkpoint, Checkpoints
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.interface import VideoModel
@@ -42,14 +46,21 @@ def find_run(run: str, root: str) -> Path:
     raise UserError(f"{run}: neither a run folder nor a run id in {runs}; there are {shown or 'none'}")
 
 
-def read_config(folder: Path) -> Config:
-    """The config a run was saved with, in today's keys and checked."""
-    path = folder / "config.yaml"
+def read_config(path: Path) -> Config:
+    """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
+    path = path / "config.yaml" if path.is_dir() else path
     try:
         saved = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    return configs.check(configs.migrate(saved))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: not the config of a run")
+    try:
+        return configs.check(configs.migrate(saved))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:
@@ -62,18 +73,39 @@ def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:
         raise UserError(f"{folder}: has no valid checkpoint yet")
     checkpoint, state = found
     model = assemble.make_model(config, pretrained=False)
-    fill(model, state, checkpoints, folder)
+    fill(model, checkpoints.weights(state), folder)
     return Loaded(folder, config, model.to(device).eval(), checkpoint)
 
 
-def fill(model: VideoModel, state: State, checkpoints: Checkpoints, folder: Path) -> None:
-    """Put the weights of checkpoint `state`, and the frozen ones it names, into `model`."""
-    weights = state["model"] | checkpoints.load_frozen(state["frozen"])
+def fill(model: VideoModel, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Put the weights of a checkpoint of run `folder` into `model`; refuses those of another model."""
     own = model.state_dict()
-    wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape] + sorted(set(weights) - set(own))
+    wrong = sorted(set(weights) ^ set(own))
+    wrong = wrong or [name for name, tensor in own.items() if tensor.shape != weights[name].shape]
     if wrong:
-        raise UserError(f"{folder}: its checkpoint is of another model than its config.yaml says: {', '.join(wrong[:3])}")
+        raise UserError(
+            f"{folder}: its checkpoint is of another model than its config.yaml says: "
+            f"{len(wrong)} weights differ, such as {', '.join(wrong[:3])}"
+        )
     model.load_state_dict(weights)
+
+
+def warm_start(model: VideoModel, config: Config) -> None:
+    """Take the weights that match `warm_start.take` from another run's newest checkpoint."""
+    source = find_run(config["warm_start"]["run"], config["runtime"]["root"])
+    checkpoints = Checkpoints(source / "checkpoints")
+    found = checkpoints.newest()
+    if found is None:
+        raise UserError(f"warm_start.run={config['warm_start']['run']}: has no valid checkpoint")
+    weights, own = checkpoints.weights(found[1]), model.state_dict()
+    for glob in config["warm_start"]["take"]:
+        names = [name for name in weights if fnmatch.fnmatchcase(name, glob)]
+        if not names:
+            raise UserError(f"warm_start.take: {glob!r} matches no weight of {source}")
+        for name in names:
+            if name not in own or own[name].shape != weights[name].shape:
+                raise UserError(f"warm_start.take: {name} of {source} does not fit this model")
+            own[name].copy_(weights[name])
 
 
 def pick_device(name: str) -> torch.device:
@@ -82,6 +114,4 @@ def pick_device(name: str) -> torch.device:
         raise UserError("runtime.device=cuda: no GPU is visible here, choose from auto, cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    import os
-
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -37,7 +37,10 @@ class Objective(nn.Module):
             for name, term in self.terms.items()
             if names == "all" or name in names
         }
-        total = sum((self.terms[name].weight * value for name, value in raw.items()), torch.zeros((), device=clip.video.device))
+        total = sum(
+            (self.terms[name].weight * value for name, value in raw.items()),
+            torch.zeros((), device=clip.video.device),
+        )
         return total, {name: value.detach() for name, value in raw.items()}
 
 

@@ -51,7 +51,9 @@ class Adam(Optimizer):
         self.betas, self.eps = tuple(betas), eps
 
     def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return self.kind(parameters, lr=0.0, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, foreach=True)
+        return self.kind(
+            parameters, lr=0.0, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, foreach=True
+        )
 
 
 class AdamW(Adam):

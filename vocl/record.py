@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -14,10 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vocl.files import write_json
+from vocl.files import finite, write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
+RESERVE_BYTES = 16384  # given back when the disk is full, so that the record of it can be written
+END = re.compile(r"^\d{4}-(done|stopped|failed|killed)\.json$")
 LIBRARIES = ("torch", "timm", "numpy", "hydra-core", "einops", "torchmetrics", "decord")
 
 
@@ -75,7 +78,8 @@ def environment(device: str, threads: int, world: int) -> dict[str, Any]:
 class Attempts:
     """The executions of one run, each with a start and an end event in files of their own.
 
-    One file per event: appends to a shared file from two hosts can tear.
+    One file per event: appends to a shared file from two hosts can tear. Rank 0 alone starts and
+    ends attempts; another rank leaves a record only of its own failure.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,29 +88,51 @@ class Attempts:
         self.number = len(list(self.events.glob("*-start.json"))) + 1 if self.events.is_dir() else 1
 
     def start(self, step: int, environment: dict[str, Any]) -> None:
-        """Record that this attempt starts at `step`."""
+        """Record that this attempt starts at `step`; keeps some disk for the record of its end."""
         self._bury_killed()
         event = {"attempt": self.number, "time": self.began, "step": step, "pid": os.getpid(), **environment}
         write_json(self.events / f"{self.number:04d}-start.json", event)
+        write_bytes(self._reserve, bytes(RESERVE_BYTES))
 
-    def end(self, outcome: str, **facts: Any) -> None:
+    def end(self, outcome: str, rank: int = 0, **facts: Any) -> Path:
         """Record how this attempt ended: done, stopped, or a failure with its facts."""
-        event = {"attempt": self.number, "time": time.time(), "outcome": outcome, "wall_s": time.time() - self.began}
-        write_json(self.events / f"{self.number:04d}-{outcome}.json", event | facts)
+        self._reserve.unlink(missing_ok=True)
+        name = f"{self.number:04d}-{outcome}{f'-rank{rank}' if rank else ''}.json"
+        now = time.time()
+        event = {"attempt": self.number, "time": now, "outcome": outcome, "wall_s": now - self.began, **facts}
+        write_json(self.events / name, finite(event, spell=repr))
+        return self.events / name
 
-    def wall_s(self) -> float:
-        """Seconds of all attempts up to now; one that was killed counts up to its last heartbeat."""
-        ends = [p for p in self.events.glob("*.json") if not p.name.endswith("-start.json")]
-        return time.time() - self.began + sum(json.loads(p.read_text())["wall_s"] for p in ends)
+    def spent(self) -> tuple[float, float]:
+        """(seconds, GPU hours) of all attempts that have ended, this one included once it has.
+
+        One that was killed counts up to its last heartbeat.
+        """
+        wall_s = gpu_s = 0.0
+        for path in self.events.glob("*-start.json"):
+            start = json.loads(path.read_text())
+            ends = [p for p in self._ends() if p.name[:4] == path.name[:4]]
+            seconds = max((json.loads(p.read_text())["wall_s"] for p in ends), default=0.0)
+            wall_s += seconds
+            gpu_s += seconds * (start["world"] if start["device"].startswith("cuda") else 0)
+        return wall_s, gpu_s / 3600
+
+    @property
+    def _reserve(self) -> Path:
+        return self.events / ".reserve"
+
+    def _ends(self) -> list[Path]:
+        return [p for p in self.events.glob("*.json") if END.match(p.name)]
 
     def _bury_killed(self) -> None:
         """Give earlier attempts that left no end event one, from the last heartbeat."""
         heartbeat = self.run / "heartbeat.json"
         last = json.loads(heartbeat.read_text()) if heartbeat.is_file() else {}
+        ended = {path.name[:4] for path in self._ends()}
         for start in self.events.glob("*-start.json"):
-            number = int(start.name.split("-")[0])
-            if number != self.number and len(list(self.events.glob(f"{number:04d}-*.json"))) == 1:
-                began = json.loads(start.read_text())["time"]
-                seen = last["time"] if last.get("attempt") == number else began
-                event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": max(seen - began, 0.0)}
-                write_json(self.events / f"{number:04d}-killed.json", event)
+            if start.name[:4] not in ended:
+                event = json.loads(start.read_text())
+                number, began = event["attempt"], event["time"]
+                seen = max(last["time"], began) if last.get("attempt") == number else began
+                event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": seen - began}
+                write_json(self.events / f"{start.name[:4]}-killed.json", event)

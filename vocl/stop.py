@@ -29,9 +29,9 @@ class StopFlag:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopFlag]:
+def stop_on_signal(flag: StopFlag | None = None) -> Iterator[StopFlag]:
     """Within the block SIGTERM, SIGUSR2 and SIGINT set the flag instead of ending the process."""
-    flag = StopFlag()
+    flag = StopFlag() if flag is None else flag
     before = {number: signal.signal(number, flag._catch) for number in SIGNALS}
     try:
         yield flag

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vocl.files import finite, write_json, write_text
 
@@ -26,16 +25,14 @@ class Track:
 
     def __init__(self, folder: Path | None, total_steps: int, progress: bool) -> None:
         self.folder, self.total_steps = folder, total_steps
-        self.began = self.beat = time.monotonic()
-        self.wait_s = 0.0
-        self.steps = self.clipped = 0
-        self.norms: list[Tensor] = []
+        self.attempt = self.at = 0
+        self.beat_at = 0.0
         self.bar = _bar(total_steps) if progress and folder is not None and sys.stderr.isatty() else None
+        self._clear()
 
     def resume(self, step: int, attempt: int) -> None:
         """Cut the log back to the checkpoint's step: what came after did not happen."""
-        self.attempt = attempt
-        self.resumed = step
+        self.attempt, self.at = attempt, step
         path = self.folder / "metrics.jsonl" if self.folder else None
         if path is not None and path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
@@ -43,54 +40,63 @@ class Track:
         if self.bar:
             self.bar.start()
             self.bar.update(self.bar.task_ids[0], completed=step)
+        self.heartbeat()
+        self._clear()
 
     def waited(self, seconds: float) -> None:
         """Account for time spent waiting for data."""
         self.wait_s += seconds
 
-    def step(self, step: int, norm: Tensor, clip: float | None) -> None:
-        """Account for one step; keeps the norm as a tensor so that nothing waits for the device."""
+    def step(self, step: int, norm: float, clip: float | None) -> None:
+        """Account for one step with gradient norm `norm`, clipped to `clip`."""
+        self.at = step + 1
         self.steps += 1
-        self.norms.append(norm if clip is None else torch.stack([norm, (norm > clip).to(norm.dtype)]))
+        self.norms += norm
+        self.clipped += clip is not None and norm > clip
         if self.bar:
             self.bar.update(self.bar.task_ids[0], completed=step + 1)
+        self.alive()
 
     def log(self, step: int, report: dict[str, float]) -> None:
-        """Write one line: the report, and what was accounted for since the last one."""
-        now = time.monotonic()
-        norms = torch.stack([n.reshape(-1) for n in self.norms]).mean(0).tolist()
-        seconds = now - self.began
-        line: dict[str, Any] = {"step": step, **report, "grad_norm": norms[0]}
-        if len(norms) > 1:
-            line["clipped_share"] = norms[1]
+        """Write one line: the report, and the means of what was accounted for since the last one."""
+        seconds = time.monotonic() - self.began
+        line: dict[str, Any] = {"step": step, **report}
         line |= {
+            "grad_norm": self.norms / self.steps,
+            "clipped_share": self.clipped / self.steps,
             "steps_per_s": self.steps / seconds,
             "data_wait_share": self.wait_s / seconds,
             "memory_gib": _memory_gib(),
         }
-        self.began, self.wait_s, self.steps, self.norms = now, 0.0, 0, []
+        self._clear()
         if self.folder is None:
             return
         with (self.folder / "metrics.jsonl").open("a") as log:
             log.write(json.dumps(finite(line)) + "\n")
         if self.bar:
             self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
-        if now - self.beat > HEARTBEAT_S:
-            self.beat = now
-            self.heartbeat(step)
 
-    def heartbeat(self, step: int) -> None:
+    def alive(self) -> None:
+        """Renew the heartbeat if it is due; called at every step and every evaluated video."""
+        if time.monotonic() - self.beat_at > HEARTBEAT_S:
+            self.heartbeat()
+
+    def heartbeat(self) -> None:
         """Say that the run lives, for whoever looks at its folder."""
+        self.beat_at = time.monotonic()
         if self.folder is not None:
-            write_json(
-                self.folder / "heartbeat.json",
-                {"attempt": self.attempt, "step": step, "steps": self.total_steps, "time": time.time(), "pid": os.getpid()},
-            )
+            beat = {"attempt": self.attempt, "step": self.at, "steps": self.total_steps}
+            write_json(self.folder / "heartbeat.json", beat | {"time": time.time(), "pid": os.getpid()})
 
     def close(self) -> None:
         """End the progress bar."""
         if self.bar:
             self.bar.stop()
+
+    def _clear(self) -> None:
+        self.began = time.monotonic()
+        self.wait_s = self.norms = 0.0
+        self.steps = self.clipped = 0
 
 
 def _bar(total: int) -> Any:
@@ -113,5 +119,5 @@ def _step_of(line: str) -> int:
     """Step of a log line; a line torn by a kill counts as never written."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return sys.maxsize

@@ -13,6 +13,7 @@ from pathlib import Path
 from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
+from vocl.stop import stop_on_signal
 
 EXIT_USER = 2
 
@@ -45,9 +46,10 @@ def _main(options: argparse.Namespace) -> int:
         from launch.submit import submit_one
 
         return submit_one(config)
-    from vocl.run import run
+    with stop_on_signal() as stop:  # importing takes seconds
+        from vocl.run import run
 
-    return run(config)
+        return run(config, stop)
 
 
 def composed(overrides: Sequence[str]) -> Config:
@@ -62,7 +64,7 @@ def _saved(path: Path) -> Config:
 
     if not path.is_file():
         raise UserError(f"--config {path}: no such file")
-    return read_config(path.parent)
+    return read_config(path)
 
 
 if __name__ == "__main__":

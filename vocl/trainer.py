@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +19,10 @@ from vocl.data.feed import Feed
 from vocl.errors import UserError
 from vocl.interface import Clip, Output, Source, VideoModel
 from vocl.objective import Objective
+from vocl.ops.random import seed_of
 from vocl.optim import Optimizer
 from vocl.settings import Dataset, Runtime, Train
-from vocl.stop import Stopped, StopFlag
+from vocl.stop import StopFlag, Stopped
 from vocl.track import Track
 
 
@@ -32,9 +34,20 @@ class NonFinite(Exception):
         self.step, self.record = step, record
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a step that was applied says about itself; `loss`, `terms`, `norm` over all ranks."""
+
+    output: Output
+    loss: float
+    terms: dict[str, float]
+    norm: float  # of the gradient, before clipping
+    stop: bool  # whether a rank was asked to stop
+
+
 @dataclass
 class Trainer:
-    """One run's training, from the newest checkpoint to the last step."""
+    """One run's training: the world at a step, and how it goes on from there."""
 
     seed: int
     train: Train
@@ -49,9 +62,10 @@ class Trainer:
     checkpoints: Checkpoints
     track: Track
     stop: StopFlag
+    frozen: dict[str, Tensor] = field(default_factory=dict)  # host copies of what came frozen
     frozen_digest: str | None = None
-    seconds_before: float = 0.0
     trainable: dict[str, nn.Parameter] = field(init=False)
+    stage_index: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.model.to(self.device)
@@ -64,7 +78,8 @@ class Trainer:
         if half and self.device.type != "cuda":
             raise UserError("train.precision=fp16: needs a GPU, choose from fp32, tf32, bf16")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.train.precision == "tf32"
+        tf32 = self.train.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 
     # ------------------------------------------------------------------------------------ the loop
 
@@ -73,57 +88,54 @@ class Trainer:
 
         Raises `Stopped` after saving when asked to stop, and `NonFinite` without saving.
         """
-        self.began = time.monotonic()
-        for step, clip in self._batches(steps):
-            if self._stop_agreed():
-                self.save(step)
-                raise Stopped(f"step {step} of {self.train.steps}")
-            if step > steps.start and step % self.runtime.checkpoint_every == 0:
-                self.save(step)
+        for step, clip in self.batches(steps):
+            taken = self.step(step, clip)
+            after = step + 1
+            self.track.step(step, taken.norm, self.train.clip)
+            if after % self.runtime.log_every == 0 or after == self.train.steps:
+                self.track.log(step, self._report(taken, step))
+            stopping = taken.stop and after < self.train.steps  # after the last step, the evaluation stops
+            if stopping or after % self.runtime.checkpoint_every == 0 or after == self.train.steps:
+                self.save(after)
+            if stopping:
+                raise Stopped(f"step {after} of {self.train.steps}")
 
-            stage = self.curriculum.stage(step)
-            for event in self.curriculum.entering(step):
-                event.apply(self.model, step)
-            self._set_trainable(step)
-            self.model.begin(stage, step)
-
-            output, total, terms = self._forward(clip, stage.terms)
-            self.torch_optimizer.zero_grad(set_to_none=True)
-            self.scaler.scale(total).backward()
-            norm = self._reduce_gradients()
-            self._refuse_non_finite(step, clip, total, terms, norm)
-            self._clip_gradients(norm)
-            self._set_rates(step)
-            self.scaler.step(self.torch_optimizer)
-            self.scaler.update()
-            self.model.after_step(step)
-            for event in self.curriculum.upcoming(step):
-                event.observe(step, output)
-
-            self.track.step(step, norm, self.train.clip)
-            if (step + 1) % self.runtime.log_every == 0 or step + 1 == self.train.steps:
-                self.track.log(step, self._report(output, total, terms, step))
-        if steps.stop == self.train.steps:
-            self.save(self.train.steps)
+    def step(self, step: int, clip: Clip) -> Taken:
+        """Take step `step` on this rank's `clip`. Raises `NonFinite` with nothing applied."""
+        # A module that draws from the global generator (dropout) then depends on the step alone.
+        torch.manual_seed(seed_of(self.seed, "step", step, dist.rank()))
+        for event in self.curriculum.entering(step):
+            event.apply(self.model, step)
+        self.begin(step)
+        self.torch_optimizer.zero_grad(set_to_none=True)
+        output, total, terms = self.forward(step, clip)
+        self.scaler.scale(total).backward()
+        taken = self._reduce(output, total.detach(), terms)
+        self._refuse_non_finite(step, clip, taken)
+        self._clip(taken.norm)
+        self._set_rates(step)
+        self.scaler.step(self.torch_optimizer)
+        self.scaler.update()
+        self.model.after_step(step)
+        for event in self.curriculum.upcoming(step):
+            event.observe(step, output)
+        return taken
 
     # ----------------------------------------------------------------------------- parts of a step
 
-    def _batches(self, steps: range) -> Iterator[tuple[int, Clip]]:
+    def batches(self, steps: range) -> Iterator[tuple[int, Clip]]:
         """(step, this rank's clips), stage by stage: a stage may feed other clips than the run."""
-        for start, stop, feed in self._feeds(steps):
-            clips = iter(feed.batches(start, stop, self.runtime.workers))
-            for step in range(start, stop):
+        starts = [*self.curriculum.starts, self.train.steps]
+        for first, last in itertools.pairwise(starts):
+            part = range(max(first, steps.start), min(last, steps.stop))
+            if not part:
+                continue
+            clips = self.feed(part.start).batches(part.start, part.stop, self.runtime.workers)
+            for step in part:
                 waited = time.monotonic()
                 clip = next(clips).to(self.device)
                 self.track.waited(time.monotonic() - waited)
                 yield step, clip
-
-    def _feeds(self, steps: range) -> Iterator[tuple[int, int, Feed]]:
-        starts = [*self.curriculum.starts, self.train.steps]
-        for i in range(len(starts) - 1):
-            start, stop = max(starts[i], steps.start), min(starts[i + 1], steps.stop)
-            if start < stop:
-                yield start, stop, self.feed(start)
 
     def feed(self, step: int) -> Feed:
         """The feed of the stage that `step` belongs to."""
@@ -133,47 +145,61 @@ class Trainer:
         frames = (feed and feed.clip_frames) or self.dataset.clip_frames
         return Feed(self.source, self.dataset, self.seed, batch, frames)
 
-    def _forward(self, clip: Clip, names: str | list[str]) -> tuple[Output, Tensor, dict[str, Tensor]]:
+    def begin(self, step: int) -> None:
+        """Set what depends on the stage of `step`; changes no weight."""
+        index = self.curriculum.index(step)
+        if index != self.stage_index:
+            for name, parameter in self.trainable.items():
+                parameter.requires_grad_(self.curriculum.trains(name, step))
+            self.stage_index = index
+        self.model.begin(self.curriculum.stages[index], step)
+
+    def forward(self, step: int, clip: Clip) -> tuple[Output, Tensor, dict[str, Tensor]]:
+        """The model's output on `clip`, the objective, and its raw terms; losses stay in float32."""
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.train.precision)
         with torch.autocast(self.device.type, dtype=low) if low else nullcontext():
             output = self.model(clip)
-        total, terms = self.objective(output, clip, names)
+        total, terms = self.objective(output, clip, self.curriculum.stage(step).terms)
         return output, total, terms
 
-    def _reduce_gradients(self) -> Tensor:
-        """Average the gradients over ranks in one flat buffer; returns their global L2 norm."""
-        gradients = [p.grad for p in self.trainable.values() if p.grad is not None]
-        if dist.world() > 1:
-            flat = dist.all_sum(torch.cat([g.flatten() for g in gradients])) / dist.world()
-            for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-                gradient.copy_(piece.view_as(gradient))
-        self.scaler.unscale_(self.torch_optimizer)
-        return torch.nn.utils.get_total_norm(gradients)
+    def _reduce(self, output: Output, total: Tensor, terms: dict[str, Tensor]) -> Taken:
+        """Average gradients, loss and terms over ranks, in one flat buffer with the wish to stop.
 
-    def _refuse_non_finite(self, step: int, clip: Clip, total: Tensor, terms: dict[str, Tensor], norm: Tensor) -> None:
-        """Reads one scalar of the step just computed, so that nothing non-finite is ever applied."""
-        if torch.isfinite(norm) and torch.isfinite(total):
-            return
-        if self.scaler.is_enabled() and torch.isfinite(total):
-            return  # the scaler skips the step and lowers its scale
+        Its few numbers are read here, before the update: the price is that the queue of a GPU runs
+        empty once per step, the gain that nothing non-finite is ever applied and all ranks agree.
+        """
+        gradients = [p.grad for p in self.trainable.values() if p.grad is not None]
+        numbers = torch.stack([total, total.new_tensor(float(bool(self.stop))), *terms.values()]).float()
+        if dist.world() > 1:
+            parts = [*gradients, numbers]
+            flat = dist.all_sum(torch.cat([p.flatten().float() for p in parts])) / dist.world()
+            for part, mean in zip(parts, flat.split([p.numel() for p in parts]), strict=True):
+                part.copy_(mean.view_as(part))
+        self.scaler.unscale_(self.torch_optimizer)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm, loss, stop, *values = torch.cat([norm.float().reshape(1), numbers]).tolist()
+        return Taken(output, loss, dict(zip(terms, values, strict=True)), norm, stop > 0)
+
+    def _refuse_non_finite(self, step: int, clip: Clip, taken: Taken) -> None:
+        finite = abs(taken.loss) < float("inf")
+        if finite and (taken.norm < float("inf") or self.scaler.is_enabled()):
+            return  # the scaler of fp16 skips a step with such gradients, and lowers its scale
         norms = {name: float(p.grad.norm()) for name, p in self.trainable.items() if p.grad is not None}
         record = {
             "step": step,
-            "names": list(clip.names),
-            "loss": float(total),
-            "terms": {name: float(value) for name, value in terms.items()},
+            "names": [name for names in dist.gather_objects(clip.names) for name in names],
+            "loss": taken.loss,
+            "terms": taken.terms,
             "gradient_norms": norms,
         }
-        raise NonFinite(step, {key: _spell(value) for key, value in record.items()})
+        self.torch_optimizer.zero_grad(set_to_none=True)
+        raise NonFinite(step, record)
 
-    def _clip_gradients(self, norm: Tensor) -> None:
-        if self.train.clip is not None:
-            with_grad = [p for p in self.trainable.values() if p.grad is not None]
-            torch.nn.utils.clip_grads_with_norm_(with_grad, self.train.clip, norm)
-
-    def _set_trainable(self, step: int) -> None:
-        for name, parameter in self.trainable.items():
-            parameter.requires_grad_(self.curriculum.trains(name, step))
+    def _clip(self, norm: float) -> None:
+        """Scale the gradients so that their global norm is at most train.clip."""
+        if self.train.clip is not None and norm > self.train.clip:
+            gradients = [p.grad for p in self.trainable.values() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.train.clip / (norm + 1e-6))
 
     def _set_rates(self, step: int) -> None:
         rate = self.optimizer.rate(step)
@@ -187,57 +213,53 @@ class Trainer:
         for name in self.trainable:
             groups.setdefault(self.curriculum.treatment(name), []).append(name)
         names = list(groups.values())
-        return self.optimizer.over([{"params": [self.trainable[n] for n in group]} for group in names]), names
-
-    def _stop_agreed(self) -> bool:
-        """Whether any rank was asked to stop, so that all leave at the same step."""
-        if dist.world() == 1:
-            return bool(self.stop)
-        flag = torch.tensor(float(bool(self.stop)), device=self.device)
-        return bool(dist.all_sum(flag) > 0)
+        parameters = [{"params": [self.trainable[n] for n in group]} for group in names]
+        return self.optimizer.over(parameters), names
 
     # -------------------------------------------------------------------------- state, and reports
 
     def save(self, step: int) -> None:
-        """Write the checkpoint of the world before `step` (rank 0)."""
+        """Write the checkpoint of the world before `step` (rank 0; the others wait for it)."""
         if dist.rank() == 0:
             self.checkpoints.save(step, self.state(step))
         dist.barrier()
 
     def state(self, step: int) -> State:
-        """Everything that the rest of the run depends on, beside the config and the step."""
+        """Everything that the rest of the run depends on, beside the config and the step.
+
+        Frozen weights are left out where they are as they came: a teacher, which no gradient
+        reaches either, is not, and is saved.
+        """
+        weights = self.model.state_dict()
+        as_came = {n for n, came in self.frozen.items() if torch.equal(weights[n].cpu(), came)}
         return {
             "step": step,
-            "model": {name: t for name, t in self.model.state_dict().items() if name not in self.frozen_names()},
+            "model": {name: tensor for name, tensor in weights.items() if name not in as_came},
             "loss": self.objective.state_dict(),
             "optimizer": self.torch_optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curriculum": self.curriculum.state_dict(),
             "frozen": self.frozen_digest,
-            "seconds": self.seconds_before + time.monotonic() - self.began,
         }
 
     def restore(self, state: State) -> None:
-        """Undo to the world that `state` describes."""
-        own = self.model.state_dict()
-        lacking = set(own) - set(state["model"]) - self.frozen_names()
-        assert not lacking, f"checkpoint lacks {sorted(lacking)[:3]}"
-        self.model.load_state_dict(state["model"], strict=False)
+        """Go back to the world that `state` describes, its model's weights excepted (`load.fill`)."""
         self.objective.load_state_dict(state["loss"])
         self.torch_optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.curriculum.load_state_dict(state["curriculum"])
-        self.seconds_before = state["seconds"]
 
-    def frozen_names(self) -> set[str]:
-        """Names of parameters that no stage trains: they are not repeated in checkpoints."""
-        return {n for n, p in self.model.named_parameters() if n not in self.trainable and not p.requires_grad}
+    def frozen_now(self) -> Mapping[str, Tensor]:
+        """The parameters that no gradient reaches in any stage, on the host."""
+        parameters = self.model.named_parameters()
+        return {name: p.detach().cpu().clone() for name, p in parameters if name not in self.trainable}
 
-    def _report(self, output: Output, total: Tensor, terms: dict[str, Tensor], step: int) -> dict[str, float]:
-        weights = {name: term.weight for name, term in self.objective.terms.items()}
-        report = {"loss": float(total.detach()), "lr": self.torch_optimizer.param_groups[0]["lr"]}
-        report |= {f"term.{name}": float(value) for name, value in terms.items()}
-        report |= {f"weighted.{name}": weights[name] * float(value) for name, value in terms.items()}
+    def _report(self, taken: Taken, step: int) -> dict[str, float]:
+        terms = self.objective.terms
+        report = {"loss": taken.loss, "lr": self.torch_optimizer.param_groups[0]["lr"]}
+        report |= {f"term.{name}": value for name, value in taken.terms.items()}
+        report |= {f"weighted.{name}": terms[name].weight * value for name, value in taken.terms.items()}
+        output = taken.output
         masks = output.masks if output.masks is not None else output.attn
         soft = masks.detach().float()
         winners = nn.functional.one_hot(soft.argmax(dim=2), soft.shape[2]).sum(dim=(1, 2))
@@ -245,10 +267,3 @@ class Trainer:
         report["mask_entropy"] = float(-(soft * soft.clamp_min(1e-9).log()).sum(2).mean())
         report["stage"] = self.curriculum.index(step)
         return report
-
-
-def _spell(value: Any) -> Any:
-    """Non-finite numbers as words, which JSON can hold."""
-    if isinstance(value, dict):
-        return {key: _spell(item) for key, item in value.items()}
-    return repr(value) if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -13,7 +13,9 @@ STATISTICS = {  # mean and standard deviation of red, green, blue
 }
 
 
-def to_input(frames: Tensor, size_px: tuple[int, int], fit: str, normalise: str, window: float = 0.5) -> Tensor:
+def to_input(
+    frames: Tensor, size_px: tuple[int, int], fit: str, normalise: str, window: float = 0.5
+) -> Tensor:
     """Frames uint8 t h w 3 to the model's input float t 3 h w.
 
     Bicubic without antialiasing, clamped to [0, 1], then normalised, as in SlotContrast's release.
@@ -24,10 +26,14 @@ def to_input(frames: Tensor, size_px: tuple[int, int], fit: str, normalise: str,
     if fit == "crop":
         top, left, height, width = crop_box(tuple(video.shape[-2:]), size_px, window)
         video = video[..., top : top + height, left : left + width]
-    if tuple(video.shape[-2:]) != tuple(size_px):
-        video = F.interpolate(video, size=size_px, mode="bicubic", align_corners=False).clamp(0, 1)
+    top, left, *inner = pad_box(tuple(video.shape[-2:]), size_px) if fit == "pad" else (0, 0, *size_px)
+    if list(video.shape[-2:]) != inner:
+        video = F.interpolate(video, size=inner, mode="bicubic", align_corners=False).clamp(0, 1)
     mean, std = _statistics(normalise, video)
-    return (video - mean) / std
+    video = (video - mean) / std
+    if inner == list(size_px):
+        return video
+    return F.pad(video, (left, size_px[1] - inner[1] - left, top, size_px[0] - inner[0] - top))
 
 
 def to_rgb(video: Tensor, normalise: str) -> Tensor:
@@ -45,7 +51,11 @@ def labels_to_input(labels: Tensor, size_px: tuple[int, int], fit: str, resize: 
         top, left, height, width = crop_box(tuple(labels.shape[-2:]), size_px, 0.5)
         labels = labels[:, top : top + height, left : left + width]
     if resize and tuple(labels.shape[-2:]) != tuple(size_px):
-        labels = F.interpolate(labels.unsqueeze(1).float(), size=size_px, mode="nearest-exact").squeeze(1).to(labels.dtype)
+        labels = (
+            F.interpolate(labels.unsqueeze(1).float(), size=size_px, mode="nearest-exact")
+            .squeeze(1)
+            .to(labels.dtype)
+        )
     return labels
 
 
@@ -57,6 +67,13 @@ def crop_box(size: tuple[int, int], shape: tuple[int, int], window: float) -> tu
         return round((height - inner) * window), 0, inner, width
     inner = max(1, round(height * shape[1] / shape[0]))
     return 0, round((width - inner) * window), height, inner
+
+
+def pad_box(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where (top, left, height, width) a frame of `size` lies, centred, in `shape` once it fits inside."""
+    scale = min(shape[0] / size[0], shape[1] / size[1])
+    height, width = (min(shape[i], max(1, round(size[i] * scale))) for i in (0, 1))
+    return (shape[0] - height) // 2, (shape[1] - width) // 2, height, width
 
 
 def _statistics(normalise: str, video: Tensor) -> tuple[Tensor, Tensor]:

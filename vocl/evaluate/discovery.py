@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -58,23 +59,28 @@ class Discovery:
         advance: Callable[[], Any] = lambda: None,
     ) -> Report:
         """Score `model` on `source`; `keep` receives each video's soft masks, uint8 t k n."""
+        was_training = model.training
         model.eval()
         metrics = scores(empty=self.protocol.empty)
-        rows = []
+        own = []
         count = min(len(source), self.max_videos or len(source))
-        for index in range(dist.rank(), count, dist.world()):
-            video = source[index]
-            truth = source.truth(video.name)
+        for first in range(0, count, dist.world()):
+            index = first + dist.rank()
+            video = source[index] if index < count else None
+            truth = source.truth(video.name) if video is not None else None
             if truth is not None:
-                rows.append({"video": video.name, **self._score(model, video, truth, dataset, device, metrics, keep)})
-            advance()
-        means = {name: float(metric.compute()) for name, metric in metrics.items()}
-        rows = {row["video"]: row for part in dist.gather_objects(rows) for row in part}
+                own.append(
+                    {"video": video.name, **self._score(model, video, truth, dataset, device, metrics, keep)}
+                )
+            advance()  # by every rank equally often: it may be an agreement
+        model.train(was_training)
+        rows = [row for part in dist.gather_objects(own) for row in part]
         if not rows:
-            raise UserError(f"dataset {dataset.name}: no video of split {self.split!r} has a truth to score against")
-        model.train()
-        means |= {"num_without_truth": count - len(rows)}
-        return Report(self.protocol.name, [rows[name] for name in sorted(rows)], means)
+            raise UserError(
+                f"dataset {dataset.name}: no video of split {self.split!r} has a truth to score against"
+            )
+        means = _means(metrics) | {"num_without_truth": count - len(rows)}
+        return Report(self.protocol.name, sorted(rows, key=lambda row: row["video"]), means)
 
     def _score(
         self,
@@ -88,7 +94,9 @@ class Discovery:
     ) -> dict[str, float]:
         labels, contested = truth.labels(self.protocol.overlap)
         resize = self.protocol.resolution == "input"
-        true = labels_to_input(torch.from_numpy(labels), tuple(dataset.size_px), dataset.fit, resize).to(device)
+        true = labels_to_input(torch.from_numpy(labels), tuple(dataset.size_px), dataset.fit, resize).to(
+            device
+        )
         tables, soft = [], []
         for start, masks, grid in self.windows(model, video, dataset, device):
             part = true[start : start + masks.shape[1]]
@@ -111,3 +119,10 @@ class Discovery:
             segments = model.segment(clip, self.options, carry)
             carry = segments.carry
             yield start, segments.masks, segments.grid
+
+
+def _means(metrics: dict[str, Any]) -> dict[str, float]:
+    """The means over all ranks; a rank that had no video is no cause for a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*method of metric .* was called before")
+        return {name: float(metric.compute()) for name, metric in metrics.items()}

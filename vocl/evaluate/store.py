@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from vocl.config import Config
 from vocl.files import write_bytes, write_json
 from vocl.interface import VideoModel
 
+Entry = dict[str, Any]
+
 
 def evaluate(
     config: Config,
@@ -25,34 +28,56 @@ def evaluate(
     folder: Path,
     device: torch.device,
     advance: Callable[[], Any] = lambda: None,
-) -> dict[str, Any]:
+) -> dict[str, Entry]:
     """Run every evaluation of `config["eval"]` and write `<folder>/eval/<eval_id>/`.
 
     Returns {name: {eval_id, protocol, num_videos, metrics, rows}} with `rows` the path of the
-    per-video rows inside `folder`. The seed of the evaluation's own randomness is its option.
+    per-video rows inside `folder`. One that lies there already is not run again. `advance` is
+    called by every rank equally often, and may raise to stop.
     """
     dataset = assemble.make_dataset(config)
     entries = {}
-    for name, evaluation in assemble.parts(config, "eval").items():
-        settings = config["eval"][name]
-        identity = {"run": configs.run_id(config), "checkpoint": checkpoint_digest, "eval": settings}
-        evaluation = evaluation()
-        source = assemble.make_source(config, evaluation.split)
-        eval_id = configs.evaluation_id(identity | {"dataset": config["dataset"]})
-        place = folder / "eval" / eval_id
-        keep = _keeper(place / "masks") if config["runtime"]["keep_masks"] else None
-        report = evaluation.run(model, source, dataset, device, keep, advance)
-        entries[name] = {
-            "eval_id": eval_id,
-            "protocol": report.protocol,
-            "num_videos": len(report.rows),
-            "metrics": report.metrics,
-            "rows": f"eval/{eval_id}/rows.json",
-        }
-        if dist.rank() == 0:
-            write_json(place / "rows.json", report.rows)
-            write_json(place / "report.json", identity | entries[name])
+    for name, part in assemble.parts(config, "eval").items():
+        identity = _identity(config, name, checkpoint_digest)
+        place = folder / "eval" / configs.evaluation_id(identity)
+        done = dist.gather_objects(_stored(place))[0]
+        if done is None:
+            evaluation = part()
+            source = assemble.make_source(config, evaluation.split)
+            keep = _keeper(place / "masks") if config["runtime"]["keep_masks"] else None
+            report = evaluation.run(model, source, dataset, device, keep, advance)
+            done = {
+                "eval_id": place.name,
+                "protocol": report.protocol,
+                "num_videos": len(report.rows),
+                "metrics": report.metrics,
+                "rows": f"eval/{place.name}/rows.json",
+            }
+            if dist.rank() == 0:
+                write_json(place / "rows.json", report.rows)
+                write_json(place / "report.json", identity | done)  # last: its presence is "done"
+        entries[name] = done
     return entries
+
+
+def settings_of(folder: Path, eval_id: str) -> Config | None:
+    """The settings of a stored evaluation; None when its report is gone."""
+    report = folder / "eval" / eval_id / "report.json"
+    return json.loads(report.read_text())["eval"] if report.is_file() else None
+
+
+def _identity(config: Config, name: str, checkpoint_digest: str) -> Config:
+    """What decides an evaluation's scores, and so its id; its own randomness is seeded by an option."""
+    run, settings = configs.run_id(config), config["eval"][name]
+    return {"run": run, "checkpoint": checkpoint_digest, "eval": settings, "dataset": config["dataset"]}
+
+
+def _stored(place: Path) -> Entry | None:
+    path = place / "report.json"
+    if not path.is_file():
+        return None
+    report = json.loads(path.read_text())
+    return {key: report[key] for key in ("eval_id", "protocol", "num_videos", "metrics", "rows")}
 
 
 def _keeper(folder: Path) -> Callable[[str, np.ndarray], None]:

@@ -114,11 +114,10 @@ class Recurrent(VideoModel):
 
     def _sweep(self, inputs: Tensor, state: Tensor, iterations: int | None, first: bool = True) -> Unrolled:
         """Unroll over `inputs` b t n d from `state` b k d; `first`: frame 0 starts the video."""
-        keys, values = self.corrector.project(inputs)
         steps = []
-        for t in range(inputs.shape[1]):
+        for t, features in enumerate(self.corrector.prepare(inputs).unbind(1)):
             rounds = self.corrector.first_iterations if first and t == 0 else self.corrector.iterations
-            slots, attn = self.corrector(state, keys[:, t], values[:, t], iterations or rounds)
+            slots, attn = self.corrector(state, features, iterations or rounds)
             state = self.predictor(slots) if self.predictor else slots
             steps.append((slots, state, attn))
         return Unrolled(*(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -15,7 +16,9 @@ from vocl.nn.blocks import mlp
 class MLPAdapter(nn.Module):
     """LayerNorm, then an MLP from the feature width to the slot width (DINOSAUR, SlotContrast).
 
-    `hidden_ratio` is the hidden width over the feature width (2 in the papers).
+    `hidden_ratio` is the hidden width over the feature width (2 in the papers). The affine part of
+    the LayerNorm is folded into the first layer, so that no gradient goes back to the features of
+    a frozen backbone.
     """
 
     def __init__(
@@ -27,7 +30,11 @@ class MLPAdapter(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` b t n e to b t n d."""
-        return self.mlp(self.norm(tokens))
+        first, last = self.mlp[0], self.mlp[-1]
+        normed = F.layer_norm(tokens, self.norm.normalized_shape, eps=self.norm.eps)
+        weight = (first.weight * self.norm.weight).t().contiguous()  # this layout: the faster gradient
+        bias = first.bias + first.weight @ self.norm.bias
+        return last(F.relu_(F.linear(normed, weight.t(), bias)))
 
 
 class PositionAdapter(nn.Module):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +37,7 @@ class ViT(Backbone):
         self.patch_px = vit.patch_embed.patch_size[0]
         if any(side % self.patch_px for side in frame_px):
             raise UserError(
-                f"dataset.size_px={list(frame_px)}: not a multiple of the backbone's patch, {self.patch_px} px"
+                f"dataset.size_px={list(frame_px)}: no multiple of the patch of the backbone, {self.patch_px}"
             )
         self.block, self.norm, self.keys, self.trainable = block, norm, keys, trainable
         vit.blocks = vit.blocks[:block]
@@ -89,15 +92,8 @@ class TimmViT(ViT):
         keys: bool,
         trainable: bool,
     ) -> None:
-        import timm
-
-        options = {"num_classes": 0, "dynamic_img_size": True}
-        if weights_root is not None:
-            options |= {
-                "pretrained": True,
-                "pretrained_cfg_overlay": {"file": str(locate_weights(name, weights_root))},
-            }
-        super().__init__(timm.create_model(name, **options), frame_px, block, norm, keys, trainable)
+        file = None if weights_root is None else locate_weights(name, weights_root)
+        super().__init__(_timm_vit(name, file), frame_px, block, norm, keys, trainable)
 
 
 class RandomViT(ViT):
@@ -156,17 +152,108 @@ def fetch_weights(name: str, weights_root: Path) -> Path:
 
     from vocl.files import atomic_path
 
-    if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name.split('.')[0][:14]}*", pretrained=True)[:8])
-        raise UserError(f"backbone.name={name}: timm has no such model; similar ones: {close or 'none'}")
+    _check_name(name)
     path = weights_root / f"{name}.safetensors"
     try:
-        state = timm.create_model(name, pretrained=True).state_dict()
+        with _hub():
+            state = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises many kinds when it cannot reach it
         raise UserError(
             f"{path}: no such weights file, and the hub cannot be reached ({type(error).__name__}); "
             f"on a machine with network run: vocl fetch {name} runtime.weights_root={weights_root}"
         ) from error
-    with atomic_path(path) as temporary:
-        save_file({key: value.contiguous() for key, value in state.items()}, temporary)
+    try:
+        with atomic_path(path) as temporary:
+            save_file({key: value.contiguous() for key, value in state.items()}, temporary)
+    except OSError as error:
+        raise UserError(
+            f"runtime.weights_root={weights_root}: cannot write there: {error.strerror}"
+        ) from None
     return path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl fetch NAME... | experiment=... | backbone=...`: weights for machines without network.
+
+    Returns the exit code: 0, or 2 for a mistake or a hub that cannot be reached, told in one line.
+    """
+    from vocl.train import composed
+
+    names = [a for a in arguments if "=" not in a]
+    try:
+        config = composed([a for a in arguments if "=" in a])
+        if not names and "name" not in config["backbone"]:
+            raise UserError(
+                f"fetch: backbone {config['backbone']['_target_']} needs no weights; "
+                "give a timm name, experiment=... or backbone=..."
+            )
+        root = Path(config["runtime"]["weights_root"]).expanduser()
+        for name in names or [config["backbone"]["name"]]:
+            print(locate_weights(name, root))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _timm_vit(name: str, file: Path | None) -> nn.Module:
+    """timm's model with the weights in `file`, all of them or an error; its classifier is dropped.
+
+    `dynamic_img_size` leaves the position code at the grid it was trained at, as the released
+    checkpoints of whole models hold it, and resamples it in the forward pass.
+    """
+    import timm
+    from safetensors import SafetensorError
+
+    _check_name(name)
+    options = {"dynamic_img_size": True}
+    if file is not None:
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
+    try:
+        # The number of classes is left as it is: timm compares names strictly only then.
+        vit = timm.create_model(name, **options)
+    except TypeError as error:
+        raise UserError(f"backbone.name={name}: not a vision transformer of timm ({error})") from None
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise UserError(f"{file}: not the weights of timm model {name}: {str(error)[:300]}") from None
+    if not hasattr(vit, "blocks") or not hasattr(vit, "forward_intermediates"):
+        raise UserError(f"backbone.name={name}: not a vision transformer of timm")
+    vit.reset_classifier(0)
+    return vit
+
+
+def _check_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name.split('.')[0][:14]}*", pretrained=True)[:8])
+        raise UserError(f"backbone.name={name}: timm has no such model; similar ones: {close or 'none'}")
+
+
+@contextmanager
+def _hub() -> Iterator[None]:
+    """Let the hub's client look into its cache alone when the hub does not answer.
+
+    Its own attempts take most of a minute before they give up.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _answers(address: str) -> bool:
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    try:
+        with urlopen(Request(address, method="HEAD"), timeout=5):
+            return True
+    except HTTPError:  # an answer all the same
+        return True
+    except (OSError, ValueError):
+        return False

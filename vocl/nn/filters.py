@@ -1,27 +1,34 @@
-"""A fixed descriptor of patches, without weights: colour statistics and position."""
+"""A fixed descriptor of patches, without weights: which colour, how bright, and where."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor
 
 from vocl.data.transforms import to_rgb
 from vocl.errors import UserError
-from vocl.interface import Backbone, Features, Grid
+from vocl.interface import Backbone, Features
 from vocl.nn.adapters import coordinates
+
+GREY_CHROMA = 0.08  # chroma at which a hue begins to mean something
+SHARPNESS = 4.0  # of the hue channels: half width about 34 degrees
 
 
 class Filters(Backbone):
-    """Per patch: median chroma (2), saturation and brightness; then its position (2).
+    """Per patch: `num_hues` hue channels, greyness, brightness, and its position (y, x).
 
-    Chroma is the pair of colour opponents (r - g, (r + g) / 2 - b); medians ignore the few pixels
-    of a neighbour that reach into a patch. Values are shifted and scaled by constants to about unit
-    range, the position by `position_scale` (0 leaves it out: slots then cannot say where they are).
+    The chroma of a patch is the pair of colour opponents (r - g, (r + g) / 2 - b) of its mean colour.
+    Its direction is the hue, coded softly over evenly spaced directions; its length decides
+    between hue and grey. So any two colours are about equally far apart, whatever their brightness,
+    as features of a pretrained network are for two kinds of things. Everything is multiplied by
+    `scale`, the position by `position_scale` (0 leaves it out: slots then cannot say where they are).
     """
 
     def __init__(
@@ -30,28 +37,36 @@ class Filters(Backbone):
         weights_root: Path | None,
         *,
         patch_px: Annotated[int, Ge(1)],
+        num_hues: Annotated[int, Ge(2)],
+        scale: Annotated[float, Ge(0)],
         position_scale: Annotated[float, Ge(0)],
         normalise: str,
     ) -> None:
         super().__init__()
         if any(side % patch_px for side in frame_px):
-            raise UserError(f"dataset.size_px={list(frame_px)}: not a multiple of backbone.patch_px={patch_px}")
-        self.dim, self.patch_px = 6, patch_px
-        self.normalise = normalise
-        grid = self.grid(frame_px)
-        self.register_buffer("position", position_scale * 2 * (coordinates(grid)[:, :2] - 0.5), persistent=False)
+            raise UserError(
+                f"dataset.size_px={list(frame_px)}: not a multiple of backbone.patch_px={patch_px}"
+            )
+        self.dim, self.patch_px = num_hues + 4, patch_px
+        self.normalise, self.scale = normalise, scale
+        position = position_scale * (2 * coordinates(self.grid(frame_px))[:, :2] - 1)
+        angles = torch.arange(num_hues) * (2 * math.pi / num_hues)
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("directions", torch.stack([angles.cos(), angles.sin()]), persistent=False)
 
+    @torch.no_grad()
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; tokens b t n e."""
         assert keep is None, "token drop is not built into this backbone"
-        grid = Grid(*self.grid(tuple(video.shape[-2:])))
-        patches = rearrange(
-            to_rgb(video, self.normalise), "b t c (r p) (s q) -> b t c (r s) (p q)", p=self.patch_px, q=self.patch_px
-        )
-        red, green, blue = patches.unbind(2)
+        size = tuple(video.shape[-2:])
+        frames = rearrange(to_rgb(video, self.normalise), "b t c h w -> (b t) c h w")
+        patches = rearrange(F.avg_pool2d(frames, self.patch_px), "(b t) c r s -> c b t (r s)", b=len(video))
+        red, green, blue = patches
         chroma = torch.stack([red - green, (red + green) / 2 - blue], dim=-1)
-        saturation = chroma.norm(dim=-1, keepdim=True)
-        brightness = patches.mean(2).unsqueeze(-1)
-        raw = torch.cat([chroma / 0.3, (saturation - 0.3) / 0.2, (brightness - 0.5) / 0.2], dim=-1)
-        tokens = torch.cat([raw.median(dim=-2).values, self.position.expand(*raw.shape[:3], 2)], dim=-1)
-        return Features(tokens, grid)
+        brightness = ((red + green + blue) / 3).unsqueeze(-1)
+        length = chroma.norm(dim=-1, keepdim=True)
+        hue = torch.exp(SHARPNESS * (chroma / (length + GREY_CHROMA) @ self.directions - 1))
+        grey = torch.exp(-length / 0.1)
+        colour = torch.cat([2 * hue, 2 * grey, (brightness - 0.5) / 0.8], dim=-1) * self.scale
+        position = self.position.expand(*colour.shape[:3], 2)
+        return Features(torch.cat([colour, position], dim=-1), self.grid(size))

@@ -17,16 +17,20 @@ EPSILON = 1e-8  # keeps the weighted mean defined for a slot that wins nothing
 class SlotAttention(nn.Module):
     """The corrector: refines the slots of a frame by a few rounds of competition.
 
-    One round, from slots s (b k d) and the frame's keys and values (b n d):
+    One round, from slots s (b k d) and the frame's normalised features f (b n d):
 
         s~   = LayerNorm(s)
-        attn = softmax over k of  (W_q s~) . key / sqrt(d)
-        u    = mean over n of value, weighted by attn + 1e-8
+        attn = softmax over k of  (W_q s~) . (W_k f) / sqrt(d)
+        u    = mean over n of W_v f, weighted by attn + 1e-8
         s    = GRU(input u, hidden s~),   then   s + MLP(LayerNorm(s))  if `mlp_dim` is set
 
     `hidden: normalised` feeds the GRU the LayerNormed slot, as SlotContrast's release does;
     `raw` feeds it the slot itself, as the original paper and SAVi do. Gradients flow through every
     round. Runs in float32 under autocast.
+
+    Computed by exact algebra without the keys and values of the n patches: a logit is
+    (W_k^T W_q s~) . f, and W_v acts on the k weighted means of f; what enters the GRU linearly is
+    multiplied to one matrix, W_ih W_v.
     """
 
     def __init__(
@@ -52,30 +56,33 @@ class SlotAttention(nn.Module):
         self.norm_mlp = nn.LayerNorm(slot_dim) if mlp_dim else None
         self.mlp = mlp([slot_dim, mlp_dim, slot_dim]) if mlp_dim else None
 
-    def project(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (each b t n d) of all frames at once, from `inputs` b t n d."""
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Normalised features b t n d of all frames at once, in float32, from `inputs` b t n d."""
         with torch.autocast(inputs.device.type, enabled=False):
-            normed = self.norm_features(inputs.float())
-            return self.to_k(normed), self.to_v(normed)
+            return self.norm_features(inputs.float())
 
-    def forward(self, slots: Tensor, keys: Tensor, values: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """Slots b k d and one frame's keys, values b n d to the new slots and attn b k n.
+    def forward(self, slots: Tensor, features: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """Slots b k d and one frame's prepared features b n d to the new slots and attn b k n.
 
         `attn` is that of the last round: it sums to 1 over k, and was computed from the slots
         before their last update.
         """
         with torch.autocast(slots.device.type, enabled=False):
             slots = slots.float()
-            keys = keys.transpose(1, 2)
+            to_logits = (self.to_q.weight.t() @ self.to_k.weight) * self.scale
+            to_gates = self.gru.weight_ih @ self.to_v.weight
+            transposed = features.transpose(1, 2)
             for _ in range(iterations):
                 normed = self.norm_slots(slots)
-                attn = torch.softmax(self.to_q(normed) * self.scale @ keys, dim=1)
+                attn = torch.softmax(normed @ to_logits @ transposed, dim=1)
                 weights = attn + EPSILON
-                update = (weights / weights.sum(-1, keepdim=True)) @ values
-                slots = self._update(update, normed if self.normalised_hidden else slots)
+                mean = (weights @ features) / weights.sum(-1, keepdim=True)
+                slots = self._update(mean, normed if self.normalised_hidden else slots, to_gates)
         return slots, attn
 
-    def _update(self, update: Tensor, hidden: Tensor) -> Tensor:
-        slots = self.gru(rearrange(update, "b k d -> (b k) d"), rearrange(hidden, "b k d -> (b k) d"))
+    def _update(self, mean: Tensor, hidden: Tensor, to_gates: Tensor) -> Tensor:
+        rows = [rearrange(x, "b k d -> (b k) d") for x in (mean, hidden)]
+        gru = self.gru
+        slots = torch.gru_cell(*rows, to_gates, gru.weight_hh, gru.bias_ih, gru.bias_hh)
         slots = rearrange(slots, "(b k) d -> b k d", b=len(hidden))
         return slots if self.mlp is None else slots + self.mlp(self.norm_mlp(slots))

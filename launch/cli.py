@@ -1,0 +1,60 @@
+"""The `vocl` command: `vocl VERB [arguments]`. Each verb's module is imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vocl.errors import UserError
+
+EXIT_USER, EXIT_STOPPED = 2, 75
+
+VERBS = {  # verb: (module whose main(arguments) it is, what it does)
+    "plan": ("launch.plan", "check the runs of SELECTOR and list them with their state; changes nothing"),
+    "submit": (
+        "launch.submit",
+        "train the runs of SELECTOR that are not done: cluster=local cluster.slots=N",
+    ),
+    "table": (
+        "launch.table",
+        "scores of ABLATION as table.md, .csv, .tex: [table.digits=2 ...] [--pictures]",
+    ),
+    "eval": ("vocl.evaluate.add", "score a trained run again, by other evaluations: RUN eval=[...]"),
+    "predict": ("vocl.predict", "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]"),
+    "import": ("vocl.reference.importer", "official weights to a run: METHOD FILE OUT experiment=..."),
+    "fetch": ("vocl.nn.backbone", "download backbone weights, for machines without network: NAME"),
+    "replay": ("vocl.replay", "run steps of a run again and name the first module that fails: RUN steps=A:B"),
+}
+USAGE = """usage: vocl VERB [arguments]
+
+{verbs}
+
+SELECTOR: an ablation (demo, or ablation=demo) and overrides for all of its runs, or Hydra overrides
+alone (experiment=slotcontrast/synthetic seed=0,1,2). RUN: a run id, its beginning, or a folder.
+One run in this process: python -m vocl.train [overrides]."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0, 1 crashed, 2 the user's mistake, 75 stopped."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())))
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise UserError(f"vocl {verb}: no such verb, choose from {', '.join(VERBS)}")
+        if rest and rest[0] in ("-h", "--help"):
+            print(f"vocl {verb}: {VERBS[verb][1]}")
+            return 0
+        return importlib.import_module(VERBS[verb][0]).main(rest)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""A table as markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launch.stats import Summary
+from vocl.files import write_text
+
+if TYPE_CHECKING:
+    from launch.table import Cell, Record, Table
+
+FILES = ("table.md", "table.csv", "table.tex", "runs.csv")
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "†": r"$^\dagger$",
+}
+Header = tuple[str, str]  # column, metric
+
+
+def write(table: Table, records: Sequence[Record], place: Path) -> None:
+    """Write FILES into folder `place`, each atomically."""
+    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), _runs_csv(records))
+    for name, content in zip(FILES, contents, strict=True):
+        write_text(place / name, content)
+
+
+def markdown(table: Table) -> str:
+    """The table with a title and its notes, columns padded so that it also reads as plain text."""
+    headers = _headers(table)
+    titles = ["", *(" ".join(dict.fromkeys(filter(None, header))) for header in headers)]
+    lines = [titles]
+    for group in table.rows:
+        lines += [[row, *_texts(table, row, _markdown_cell)] for row in group]
+    for row, values in _published_rows(table):
+        lines.append([f"published: {row}", *values])
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    rule = [("-" * width if i == 0 else "-" * (width - 1) + ":") for i, width in enumerate(widths)]
+    padded = [
+        [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    ]
+    body = [f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:])]
+    return "\n".join([f"**{table.ablation.title}**", "", *body, "", *(f"- {note}" for note in table.notes)])
+
+
+def latex(table: Table) -> str:
+    """A booktabs tabular; rules between groups and above published rows."""
+    import pandas as pd
+
+    groups = [[(_escape(row), _texts(table, row, _latex_cell)) for row in group] for group in table.rows]
+    published = [(_escape(f"published: {row}"), values) for row, values in _published_rows(table)]
+    groups += [published] if published else []
+    lines = [line for group in groups for line in group]
+    headers = [tuple(_escape(part) for part in header) for header in _headers(table)]
+    columns = pd.MultiIndex.from_tuples(headers)
+    frame = pd.DataFrame([cells for _, cells in lines], index=[label for label, _ in lines], columns=columns)
+    text = frame.style.to_latex(hrules=True, column_format="l" + "r" * len(headers), multicol_align="c")
+    notes = "".join(
+        f"% {note}\n" for note in (table.ablation.title, *table.notes, r"needs \usepackage{booktabs}")
+    )
+    return notes + _with_rules(text, [len(group) for group in groups])
+
+
+def _with_rules(text: str, sizes: Sequence[int]) -> str:
+    r"""Put a \midrule after each group of rows but the last."""
+    lines = text.split("\n")
+    at = lines.index(r"\midrule") + 1
+    for size in sizes[:-1]:
+        at += size
+        lines.insert(at, r"\midrule")
+        at += 1
+    return "\n".join(lines)
+
+
+def _headers(table: Table) -> list[Header]:
+    """(column, metric) over the cells of a line; a column of differences follows each metric."""
+    headers = [(column, metric) for column in table.ablation.columns for metric in table.ablation.metrics]
+    if table.settings.baseline is None:
+        return headers
+    return [entry for column, metric in headers for entry in ((column, metric), (column, f"Δ {metric}"))]
+
+
+def _texts(table: Table, row: str, show: Any) -> list[str]:
+    texts = []
+    for column in table.ablation.columns:
+        for metric in table.ablation.metrics:
+            cell = table.cells[row, column, metric]
+            texts.append(show(cell, table.settings.digits))
+            if table.settings.baseline is not None:
+                texts.append(_delta(cell, table.settings.digits, show))
+    return texts
+
+
+def _published_rows(table: Table) -> list[tuple[str, list[str]]]:
+    rows = []
+    for row in dict.fromkeys(row for row, _, _ in table.published):
+        values = []
+        for column in table.ablation.columns:
+            for metric in table.ablation.metrics:
+                value = table.published.get((row, column, metric))
+                values.append("" if value is None else f"{value:.{table.settings.digits}f}")
+                values += [""] if table.settings.baseline is not None else []
+        rows.append((row, values))
+    return rows
+
+
+def _markdown_cell(cell: Cell, digits: int) -> str:
+    if cell.summary is None:
+        return "--"
+    mean = f"{cell.summary.mean:.{digits}f}"
+    return f"{f'**{mean}**' if cell.best else mean}{_spread(cell.summary, digits)} {_count(cell)}"
+
+
+def _latex_cell(cell: Cell, digits: int) -> str:
+    if cell.summary is None:
+        return "--"
+    mean = f"{cell.summary.mean:.{digits}f}".replace("-", "$-$")
+    bold = rf"\textbf{{{mean}}}" if cell.best else mean
+    return bold + _escape(f"{_spread(cell.summary, digits)} {_count(cell)}")
+
+
+def _delta(cell: Cell, digits: int, show: Any) -> str:
+    if cell.delta is None:
+        return ""
+    text = f"{cell.delta.mean:+.{digits}f}{_spread(cell.delta, digits)}"
+    return _escape(text).replace("-", "$-$") if show is _latex_cell else text
+
+
+def _spread(summary: Summary, digits: int) -> str:
+    return "" if summary.std is None else f" ± {summary.std:.{digits}f}"
+
+
+def _count(cell: Cell) -> str:
+    """n, or how many of the seeds there are."""
+    assert cell.summary is not None
+    return f"({cell.summary.n})" if cell.complete else f"({cell.summary.n}/{cell.wanted})†"
+
+
+def _escape(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _cells_csv(table: Table) -> str:
+    """A line per row, column and metric; numbers are scaled, not rounded."""
+    import pandas as pd
+
+    lines = []
+    for (row, column, metric), cell in table.cells.items():
+        summary, delta = cell.summary, cell.delta
+        lines.append(
+            {
+                "row": row,
+                "column": column,
+                "metric": metric,
+                "mean": summary and summary.mean,
+                "std": summary and summary.std,
+                "n": summary.n if summary else 0,
+                "wanted": cell.wanted,
+                "best": cell.best,
+                "delta_mean": delta and delta.mean,
+                "delta_std": delta and delta.std,
+                "scale": table.settings.scale,
+            }
+        )
+    return pd.DataFrame(lines).to_csv(index=False)
+
+
+def _runs_csv(records: Sequence[Record]) -> str:
+    """A line per row, column and seed, with every score as its record has it (a fraction)."""
+    import pandas as pd
+
+    names = sorted({name for record in records for name in record.metrics})
+    lines = [
+        {
+            "run": record.spec.id,
+            "row": record.spec.row,
+            "column": record.spec.column,
+            "seed": record.spec.seed,
+            "state": record.state,
+            **{name: record.metrics.get(name) for name in names},
+            "wall_s": record.wall_s,
+            "code": record.code,
+        }
+        for record in records
+    ]
+    return pd.DataFrame(lines).to_csv(index=False)

@@ -1,0 +1,160 @@
+"""Batches: a pure function of the step, whatever prepares them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vocl import dist
+from vocl.data.feed import Feed, whole_video
+from vocl.errors import UserError
+from vocl.settings import Dataset
+
+SETTINGS = Dataset(
+    name="counted",
+    source=None,
+    size_px=[8, 12],
+    fit="stretch",
+    normalise="half",
+    clip_frames=2,
+    clip_starts="any",
+    flip=0.0,
+    reverse=0.0,
+)
+
+
+class Counted:
+    """Video i has red = i in every pixel, green = the frame's number, blue = the column."""
+
+    def __init__(self, num_videos=5, length=7):
+        self.num_videos, self.length, self.size = num_videos, length, (8, 12)
+
+    def __len__(self):
+        return self.num_videos
+
+    def __getitem__(self, index):
+        return Numbered(index, self.length)
+
+    def truth(self, name):
+        return None
+
+
+class Numbered:
+    def __init__(self, index, length):
+        self.name, self.index, self.length, self.size = f"video{index}", index, length, (8, 12)
+
+    def frames(self, indices):
+        out = np.zeros((len(indices), 8, 12, 3), np.uint8)
+        out[..., 0] = self.index
+        out[..., 1] = np.asarray(list(indices))[:, None, None]
+        out[..., 2] = np.arange(12)
+        return out
+
+
+def make(source=None, batch=4, frames=2, seed=0, **changes):
+    return Feed(Counted() if source is None else source, replace(SETTINGS, **changes), seed, batch, frames)
+
+
+def raw(video):
+    """The stored values of `video` b t c h w."""
+    return ((video * 0.5 + 0.5) * 255).round().long()
+
+
+def equal(a, b):
+    assert torch.equal(a.video, b.video) and torch.equal(a.key, b.key) and a.names == b.names
+
+
+def test_a_batch_depends_on_its_step_alone():
+    feed, other = make(flip=0.5, reverse=0.5), make(flip=0.5, reverse=0.5)
+    later = feed.batch(40)
+    equal(later, other.batch(40))
+    equal(feed.batch(3), other.batch(3))
+    first = feed.batch(3)
+    assert first.video.shape == (4, 2, 3, 8, 12) and first.valid.all() and first.masks is None
+    assert len(set(feed.batch(0).key.tolist()) | set(feed.batch(1).key.tolist())) == 8
+    assert not torch.equal(make(seed=1).batch(3).key, first.key)
+
+
+def test_every_video_once_per_epoch():
+    feed = make(batch=4)
+    names = [name for step in range(10) for name in feed.batch(step).names]
+    epochs = [names[i : i + 5] for i in range(0, 40, 5)]
+    assert all(len(set(epoch)) == 5 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1  # in a new order
+
+
+def test_the_slices_of_the_ranks_are_the_batch():
+    whole = make(batch=6, flip=0.5).batch(11)
+    for world in (2, 3):
+        parts = []
+        for rank in range(world):
+            with dist.pretend(world, rank):
+                parts.append(make(batch=6, flip=0.5).batch(11))
+        assert torch.equal(torch.cat([p.video for p in parts]), whole.video)
+        assert torch.equal(torch.cat([p.key for p in parts]), whole.key)
+        assert tuple(n for p in parts for n in p.names) == whole.names
+    with dist.pretend(4, 0), pytest.raises(UserError, match=r"train\.batch=6: not a multiple of the 4"):
+        make(batch=6)
+
+
+def test_starts_flips_and_directions():
+    def seen(**changes):
+        feed = make(batch=50, frames=3, **changes)
+        return raw(torch.cat([feed.batch(step).video for step in range(4)]))
+
+    video = seen()
+    starts = Counter(video[:, 0, 1, 0, 0].tolist())
+    assert set(starts) == {0, 1, 2, 3, 4} and min(starts.values()) > 20
+    assert (video[:, :, 1, 0, 0].diff(dim=1) == 1).all()
+    assert (video[:, :, 2, 0].diff(dim=-1) == 1).all()
+    assert set(seen(clip_starts="aligned")[:, 0, 1, 0, 0].tolist()) == {0, 3}
+    assert (seen(flip=1.0)[:, :, 2, 0].diff(dim=-1) == -1).all()
+    assert (seen(reverse=1.0)[:, :, 1, 0, 0].diff(dim=1) == -1).all()
+    half = seen(flip=0.5)[:, :, 2, 0, 0]
+    assert (half[:, 0] == half[:, -1]).all()  # one draw per clip
+    assert 60 < int((half[:, 0] > 0).sum()) < 140
+
+
+def test_a_clip_as_long_as_the_video():
+    assert raw(make(frames=7).batch(0).video)[0, :, 1, 0, 0].tolist() == list(range(7))
+    with pytest.raises(UserError, match=r"clip_frames=8: 5 of 5 .* first is video0 with 7 frames"):
+        make(frames=8).check()
+    with pytest.raises(UserError, match="no videos"):
+        make(Counted(num_videos=0)).check()
+
+
+def test_crops_are_drawn_per_clip():
+    class Wide(Counted):
+        def __getitem__(self, index):
+            video = Numbered(index, self.length)
+            frames = video.frames
+            video.frames = lambda indices: np.tile(frames(indices), (1, 1, 2, 1))
+            return video
+
+    feed = make(Wide(), batch=32, fit="crop")
+    lefts = raw(feed.batch(0).video)[:, 0, 2, 0, 0]
+    assert len(set(lefts.tolist())) > 5
+    equal(feed.batch(2), make(Wide(), batch=32, fit="crop").batch(2))
+
+
+@pytest.mark.slow
+def test_loader_processes_change_nothing():
+    feed = make(flip=0.5, reverse=0.5)
+    for ours, theirs in zip(feed.batches(3, 9, workers=2), feed.batches(3, 9, workers=0), strict=True):
+        equal(ours, theirs)
+    with dist.pretend(2, 1):
+        half = make(flip=0.5)
+        for ours, theirs in zip(half.batches(3, 6, workers=2), half.batches(3, 6, workers=0), strict=True):
+            equal(ours, theirs)
+
+
+def test_whole_videos():
+    clip = whole_video(Counted()[3], SETTINGS, 2, 5, seed=0)
+    assert raw(clip.video)[0, :, 1, 0, 0].tolist() == [2, 3, 4] and clip.names == ("video3",)
+    again = whole_video(Counted()[3], SETTINGS, 0, 7, seed=0)
+    assert torch.equal(clip.key, again.key)  # windows of a video share its randomness
+    assert not torch.equal(clip.key, whole_video(Counted()[3], SETTINGS, 0, 7, seed=1).key)

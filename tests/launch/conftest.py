@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launch.plan import Spec
+
+TRIO = """
+title: Three
+base: {train.steps: 7}
+rows:
+  none: {loss: [feature_mse]}
+  video: {loss.slot_contrast.group: 1}
+  batch: {}
+seeds: [0, 1]
+metrics: [video_fg_ari, video_mbo]
+"""
+
+
+@pytest.fixture
+def declare(tmp_path: Path) -> Callable[..., str]:
+    """Writes conf/ablation/NAME.yaml of a project folder; returns its project=PATH override."""
+    folder = tmp_path / "project"
+    package = (
+        folder / f"outside_{uuid.uuid4().hex}"
+    )  # a name per test: building a model keeps its folder on sys.path
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+
+    def write(text: str = TRIO, name: str = "trio") -> str:
+        path = folder / "conf" / "ablation" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return f"project={folder}"
+
+    return write
+
+
+@pytest.fixture
+def finish() -> Callable[..., None]:
+    """Writes the record of a finished run."""
+
+    def write(
+        spec: Spec, root: Path, protocol: str = "vocl", code: str = "abc", **metrics: float | None
+    ) -> None:
+        folder = root / "runs" / spec.id
+        folder.mkdir(parents=True, exist_ok=True)
+        entry = {"eval_id": "0" * 10, "protocol": protocol, "num_videos": 2, "metrics": metrics, "rows": "x"}
+        result = {
+            "run_id": spec.id,
+            "metrics": metrics,
+            "evals": {"discovery": entry},
+            "wall_s": 3.5,
+            "code": code,
+        }
+        (folder / "result.json").write_text(json.dumps(result))
+
+    return write

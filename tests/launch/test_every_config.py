@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.ablation import flatten, read, read_yaml
+from launch.plan import select
+from vocl import config as configs
+from vocl.compose import compose, group_choices
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXPERIMENTS = group_choices("experiment")
+ABLATIONS = group_choices("ablation")
+
+
+def terms_set_by(experiment: str) -> list[str]:
+    """Loss terms that the experiment chooses or sets numbers of."""
+    composed = list(compose([f"experiment={experiment}"])["loss"])
+    own = read_yaml(configs.CONF / "experiment" / f"{experiment}.yaml").get("loss") or {}
+    return sorted({*composed, *own})
+
+
+CASES = [(experiment, term) for experiment in EXPERIMENTS for term in terms_set_by(experiment)]
+
+
+def test_the_globs_found_something() -> None:
+    assert "slotcontrast/synthetic" in EXPERIMENTS
+    assert "demo" in ABLATIONS
+    assert CASES
+
+
+@pytest.mark.parametrize("debug", ["none", "tiny"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_composes(experiment: str, debug: str) -> None:
+    config = configs.check(compose([f"experiment={experiment}", f"debug={debug}"]))
+    if debug == "tiny":
+        assert config["dataset"]["name"] == "synthetic"
+        assert config["backbone"]["_target_"] == "vocl.nn.backbone.RandomViT"
+        assert config["train"]["steps"] <= 10
+
+
+@pytest.mark.parametrize("debug", ["none", "tiny"])
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_an_ablation_composes(ablation: str, debug: str) -> None:
+    selection = select([ablation, f"debug={debug}"])
+    declared = read(ablation)
+    assert len(selection.specs) == len(declared.rows) * len(declared.columns) * len(declared.seeds)
+    if debug == "tiny":
+        assert all(spec.config["train"]["steps"] <= 10 for spec in selection.specs)
+        assert all(spec.config["dataset"]["name"] == "synthetic" for spec in selection.specs)
+
+
+@pytest.mark.parametrize(("experiment", "term"), CASES)
+def test_a_term_left_out_is_gone_though_the_experiment_sets_its_numbers(experiment: str, term: str) -> None:
+    composed = compose([f"experiment={experiment}"])
+    rest = [name for name in composed["loss"] if name != term] or [
+        t for t in group_choices("loss") if t != term
+    ][:1]
+    config = compose([f"experiment={experiment}", f"loss=[{','.join(rest)}]"])
+    assert sorted(config["loss"]) == sorted(rest)
+    if term in composed["loss"] and len(composed["loss"]) > 1:
+        configs.check(config)
+
+
+def test_a_declared_table_names_real_rows_of_scores() -> None:
+    for name in group_choices("published"):
+        rows = read_yaml(configs.CONF / "published" / f"{name}.yaml")["rows"]
+        values = [float(value) for value in flatten(rows).values()]
+        assert values
+        assert all(0 <= value <= 1 for value in values)
+
+
+def run(arguments: list[str], root: Path) -> dict[str, float]:
+    """The scores of a run in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "vocl.train",
+        *arguments,
+        "debug=tiny",
+        f"runtime.root={root}",
+        "runtime.threads=1",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (result,) = root.glob("runs/*/result.json")
+    return json.loads(result.read_text())["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_runs_without_data_or_weights(experiment: str, tmp_path: Path) -> None:
+    metrics = run([f"experiment={experiment}"], tmp_path)
+    assert 0 <= metrics["video_mbo"] <= 1

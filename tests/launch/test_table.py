@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import csv
+import shutil
+import statistics
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launch.cli import main
+from launch.plan import select
+from launch.stats import Summary, paired_difference, summarise
+
+SCORES = {"none": (0.10, 0.30), "video": (0.52, 0.50), "batch": (0.40, 0.64)}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def fill(finish: Callable[..., None], root: Path) -> Callable[..., None]:
+    """Records for all runs but those of `leave_out` (row, seed)."""
+
+    def write(arguments: list[str], leave_out: tuple[tuple[str, int], ...] = (), **facts: str) -> None:
+        for spec in select(arguments).specs:
+            if (spec.row, spec.seed) not in leave_out:
+                score = SCORES[spec.row][spec.seed]
+                finish(spec, root, video_fg_ari=score, video_mbo=score / 2, image_mbo=None, **facts)
+
+    return write
+
+
+def lines_of(root: Path, name: str) -> list[dict[str, str]]:
+    with (root / "tables" / "trio" / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_summary_by_hand() -> None:
+    assert summarise([]) is None
+    assert summarise([3.0]) == Summary(3.0, None, 1)
+    assert summarise([1.0, 2.0, 6.0]) == Summary(3.0, pytest.approx(7**0.5), 3)
+    assert paired_difference({0: 3.0, 1: 5.0, 2: 9.0}, {0: 1.0, 1: 2.0, 7: 0.0}) == Summary(
+        2.5, pytest.approx(0.5**0.5), 2
+    )
+
+
+def test_numbers(declare, fill, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    assert main(["table", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "20.0 ± 14.1 (2)" in out
+    assert "51.0 ± 1.4 (2)" in out
+    assert "**52.0** ± 17.0 (2)" in out
+    assert (root / "tables" / "trio" / "table.md").read_text() in out
+    cells = {(line["row"], line["metric"]): line for line in lines_of(root, "table.csv")}
+    for row, scores in SCORES.items():
+        cell = cells[row, "video_fg_ari"]
+        assert float(cell["mean"]) == pytest.approx(100 * statistics.fmean(scores))
+        assert float(cell["std"]) == pytest.approx(100 * statistics.stdev(scores))
+        assert (cell["n"], cell["wanted"], cell["best"]) == ("2", "2", str(row == "batch"))
+    runs = lines_of(root, "runs.csv")
+    assert [(r["row"], r["seed"], float(r["video_mbo"])) for r in runs[:3]] == [
+        ("none", "0", 0.05),
+        ("none", "1", 0.15),
+        ("video", "0", 0.26),
+    ]
+    assert {(r["state"], r["wall_s"], r["code"]) for r in runs} == {("done", "3.5", "abc")}
+
+
+def test_scale_and_digits(declare, fill, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    assert main(["table", *arguments, "table.scale=1", "table.digits=3"]) == 0
+    assert "0.510 ± 0.014 (2)" in capsys.readouterr().out
+
+
+def test_equal_as_shown_is_equally_best(declare, fill, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    main(["table", *arguments, "table.digits=0", "table.scale=10"])
+    assert capsys.readouterr().out.count("**5**") == 2
+
+
+def test_missing_runs_are_marked_and_counted(declare, fill, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments, leave_out=(("none", 0), ("none", 1), ("batch", 1)))
+    failed = next(s for s in select(arguments).specs if (s.row, s.seed) == ("batch", 1))
+    events = root / "runs" / failed.id / "events"
+    events.mkdir(parents=True)
+    (events / "0001-start.json").touch()
+    (events / "0001-failed.json").touch()
+    assert main(["table", *arguments]) == 0
+    out = capsys.readouterr().out
+    cells = {
+        parts[1]: parts[2:-1]
+        for parts in ([p.strip() for p in line.split("|")] for line in out.splitlines() if "|" in line)
+    }
+    assert cells["none"] == ["--", "--"]
+    assert "40.0 (1/2)†" in out
+    assert "**51.0** ± 1.4 (2)" in out  # one lucky seed is no best
+    assert f"3 of 6 runs missing (1 failed, 2 new); vocl submit {' '.join(arguments)}" in out
+    assert "--" in (root / "tables" / "trio" / "table.tex").read_text()
+    assert [r["state"] for r in lines_of(root, "runs.csv")] == [
+        "new",
+        "new",
+        "done",
+        "done",
+        "done",
+        "failed",
+    ]
+
+
+def test_an_empty_table_is_a_table(declare, root: Path, capsys) -> None:
+    assert main(["table", "trio", declare(), f"runtime.root={root}"]) == 0
+    assert "6 of 6 runs missing (6 new)" in capsys.readouterr().out
+
+
+def test_protocols_do_not_mix(declare, fill, finish, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    finish(select(arguments).specs[0], root, protocol="other", video_fg_ari=0.9, video_mbo=0.9)
+    assert main(["table", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "mixes protocols (row 'none' by other, row 'none' by vocl)" in error
+    assert main(["table", *arguments, "table.protocol=vocl"]) == 2
+    assert "scored by protocol other, the table wants vocl" in capsys.readouterr().err
+    assert main(["table", *arguments, "table.protocol=null"]) == 0
+
+
+def test_mixed_code_is_told(declare, fill, finish, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    finish(select(arguments).specs[0], root, code="def", video_fg_ari=0.9, video_mbo=0.9)
+    main(["table", *arguments])
+    assert "2 versions of the code: abc (5), def (1)" in capsys.readouterr().out
+
+
+def test_baseline_groups_and_published(declare, fill, root: Path, tmp_path: Path, capsys) -> None:
+    project = declare()
+    published = tmp_path / "project" / "conf" / "published" / "paper.yaml"
+    published.parent.mkdir()
+    published.write_text("rows: {Theirs: {synthetic: {video_mbo: 0.327}}}")
+    arguments = ["trio", project, f"runtime.root={root}"]
+    fill(arguments)
+    settings = ["table.baseline=none", "table.groups=[[batch],[video]]", "table.published=paper"]
+    assert main(["table", *arguments, *settings]) == 0
+    out = capsys.readouterr().out
+    order = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")][1:]
+    assert order[1:] == ["batch", "video", "none", "published: Theirs"]
+    assert "+32.0 ± 2.8" in out  # 0.4 - 0.1 and 0.64 - 0.3
+    assert "32.7" in out
+    assert (root / "tables" / "trio" / "table.tex").read_text().count(r"\midrule") == 4
+
+
+ODD = r"""
+title: 100 % of {x} & y_z
+rows:
+  "50 % & more_than #1 $x$ {a} ~b ^c \\d": {}
+  "a|b <c> ±": {train.steps: 8}
+seeds: [0, 1]
+metrics: [video_fg_ari]
+"""
+
+
+def test_latex_is_escaped_and_compiles(declare, finish, root: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["trio", declare(ODD), f"runtime.root={root}"]
+    for index, spec in enumerate(select(arguments).specs):
+        finish(spec, root, video_fg_ari=0.1 * index - 0.15)
+    assert main(["table", *arguments, "table.groups=[['a|b <c> ±']]"]) == 0
+    assert r"a\|b <c> ±" in capsys.readouterr().out
+    path = root / "tables" / "trio" / "table.tex"
+    text = path.read_text()
+    label = r"50 \% \& more\_than \#1 \$x\$ \{a\} \textasciitilde{}b \textasciicircum{}c \textbackslash{}d"
+    assert label in text
+    assert r"video\_fg\_ari" in text
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert [lines[0], lines[1], lines[-2], lines[-1]] == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert "$-$10.0" in text
+    if shutil.which("pdflatex"):
+        document = tmp_path / "document.tex"
+        document.write_text(
+            "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs}\\begin{document}\n"
+            f"\\input{{{path}}}\n\\end{{document}}\n"
+        )
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", document.name]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_mistakes(declare, fill, root: Path, capsys) -> None:
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    for extra, told in {
+        "table.digit=2": "table: digit: unknown key, choose from protocol",
+        "table.digits=[": "not an override",
+        "table.published=nope": "published=nope: no such choice, choose from slotcontrast",
+        f"runtime.root={root}/runs/x": "",
+    }.items():
+        code = main(["table", *arguments, extra])
+        assert code == (2 if told else 0)
+        assert told in capsys.readouterr().err
+    assert main(["table", "seed=0"]) == 2
+    (root / "runs" / select(arguments).specs[0].id / "result.json").write_text("{}")
+    assert main(["table", *arguments]) == 2
+    assert "not a record of a run" in capsys.readouterr().err
+
+
+def test_an_unknown_metric_names_those_there_are(declare, finish, root: Path, capsys) -> None:
+    arguments = ["trio", declare("rows: {a: {}}\nseeds: [0]\nmetrics: [video_fgari]"), f"runtime.root={root}"]
+    finish(select(arguments).specs[0], root, video_fg_ari=0.5)
+    assert main(["table", *arguments]) == 2
+    assert "no run has 'video_fgari', choose from video_fg_ari" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""Tiny runs for the tests of the loop: in this process, in a child that may be killed, on several ranks."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vocl import run
+from vocl.checkpoint import Checkpoints
+from vocl.train import composed
+
+TINY = (
+    "train.steps=12",
+    "train.batch=4",
+    "dataset.source.size_px=16",
+    "dataset.size_px=[16,16]",
+    "dataset.source.num_frames=4",
+    "dataset.source.num_train=6",
+    "dataset.source.num_validation=2",
+    "model.slot_dim=8",
+    "model.adapter.hidden_ratio=1.0",
+    "model.predictor.ffn_dim=8",
+    "model.corrector.mlp_dim=8",
+    "model.decoder.hidden_dim=8",
+    "optim.schedule.warmup_steps=2",
+    "runtime.checkpoint_every=5",
+    "runtime.log_every=1",
+    "runtime.threads=1",
+    "runtime.device=cpu",
+    "runtime.progress=false",
+)
+
+
+class Killed(BaseException):
+    """Ends a run in this process as a kill would: nothing of ours catches it."""
+
+
+def tiny(root: Path, *overrides: str) -> dict[str, Any]:
+    """The checked config of a run that takes a tenth of a second."""
+    config = copy.deepcopy(_composed(overrides))
+    config["runtime"]["root"] = str(root)
+    return config
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    return composed([*TINY, *overrides])
+
+
+def at_step(monkeypatch: Any, step: int, act: Callable[[], None]) -> None:
+    """Call `act` once, in the middle of step `step`: after its forward pass, before its update."""
+    forward, acted = run.Trainer.forward, []
+
+    def hooked(self: Any, at: int, clip: Any) -> Any:
+        if at == step and not acted:
+            acted.append(at)
+            act()
+        return forward(self, at, clip)
+
+    monkeypatch.setattr(run.Trainer, "forward", hooked)
+
+
+def send(number: signal.Signals) -> Callable[[], None]:
+    """Send this process a real signal."""
+    return lambda: os.kill(os.getpid(), number)
+
+
+def final(config: dict[str, Any]) -> dict[str, Any]:
+    """The newest valid checkpoint's state."""
+    _, state = Checkpoints(run.run_folder(config) / "checkpoints").newest()
+    return state
+
+
+def result(config: dict[str, Any]) -> dict[str, Any]:
+    return json.loads((run.run_folder(config) / "result.json").read_text())
+
+
+def steps_logged(config: dict[str, Any]) -> list[int]:
+    lines = (run.run_folder(config) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def same(a: Any, b: Any, path: str = "") -> None:
+    """Assert that two states are equal bit for bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+def child(
+    function: Callable[[], int], environment: dict[str, str] | None = None, log: Path | None = None
+) -> int:
+    """Fork a process that runs `function` and exits with its value; returns its id.
+
+    It starts in milliseconds, for torch is loaded already; with one thread nothing hangs in it.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 99
+    try:
+        os.environ.update(environment or {})
+        if log is not None:
+            handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+        torch.set_num_threads(1)
+        code = function()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(pid: int, timeout_s: float = 60) -> int:
+    """The exit code of a child (negative: the signal that ended it)."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError(f"process {pid} did not end in {timeout_s} s")
+
+
+def on_ranks(world: int, function: Callable[[int], int], log: Path | None = None) -> list[int]:
+    """Run `function(rank)` in `world` forked processes, in the environment of torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    pids = [
+        child(lambda r=rank: function(r), {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, log)
+        for rank in range(world)
+    ]
+    return [wait(pid) for pid in pids]

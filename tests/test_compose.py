@@ -1,0 +1,133 @@
+"""From the command line to a config: every mistake is one line and writes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from vocl import config as configs
+from vocl import train
+from vocl.compose import compose, group_choices
+from vocl.errors import UserError
+
+
+def project(folder, **files):
+    """A project folder with a package and the config files `files` (path with __ for /)."""
+    (folder / "ours").mkdir(parents=True)
+    (folder / "ours" / "__init__.py").write_text("")
+    for name, content in files.items():
+        path = folder / "conf" / (name.replace("__", "/") + ".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+MISTAKES = {
+    "model.num_slts=3": ["model.num_slts", "model.num_slots"],
+    "nothing=3": ["nothing", "train"],
+    "+train.speed=3": ["train.speed", "unknown key", "batch"],
+    "model.num_slots=0": ["model.num_slots=0", ">= 1"],
+    "train.batch=-1": ["train.batch=-1", ">= 1"],
+    "train.steps=soon": ["train.steps=soon", "whole number"],
+    "model=slotcontrst": ["model=slotcontrst", "slotcontrast", "savi"],
+    "loss=[feature_mse,ssimm]": ["loss=ssimm", "feature_mse"],
+    "experiment=slotcontrast/movi_x": ["slotcontrast/movi_x", "slotcontrast/movi_c"],
+    "models=savi": ["models"],
+    "train.steps=[1": ["train.steps=[1"],
+    "train.steps": ["train.steps"],
+    "=3": ["=3"],
+    "seed=0,1": ["seed"],
+    "model._target_=os.system": ["model._target_=os.system", "outside"],
+    "optim.lr=${runtime.threads}": ["optim.lr=${runtime.threads}", "may not depend"],
+    "optim.lr=${oc.env:HOME}": ["optim.lr", "may not depend"],
+    "optim.lr=${nowhere}": ["nowhere"],
+    "optim.lr=${nothing:3}": ["nothing"],
+    "optim.lr=???": ["optim.lr"],
+    "dataset=files": ["dataset.name"],
+    "project=/nowhere": ["project=/nowhere: no such folder"],
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, capfd, monkeypatch, override):
+    monkeypatch.chdir(tmp_path)
+    assert train.main([override]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1, err
+    for word in MISTAKES[override]:
+        assert word in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_yaml_is_named_with_its_place(tmp_path, capfd, monkeypatch):
+    folder = project(tmp_path / "mine", loss__broken="weight: [1\nlevel: null\n")
+    monkeypatch.chdir(tmp_path)
+    assert train.main([f"project={folder}", "loss=[broken]"]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1, err
+    assert "broken.yaml" in err and "not valid YAML" in err
+
+
+def test_a_project_without_conf_or_package(tmp_path):
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(UserError, match="holds no Python package"):
+        train.composed([f"project={tmp_path / 'bare'}"])
+    taken = tmp_path / "taken" / "yaml"
+    taken.mkdir(parents=True)
+    (taken / "__init__.py").write_text("")
+    with pytest.raises(UserError, match="name of an installed one"):
+        train.composed([f"project={tmp_path / 'taken'}"])
+
+
+def test_a_project_adds_choices(tmp_path):
+    folder = project(
+        tmp_path / "mine",
+        loss__mine="# @package loss.mine\n_target_: ours.Mine\nweight: 1\nlevel: null\npower: 2\n",
+    )
+    (folder / "ours" / "__init__.py").write_text(
+        "class Mine:\n    def __init__(self, *, power: float): ...\n"
+    )
+    config = train.composed([f"project={folder}", "loss=[feature_mse,mine]"])
+    assert config["loss"]["mine"] == {"_target_": "ours.Mine", "weight": 1.0, "level": None, "power": 2.0}
+    assert "mine" in group_choices("loss", str(folder)) and "mine" not in group_choices("loss")
+
+
+def test_a_term_that_is_left_out_leaves_nothing_behind():
+    config = train.composed(["loss=[feature_mse]"])  # the experiment sets slot_contrast.weight
+    assert list(config["loss"]) == ["feature_mse"]
+    with pytest.raises(UserError, match=r"feature_mze"):
+        train.composed(["+loss.feature_mze.weight=3"])
+
+
+def test_the_bare_command_is_its_experiment():
+    bare, named = (train.composed(o) for o in ([], ["experiment=slotcontrast/synthetic"]))
+    assert configs.run_id(bare) == configs.run_id(named)
+
+
+def test_no_evaluation_and_an_empty_list():
+    assert compose(["eval=[]"])["eval"] == {}
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path):
+    """As a user meets it: no warning of a library beside the line, and no torch for it."""
+    probe = "import sys; from vocl.train import main; c = main(); sys.exit(c + ('torch' in sys.modules))"
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    done = subprocess.run(
+        [sys.executable, "-c", probe, "train.batch=-1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_composed_config_is_printed_whole(capsys):
+    assert train.main(["--cfg", "job", "seed=3"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["seed"] == 3 and configs.check(printed) == printed

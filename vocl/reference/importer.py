@@ -1,0 +1,193 @@
+"""`vocl import METHOD FILE OUT [overrides]`: an official checkpoint becomes a run folder.
+
+METHOD is a module of this package: a map from the names in the file to the names here. Only tensors
+are taken from the file; every size and setting comes from the config, and has to agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from vocl import reference
+from vocl.errors import UserError
+
+USAGE = "usage: vocl import METHOD FILE OUT [experiment=...] [overrides]"
+SHOWN = 3  # wrong names in a message
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Import as `arguments` say; returns the exit code (0, or 2 for a mistake, told in one line)."""
+    try:
+        out = _main(list(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{out}: imported; go on with  vocl eval {out}  or  vocl predict video=FILE checkpoint={out}")
+    return 0
+
+
+def _main(arguments: list[str]) -> Path:
+    from vocl.train import composed
+
+    if len(arguments) < 3 or any("=" not in a for a in arguments[3:]):
+        raise UserError(f"{USAGE}; METHOD is one of {', '.join(methods())}")
+    name, source, out, *overrides = arguments
+    method = _method(name)
+    return import_checkpoint(method, Path(source).expanduser(), Path(out).expanduser(), composed(overrides))
+
+
+def methods() -> list[str]:
+    """Names of the methods whose checkpoints can be imported."""
+    names = [m.name for m in pkgutil.iter_modules(reference.__path__)]
+    return sorted(n for n in names if hasattr(importlib.import_module(f"{reference.__name__}.{n}"), "KEYS"))
+
+
+def _method(name: str) -> ModuleType:
+    if name not in methods():
+        raise UserError(f"import {name}: no such method, choose from {', '.join(methods())}")
+    return importlib.import_module(f"{reference.__name__}.{name}")
+
+
+def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[str, Any]) -> Path:
+    """Write the run folder `out` with the weights of the file `source` in the model of `config`.
+
+    `config` is a checked one. The folder holds a checkpoint of the last step (without optimizer
+    state: it can be loaded, evaluated and warm-started from, not resumed) and a record of the
+    file's digest. Raises `UserError` when file and config do not fit, and writes nothing then.
+    """
+    from vocl import assemble
+    from vocl.folder import new_folder
+
+    model = assemble.make_model(config, pretrained=False)
+    given = read_weights(method, source)
+    weights = fit_weights(method, given, model.state_dict(), source)
+    model.load_state_dict(weights)
+    frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
+    with new_folder(out, "OUT") as folder:
+        _write(folder, config, weights, frozen, _record(method, source, len(weights)))
+    return out
+
+
+def read_weights(method: ModuleType, source: Path) -> dict[str, Tensor]:
+    """The tensors of the file by their names here; `UserError` for a name that the map lacks."""
+    from vocl.reference.weights import read_state_dict
+
+    found, unknown = {}, []
+    for name, tensor in read_state_dict(source).items():
+        own = rename(method, name)
+        if own is None:
+            unknown.append(name)
+        else:
+            found[own] = tensor
+    if unknown:
+        raise UserError(f"{source}: not a checkpoint of {_short(method)}: unknown {_first(unknown)}")
+    return found
+
+
+def rename(method: ModuleType, name: str) -> str | None:
+    """What `name` of a method's checkpoint is called here; None for a name that it does not have."""
+    for pattern, replacement in method.KEYS:
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(replacement)
+    return None
+
+
+def fit_weights(
+    method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path
+) -> dict[str, Tensor]:
+    """`given` in the shapes and types of `own` (a difference in leading ones is none)."""
+    lacking = [n for n in own if n not in given]
+    extra = [n for n in given if n not in own]
+    wrong = [n for n in own if n in given and _trimmed(given[n].shape) != _trimmed(own[n].shape)]
+    complaints = []
+    if wrong:
+        spelt = [f"{n} is {_by(given[n])} in the file and {_by(own[n])} by the config" for n in wrong]
+        complaints.append(_first(spelt))
+    if lacking:
+        complaints.append(f"the file lacks {_first(lacking)}")
+    if extra:
+        complaints.append(f"the config has no place for {_first(extra)}")
+    if complaints:
+        named = (key for name in (*wrong, *lacking, *extra) for key in _decided_by(method, name))
+        keys = ", ".join(dict.fromkeys(named))
+        problem = "; ".join(complaints)
+        raise UserError(f"{source}: does not fit the config: {problem}; see experiment, {keys}")
+    broken = [n for n, tensor in given.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise UserError(f"{source}: holds values that are not finite in {_first(broken)}")
+    return {n: given[n].reshape(tensor.shape).to(tensor.dtype) for n, tensor in own.items()}
+
+
+def _write(
+    folder: Path,
+    config: dict[str, Any],
+    weights: dict[str, Tensor],
+    frozen: dict[str, Tensor],
+    record: dict[str, Any],
+) -> None:
+    from vocl.checkpoint import Checkpoints
+    from vocl.files import write_json, write_text
+
+    checkpoints = Checkpoints(folder / "checkpoints")
+    digest = checkpoints.save_frozen(frozen, checkpoints.folder)
+    state = {
+        "step": config["train"]["steps"],
+        "model": {n: tensor for n, tensor in weights.items() if n not in frozen},
+        "loss": {},
+        "optimizer": {},
+        "scaler": {},
+        "curriculum": {},
+        "frozen": digest,
+        "seconds": 0.0,
+    }
+    checkpoints.save(state["step"], state)
+    write_json(folder / "events" / "0001-imported.json", record)
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def _record(method: ModuleType, source: Path, num_tensors: int) -> dict[str, Any]:
+    from vocl.record import environment
+
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"method": _short(method), "file": source.name, "sha256": digest, "num_tensors": num_tensors}
+    event = {"attempt": 1, "time": time.time(), "outcome": "imported", "wall_s": 0.0}
+    return event | facts | {"environment": environment("cpu", torch.get_num_threads(), 1)}
+
+
+def _decided_by(method: ModuleType, name: str) -> tuple[str, ...]:
+    return next((keys for start, keys in method.DECIDED_BY if name.startswith(start)), ())
+
+
+def _trimmed(shape: torch.Size) -> tuple[int, ...]:
+    sizes = list(shape)
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    return tuple(sizes)
+
+
+def _by(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _short(method: ModuleType) -> str:
+    return method.__name__.rpartition(".")[2]
