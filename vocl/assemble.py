@@ -61,10 +61,13 @@ def make_optimizer(config: Config) -> Optimizer:
     return parts(config, "optim")(config["train"]["steps"])
 
 
-def missing_inputs(config: Config) -> list[str]:
-    """What a run needs and does not find, data and weights both: all complaints at once."""
+def missing_inputs(config: Config, fresh: bool) -> list[str]:
+    """What a run needs and does not find, or finds damaged: all complaints at once.
+
+    Pretrained weights are needed for a `fresh` start alone: a checkpoint has them.
+    """
     complaints = []
-    for check in (_data_is_there, _weights_are_there):
+    for check in (_data_is_there, _weights_are_there) if fresh else (_data_is_there,):
         try:
             check(config)
         except UserError as error:
@@ -73,9 +76,9 @@ def missing_inputs(config: Config) -> list[str]:
 
 
 def _data_is_there(config: Config) -> None:
-    make_source(config, "train")
-    for evaluation in config["eval"].values():
-        make_source(config, evaluation["split"])
+    splits = {"train", *(evaluation["split"] for evaluation in config["eval"].values())}
+    for split in sorted(splits):
+        make_source(config, split).check()
 
 
 def _weights_are_there(config: Config) -> None:

@@ -101,7 +101,10 @@ def _refuse_changing(node: Any, path: str = "") -> None:
         for index, value in enumerate(node):
             _refuse_changing(value, f"{path}[{index}]")
     elif isinstance(node, str) and CHANGING.search(node):
-        raise UserError(f"{path}={node}: identifies the run, so it may not depend on runtime, cluster, time or environment")
+        raise UserError(
+            f"{path}={node}: is part of the run id, so it may not depend on "
+            "runtime, cluster, time or environment"
+        )
 
 
 @contextmanager

@@ -66,8 +66,12 @@ def check(config: Config) -> Config:
         out[name] = _section(config[name], section, name, allowed)
     for name in PARTS:
         out[name] = coerce(config[name], signature.Part, name, allowed)
-    out["loss"] = {name: _term(node, f"loss.{name}", allowed) for name, node in _mapping(config["loss"], "loss")}
-    out["eval"] = {n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in _mapping(config["eval"], "eval")}
+    out["loss"] = {
+        name: _term(node, f"loss.{name}", allowed) for name, node in _mapping(config["loss"], "loss")
+    }
+    out["eval"] = {
+        n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in _mapping(config["eval"], "eval")
+    }
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
     _check_together(out, allowed)
@@ -86,7 +90,9 @@ def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
     if origin in (Union, UnionType):
         return _union(value, arguments, path, allowed)
     if origin is Literal:
-        if value not in arguments or isinstance(value, bool) != any(value is a for a in arguments if isinstance(a, bool)):
+        if value not in arguments or isinstance(value, bool) != any(
+            value is a for a in arguments if isinstance(a, bool)
+        ):
             raise UserError(f"{path}={value}: choose from {', '.join(map(str, arguments))}")
         return value
     if origin in (list, tuple):
@@ -94,7 +100,9 @@ def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
             raise UserError(f"{path}={value}: expected a list")
         return [coerce(item, arguments[0], f"{path}[{i}]", allowed) for i, item in enumerate(value)]
     if origin is dict:
-        return {key: coerce(item, arguments[1], f"{path}.{key}", allowed) for key, item in _mapping(value, path)}
+        return {
+            key: coerce(item, arguments[1], f"{path}.{key}", allowed) for key, item in _mapping(value, path)
+        }
     return _scalar(value, kind, path)
 
 
@@ -142,7 +150,9 @@ def _part(node: Any, path: str, allowed: dict[str, Path]) -> Config:
     if not isinstance(target, str):
         raise UserError(f"{path}: expected a mapping with a _target_")
     if target.split(".")[0] not in allowed:
-        raise UserError(f"{path}._target_={target}: outside the allowed packages, choose from {', '.join(allowed)}")
+        raise UserError(
+            f"{path}._target_={target}: outside the allowed packages, choose from {', '.join(allowed)}"
+        )
     try:
         found = signature.read(target, allowed)
     except UserError as error:
@@ -193,12 +203,14 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
         lacking = sorted(declared.get("needs", frozenset()) - provides) if node["level"] is None else []
         if lacking:
             raise UserError(
-                f"loss.{name}: needs {', '.join(lacking)}, which model {config['model']['_target_']} does not "
-                f"provide; it provides {', '.join(sorted(provides))}"
+                f"loss.{name}: needs {', '.join(lacking)}, which model "
+                f"{config['model']['_target_']} does not provide; it provides {', '.join(sorted(provides))}"
             )
         frames = config["dataset"]["clip_frames"]
         if frames < declared.get("min_frames", 1):
-            raise UserError(f"dataset.clip_frames={frames}: loss.{name} needs at least {declared['min_frames']}")
+            raise UserError(
+                f"dataset.clip_frames={frames}: loss.{name} needs at least {declared['min_frames']}"
+            )
         group, batch = node.get("group"), config["train"]["batch"]
         if group and batch % group:
             raise UserError(f"loss.{name}.group={group}: does not divide train.batch={batch}")
@@ -212,16 +224,22 @@ def _check_stages(config: Config) -> None:
     total = sum(stage["length"] for stage in stages.values())
     if not stages or abs(total - 1) > 1e-6:
         shares = " + ".join(f"{stage['length']:g}" for stage in stages.values())
-        raise UserError(f"curriculum.stages: lengths are shares of train.steps and must add up to 1, not {shares}={total:g}")
+        raise UserError(
+            "curriculum.stages: lengths are shares of train.steps and must add up to 1, "
+            f"not {shares}={total:g}"
+        )
     slots = config["model"].get("num_slots")
     for name, stage in stages.items():
         active = stage["active_slots"]
         if active is not None and slots is not None and active > slots:
-            raise UserError(f"curriculum.stages.{name}.active_slots={active}: the model has model.num_slots={slots}")
+            raise UserError(
+                f"curriculum.stages.{name}.active_slots={active}: the model has model.num_slots={slots}"
+            )
         for term in stage["terms"] if isinstance(stage["terms"], list) else ():
             if term not in config["loss"]:
                 raise UserError(
-                    f"curriculum.stages.{name}.terms: no term {term!r}, choose from {', '.join(config['loss'])}"
+                    f"curriculum.stages.{name}.terms: no term {term!r}, "
+                    f"choose from {', '.join(config['loss'])}"
                 )
 
 

@@ -178,10 +178,13 @@ class Video(Protocol):
 
 
 class Source(Protocol):
-    """A named split of a dataset: videos by index, and what is true about them."""
+    """A named split of a dataset: videos by index, and what is true about them. Subclass it."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Video: ...
     def truth(self, name: str) -> Any | None:
         """`vocl.data.truth.Truth` of the video `name`; None when it has no annotation."""
         ...
+
+    def check(self) -> None:
+        """Look at every file once before a long run starts; raises `UserError` for a bad one."""

@@ -106,7 +106,7 @@ def make_trainer(
     `fresh`: weights start from `seed` and from files; else a checkpoint of `folder` is to fill them.
     `silent`: also its track never writes (a replay).
     """
-    complaints = assemble.missing_inputs(config)
+    complaints = assemble.missing_inputs(config, fresh)
     if complaints:
         raise UserError("; ".join(complaints))
     torch.manual_seed(seed_of(config["seed"], "weights"))

@@ -66,7 +66,9 @@ class TermSettings:
     """What every loss term has beside its own parameters."""
 
     weight: float
-    level: Literal["children", "teacher"] | None  # of the Output it reads; null: the top (`on` is true in YAML)
+    level: (
+        Literal["children", "teacher"] | None
+    )  # of the Output it reads; null: the top (`on` is true in YAML)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,16 @@ def _keyword_only(node: ast.FunctionDef) -> dict[str, Any]:
 
 def _type(annotation: ast.expr | None) -> Any:
     """The typing object of an annotation, evaluated in the closed vocabulary `TYPES`."""
-    allowed = (ast.Expression, ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr)
+    allowed = (
+        ast.Expression,
+        ast.Name,
+        ast.Load,
+        ast.Subscript,
+        ast.Tuple,
+        ast.Constant,
+        ast.BinOp,
+        ast.BitOr,
+    )
     tree = ast.Expression(annotation)
     for node in ast.walk(tree):
         assert isinstance(node, (*allowed, ast.Call, ast.UnaryOp, ast.USub)), ast.unparse(annotation)

@@ -31,7 +31,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m vocl.train", description=__doc__)
     parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
     parser.add_argument("--config", type=Path, help="run this saved config.yaml instead of composing one")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1")
+    parser.add_argument(
+        "overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1"
+    )
     return parser.parse_args(arguments)
 
 

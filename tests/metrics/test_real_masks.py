@@ -20,7 +20,6 @@ KNOWN = {  # image FG-ARI, video FG-ARI, video ARI, video mBO, volume IoU
     "judo": (0.1665, 0.1050, 0.4640, 0.3525, 0.3015),
     "dogs-jump": (0.3140, 0.1843, 0.8413, 0.2961, 0.2833),
     "gold-fish": (0.5012, 0.3442, 0.5323, 0.2342, 0.1951),
-    "india": (0.4011, 0.3137, 0.1786, 0.1937, 0.1628),
     "kite-surf": (0.3644, 0.3961, 0.7443, 0.2566, 0.2224),
 }
 NAMES = ("image_fg_ari", "video_fg_ari", "video_ari", "video_mbo", "video_miou_volume")

@@ -40,8 +40,8 @@ class Feed:
         short = [v for v in (self.source[i] for i in range(len(self.source))) if v.length < self.frames]
         if short:
             raise UserError(
-                f"dataset.clip_frames={self.frames}: {len(short)} of {len(self.source)} training videos are shorter, "
-                f"the first is {short[0].name} with {short[0].length} frames"
+                f"dataset.clip_frames={self.frames}: {len(short)} of {len(self.source)} training videos are "
+                f"shorter, the first is {short[0].name} with {short[0].length} frames"
             )
 
     def batch(self, step: int) -> Clip:
@@ -86,7 +86,9 @@ class Feed:
         size, fit, normalise = tuple(self.dataset.size_px), self.dataset.fit, self.dataset.normalise
         if fit == "stretch" and len({v.shape for v in videos}) == 1:  # one call for the whole batch
             frames = torch.from_numpy(np.concatenate(videos))
-            return rearrange(to_input(frames, size, fit, normalise), "(b t) c h w -> b t c h w", b=len(videos))
+            return rearrange(
+                to_input(frames, size, fit, normalise), "(b t) c h w -> b t c h w", b=len(videos)
+            )
         pairs = zip(videos, windows, strict=True)
         return torch.stack([to_input(torch.from_numpy(v.copy()), size, fit, normalise, w) for v, w in pairs])
 
@@ -119,5 +121,3 @@ def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int
         key=torch.tensor([seed_of(seed, "evaluation", video.name)]),
         names=(video.name,),
     )
-
-

@@ -152,11 +152,8 @@ Tile = tuple[slice, slice]
 def _tiles(m: int, k: int, n: int, h: int, device: str) -> list[Tile]:
     """Slices of frames and of patches with up to `CHUNK` values of a hidden state; no other is larger
     than the first."""
-    if device == "cpu":
-        budget = CHUNK["thread" if torch.get_num_threads() == 1 else "cpu"]
-    else:
-        budget = CHUNK["gpu"]
-    fit = max(1, budget // (k * h))  # patches
+    on_cpu = "thread" if torch.get_num_threads() == 1 else "cpu"
+    fit = max(1, CHUNK[on_cpu if device == "cpu" else "gpu"] // (k * h))  # patches
     frames = max(1, fit // n)
     patches = -(-n // -(-n // min(n, fit)))  # as even as can be
     starts = [(i, j) for i in range(0, m, frames) for j in range(0, n, patches)]

@@ -12,7 +12,8 @@ from vocl.interface import Grid
 def hard_masks(masks: Tensor, grid: Grid, size: tuple[int, int]) -> Tensor:
     """Label maps b t h w (int64) from soft masks b t k n: bilinear to `size`, then argmax over k.
 
-    Ties go to the lowest index (`max` promises it, and is faster than `argmax` over this layout). The upsampling comes before the argmax, as in SlotContrast.
+    Ties go to the lowest index (`max` promises it, and is faster here than `argmax`). The upsampling
+    comes before the argmax, as in SlotContrast.
     """
     b = len(masks)
     soft = rearrange(masks, "b t k (r s) -> (b t) k r s", r=grid.rows)

@@ -152,7 +152,6 @@ def _write(
         "scaler": {},
         "curriculum": {},
         "frozen": digest,
-        "seconds": 0.0,
     }
     checkpoints.save(state["step"], state)
     write_json(folder / "events" / "0001-imported.json", record)

@@ -9,11 +9,12 @@ from typing import Literal
 from vocl.data.sources.files import FolderVideo, folder_names
 from vocl.data.truth import Truth
 from vocl.errors import UserError
+from vocl.interface import Source
 
 _LISTS = {"train": "train.txt", "validation": "val.txt", "trainval": "trainval.txt"}
 
 
-class Davis2016:
+class Davis2016(Source):
     """`<data_root>/<name>/{JPEGImages,Annotations,ImageSets}/<resolution>` (an `interface.Source`).
 
     `split`: train, validation or trainval, as ImageSets says; where ImageSets is absent every

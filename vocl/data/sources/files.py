@@ -12,7 +12,7 @@ import numpy as np
 from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
 from vocl.data.truth import Truth
 from vocl.errors import UserError
-from vocl.interface import VOID
+from vocl.interface import VOID, Source
 
 _LAYOUT = "<split>/<video>/frames/*.jpg or *.png, and <split>/<video>/masks/*.png where there is a truth"
 
@@ -117,7 +117,7 @@ def _check_mode(path: Path, mode: str, binary: bool) -> None:
         )
 
 
-class FrameFolders:
+class FrameFolders(Source):
     """Videos as folders: `<data_root>/<name>/<split>/<video>/{frames,masks}` (an `interface.Source`).
 
     Frames are *.jpg, *.jpeg or *.png; masks are 8-bit PNG of the same number and size, 0 background,

@@ -17,6 +17,7 @@ from vocl.data.sources.scenes import draw_scene
 from vocl.data.sources.sprites import LEVELS, Rendering, render
 from vocl.data.truth import Truth
 from vocl.errors import UserError
+from vocl.interface import Source
 
 CACHE_BYTES = 512 * 2**20  # 600 videos of 8 frames of 48 px are 43 MiB; only far larger splits are evicted
 
@@ -39,7 +40,7 @@ class SyntheticVideo:
         return self.rendering().labels[np.asarray(indices, dtype=int)]
 
 
-class Synthetic:
+class Synthetic(Source):
     """Sprites that move, turn and occlude each other, in three levels of difficulty.
 
     easy: 2 or 3 large objects, one well-spaced hue each, lightly shaded, on a grey sinusoid, the
