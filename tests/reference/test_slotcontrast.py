@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vocl import assemble, run
@@ -151,14 +152,19 @@ TRAJECTORY = {
 def train(golden, sizes, tmp_path, monkeypatch):
     """Import, warm start, and the trainer itself with our optimizer, schedule, clipping and terms.
 
-    Gives what was logged by name, and the run's folder.
+    `nudge`: relative size of the noise that the first weights get. Gives what was logged, by name.
     """
-    path, values, facts = golden("slotcontrast_training.safetensors")
+    _, values, facts = golden("slotcontrast_training.safetensors")
     assert facts["decay_steps"] == facts["steps"]  # our schedule halves over the run
     overrides = sizes(part(values, "state_dict."), values["videos"])
-    out = tmp_path / "imported"
+    monkeypatch.setattr(Trainer, "feed", lambda self, step: Fixed(values["videos"]))
 
-    def start(dtype: torch.dtype) -> tuple[dict[str, Tensor], Path]:
+    def start(nudge: float) -> dict[str, Tensor]:
+        path, out = tmp_path / f"{nudge}.safetensors", tmp_path / f"imported{nudge}"
+        noise = torch.Generator().manual_seed(0)
+        first = {n: t for n, t in values.items() if n.startswith("state_dict.")}
+        nudged = {n: t * (1 + nudge * torch.randn(t.shape, generator=noise)) for n, t in first.items()}
+        save_file(nudged, path)
         assert importer.main(["slotcontrast", str(path), str(out), *overrides]) == 0
         config = composed(
             [
@@ -173,42 +179,28 @@ def train(golden, sizes, tmp_path, monkeypatch):
                 f"runtime.root={tmp_path}",
             ]
         )
-        monkeypatch.setattr(Trainer, "feed", lambda self, step: Fixed(values["videos"].to(dtype)))
         assert run.run(config) == 0
-        folder = run.run_folder(config)
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (run.run_folder(config) / "metrics.jsonl").open()]
         assert [line["step"] for line in lines] == list(range(int(facts["steps"])))
-        return {n: torch.tensor([line[n] for line in lines], dtype=torch.float64) for n in TRAJECTORY}, folder
+        return {n: torch.tensor([line[n] for line in lines], dtype=torch.float64) for n in TRAJECTORY}
 
     return start
 
 
 def test_training_is_followed(golden, train):
+    """The first 20 steps to 1e-4, and the last loss to 1 % of where this training can end.
+
+    From about step 60 on it doubles a rounding error every step or two: runs of one program whose
+    first weights differ by a rounding error end 1 to 2 % apart. So the reference's last loss must
+    lie within 1 % of the range that three such runs of ours span, none of which is closer to the
+    reference than another by anything but chance.
+    """
     values = golden("slotcontrast_training.safetensors")[1]
-    logged, _ = train(torch.float32)
+    runs = [train(nudge) for nudge in (0.0, 1e-7, 2e-7)]
     for ours, theirs in TRAJECTORY.items():
         expected = values[f"trajectory.{theirs}"].double()
-        torch.testing.assert_close(logged[ours][:20], expected[:20], rtol=1e-4, atol=0)
-    # Loose, for a reason: from about step 60 on this training doubles a rounding error each step or
-    # two. Weights that differ by 1e-7 at the start end with losses that differ by 1 to 2 %.
-    assert abs(logged["loss"][-1] / values["trajectory.total"][-1] - 1) < 0.05
-
-
-def test_training_ends_where_the_reference_ends(golden, train, monkeypatch):
-    """In float64, where the rounding of this or that machine cannot decide the outcome."""
-    values = golden("slotcontrast_training.safetensors")[1]
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # what asks for float32 gets more
-    torch.set_default_dtype(torch.float64)
-    try:
-        logged, folder = train(torch.float64)
-        weights = load(str(folder)).model.state_dict()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    for name in ("loss", "term.feature_mse"):
-        assert abs(logged[name][-1] / values[f"trajectory.{TRAJECTORY[name]}"][-1] - 1) < 0.01, name
-    first, last = (part(values, f"{prefix}state_dict.") for prefix in ("", "final_"))
-    ours = {n: weights[importer.rename(slotcontrast, n)].reshape(last[n].shape) for n in last}
-    apart = sum((ours[n] - last[n]).square().sum() for n in last).sqrt()
-    moved = sum((last[n] - first[n]).square().sum() for n in last).sqrt()
-    print(f"final weights: {apart / moved:.3f} of the way from first to last apart")
-    assert apart < 0.5 * moved
+        torch.testing.assert_close(runs[0][ours][:20], expected[:20], rtol=1e-4, atol=0)
+    last = torch.stack([logged["loss"][-1] for logged in runs])
+    reference = float(values["trajectory.total"][-1])
+    print(f"last loss: reference {reference:.6f}, ours {', '.join(f'{x:.6f}' for x in last.tolist())}")
+    assert float(last.min()) * 0.99 < reference < float(last.max()) * 1.01

@@ -24,7 +24,8 @@ SHARPNESS = 4.0  # of the hue channels: half width about 34 degrees
 class Filters(Backbone):
     """Per patch: `num_hues` hue channels, greyness, brightness, and its position (y, x).
 
-    The chroma of a patch is the pair of colour opponents (r - g, (r + g) / 2 - b) of its mean colour.
+    The chroma of a patch is the pair of colour opponents (r - g, (r + g) / 2 - b) of the mean colour
+    of its inner half: what a neighbour covers at its rim should not mix two things into a third.
     Its direction is the hue, coded softly over evenly spaced directions; its length decides
     between hue and grey. So any two colours are about equally far apart, whatever their brightness,
     as features of a pretrained network are for two kinds of things. Everything is multiplied by
@@ -60,7 +61,10 @@ class Filters(Backbone):
         assert keep is None, "token drop is not built into this backbone"
         size = tuple(video.shape[-2:])
         frames = rearrange(to_rgb(video, self.normalise), "b t c h w -> (b t) c h w")
-        patches = rearrange(F.avg_pool2d(frames, self.patch_px), "(b t) c r s -> c b t (r s)", b=len(video))
+        margin = self.patch_px // 4
+        inner = frames[..., margin : size[0] - margin, margin : size[1] - margin]
+        means = F.avg_pool2d(inner, self.patch_px - 2 * margin, stride=self.patch_px)
+        patches = rearrange(means, "(b t) c r s -> c b t (r s)", b=len(video))
         red, green, blue = patches
         chroma = torch.stack([red - green, (red + green) / 2 - blue], dim=-1)
         brightness = ((red + green + blue) / 3).unsqueeze(-1)
