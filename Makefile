@@ -1,5 +1,5 @@
 # make demo    install and run the demonstration: an ablation of 3 rows x 2 seeds on synthetic videos
-# make test    install and run the tests
+# make test    install and run all tests, the slow ones too
 PYTHON ?= python3
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -11,7 +11,7 @@ demo: env
 	$(VENV)/bin/vocl table demo --pictures
 
 test: env
-	$(VENV)/bin/python -m pytest tests
+	$(VENV)/bin/python -m pytest tests -m '' -n 2
 
 env: $(VENV)/.installed
 

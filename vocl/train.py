@@ -9,11 +9,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.stop import stop_on_signal
+from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
 
 EXIT_USER = 2
 
@@ -21,14 +22,22 @@ EXIT_USER = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
     try:
-        return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)))
+        with stop_on_signal() as stop:  # from the start: composing and importing take seconds
+            return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see --help")
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m vocl.train", description=__doc__)
+    parser = _Parser(prog="python -m vocl.train", description=__doc__)
     parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
     parser.add_argument("--config", type=Path, help="run this saved config.yaml instead of composing one")
     parser.add_argument(
@@ -37,7 +46,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _main(options: argparse.Namespace) -> int:
+def _main(options: argparse.Namespace, stop: StopFlag) -> int:
     config = _saved(options.config) if options.config else composed(options.overrides)
     if options.cfg:
         import yaml
@@ -47,11 +56,10 @@ def _main(options: argparse.Namespace) -> int:
     if config["cluster"]["kind"] != "here":
         from launch.submit import submit_one
 
-        return submit_one(config)
-    with stop_on_signal() as stop:  # importing takes seconds
-        from vocl.run import run
+        return EXIT_STOPPED if stop else submit_one(config)
+    from vocl.run import run
 
-        return run(config, stop)
+    return run(config, stop)
 
 
 def composed(overrides: Sequence[str]) -> Config:

@@ -28,8 +28,9 @@ class Filters(Backbone):
     of its inner half: what a neighbour covers at its rim should not mix two things into a third.
     Its direction is the hue, coded softly over evenly spaced directions; its length decides
     between hue and grey. So any two colours are about equally far apart, whatever their brightness,
-    as features of a pretrained network are for two kinds of things. Everything is multiplied by
-    `scale`, the position by `position_scale` (0 leaves it out: slots then cannot say where they are).
+    as features of a pretrained network are for two kinds of things. These are multiplied by `scale`,
+    brightness by `brightness_scale` (how much a shade matters beside a colour), the position by
+    `position_scale` (0 leaves it out: slots then cannot say where they are).
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Filters(Backbone):
         patch_px: Annotated[int, Ge(1)],
         num_hues: Annotated[int, Ge(2)],
         scale: Annotated[float, Ge(0)],
+        brightness_scale: Annotated[float, Ge(0)],
         position_scale: Annotated[float, Ge(0)],
         normalise: str,
     ) -> None:
@@ -49,7 +51,7 @@ class Filters(Backbone):
                 f"dataset.size_px={list(frame_px)}: not a multiple of backbone.patch_px={patch_px}"
             )
         self.dim, self.patch_px = num_hues + 4, patch_px
-        self.normalise, self.scale = normalise, scale
+        self.normalise, self.scale, self.brightness_scale = normalise, scale, brightness_scale
         position = position_scale * (2 * coordinates(self.grid(frame_px))[:, :2] - 1)
         angles = torch.arange(num_hues) * (2 * math.pi / num_hues)
         self.register_buffer("position", position, persistent=False)
@@ -71,6 +73,7 @@ class Filters(Backbone):
         length = chroma.norm(dim=-1, keepdim=True)
         hue = torch.exp(SHARPNESS * (chroma / (length + GREY_CHROMA) @ self.directions - 1))
         grey = torch.exp(-length / 0.1)
-        colour = torch.cat([2 * hue, 2 * grey, (brightness - 0.5) / 0.8], dim=-1) * self.scale
+        colour = torch.cat([hue, grey], dim=-1) * self.scale
+        shade = (brightness - 0.5) * self.brightness_scale
         position = self.position.expand(*colour.shape[:3], 2)
-        return Features(torch.cat([colour, position], dim=-1), self.grid(size))
+        return Features(torch.cat([colour, shade, position], dim=-1), self.grid(size))
