@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from vocl import dist
@@ -15,6 +14,8 @@ from vocl.errors import UserError
 from vocl.interface import Clip, Source, Video
 from vocl.ops.random import seed_of
 from vocl.settings import Dataset
+
+CACHE_BYTES = 256 * 2**20  # of input frames, oldest out first: a small set is fitted only once
 
 
 class Feed:
@@ -32,6 +33,7 @@ class Feed:
         if batch % dist.world():
             raise UserError(f"train.batch={batch}: not a multiple of the {dist.world()} processes")
         self._order: dict[int, np.ndarray] = {}
+        self._inputs: dict[tuple[str, int], Tensor] = {}
 
     def check(self) -> None:
         """Refuse an empty source and videos that are shorter than a clip."""
@@ -49,9 +51,9 @@ class Feed:
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
         clips = [self._clip(position) for position in range(first, first + local)]
-        names = tuple(name for name, *_ in clips)
+        names = tuple(name for name, _ in clips)
         key = torch.tensor([seed_of(self.seed, "clip", p) for p in range(first, first + local)])
-        videos = self._to_input([frames for _, frames, _ in clips], [window for *_, window in clips])
+        videos = torch.stack([frames for _, frames in clips])
         return Clip(video=videos, valid=torch.ones(videos.shape[:2], dtype=torch.bool), key=key, names=names)
 
     def batches(self, start: int, stop: int, workers: int) -> Iterator[Clip]:
@@ -68,8 +70,8 @@ class Feed:
         )
         yield from steps
 
-    def _clip(self, position: int) -> tuple[str, np.ndarray, float]:
-        """Name, frames (uint8 t h w 3) and crop window of clip `position`."""
+    def _clip(self, position: int) -> tuple[str, Tensor]:
+        """Name and input frames t c h w of clip `position`."""
         epoch, place = divmod(position, len(self.source))
         video = self.source[int(self._permutation(epoch)[place])]
         rng = np.random.Generator(np.random.Philox(seed_of(self.seed, "draw", position)))
@@ -77,20 +79,26 @@ class Feed:
         stride = self.frames if self.dataset.clip_starts == "aligned" else 1
         starts = range(0, video.length - self.frames + 1, stride)
         start = starts[int(start_u * len(starts))]
-        indices = list(range(start, start + self.frames))
-        frames = video.frames(indices[::-1] if reverse_u < self.dataset.reverse else indices)
-        frames = frames[:, :, ::-1] if flip_u < self.dataset.flip else frames
-        return video.name, frames, window
+        frames = self._to_input(video, range(start, start + self.frames), window)
+        chances = {-1: (flip_u, self.dataset.flip), 0: (reverse_u, self.dataset.reverse)}
+        return video.name, frames.flip([axis for axis, (draw, chance) in chances.items() if draw < chance])
 
-    def _to_input(self, videos: list[np.ndarray], windows: list[float]) -> Tensor:
-        size, fit, normalise = tuple(self.dataset.size_px), self.dataset.fit, self.dataset.normalise
-        if fit == "stretch" and len({v.shape for v in videos}) == 1:  # one call for the whole batch
-            frames = torch.from_numpy(np.concatenate(videos))
-            return rearrange(
-                to_input(frames, size, fit, normalise), "(b t) c h w -> b t c h w", b=len(videos)
-            )
-        pairs = zip(videos, windows, strict=True)
-        return torch.stack([to_input(torch.from_numpy(v.copy()), size, fit, normalise, w) for v, w in pairs])
+    def _to_input(self, video: Video, indices: range, window: float) -> Tensor:
+        """Frames of `video` as the model takes them; a crop is random, so only the others are kept."""
+        dataset = self.dataset
+        shape = (tuple(dataset.size_px), dataset.fit, dataset.normalise)
+        if dataset.fit == "crop":
+            return to_input(torch.from_numpy(video.frames(indices)), *shape, window)
+        missing = [i for i in indices if (video.name, i) not in self._inputs]
+        if missing:
+            for i, frame in zip(
+                missing, to_input(torch.from_numpy(video.frames(missing)), *shape), strict=True
+            ):
+                self._inputs[video.name, i] = frame
+        frames = torch.stack([self._inputs[video.name, i] for i in indices])
+        while len(self._inputs) * frames[0].nbytes > CACHE_BYTES:
+            del self._inputs[next(iter(self._inputs))]
+        return frames
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._order:

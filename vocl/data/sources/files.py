@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,6 @@ from vocl.errors import UserError
 from vocl.interface import VOID, Source
 
 _LAYOUT = "<split>/<video>/frames/*.jpg or *.png, and <split>/<video>/masks/*.png where there is a truth"
-
-# Decoded frames kept per process: all of a set as small as two DAVIS sequences, about 150 MB.
-_CACHED_FRAMES = 128
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class FolderVideo:
         out = np.empty((len(indices), *self.size, 3), np.uint8)
         for place, index in enumerate(indices):
             path = self.frame_paths[index]
-            frame = _cached_frame(path)
+            frame = read_frame(path)
             self._same_size(path, frame.shape[:2], "the first frame has")
             out[place] = frame
         return out
@@ -158,11 +154,6 @@ class FrameFolders(Source):
         """Look at the headers of all files; call it before anything long starts. UserError."""
         for video in self._videos:
             video.check()
-
-
-@functools.lru_cache(maxsize=_CACHED_FRAMES)
-def _cached_frame(path: Path) -> np.ndarray:
-    return read_frame(path)
 
 
 def folder_names(folder: Path) -> list[str]:
