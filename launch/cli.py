@@ -24,7 +24,10 @@ VERBS = {  # verb: (module whose main(arguments) it is, what it does)
     "predict": ("vocl.predict", "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]"),
     "show": ("vocl.show", "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]"),
     "import": ("vocl.reference.importer", "official weights to a run: METHOD FILE OUT experiment=..."),
-    "fetch": ("vocl.nn.backbone", "download backbone weights, for machines without network: NAME"),
+    "fetch": (
+        "vocl.nn.backbone",
+        "download backbone weights, for machines without network: NAME or experiment=...",
+    ),
     "replay": ("vocl.replay", "run steps of a run again and name the first module that fails: RUN steps=A:B"),
 }
 USAGE = """usage: vocl VERB [arguments]

@@ -13,7 +13,7 @@ from pathlib import Path
 from launch import ablation as ablations
 from launch.ablation import Ablation, Overrides
 from vocl import config as configs
-from vocl.compose import compose, project_of
+from vocl.compose import compose, project_of, quoted
 from vocl.config import Config
 from vocl.errors import UserError
 
@@ -68,7 +68,7 @@ def select(arguments: Sequence[str]) -> Selection:
     if not arguments:
         raise UserError("no selector: give an ablation's name or Hydra overrides, e.g. demo or seed=0,1,2")
     names = [a.removeprefix("ablation=") for a in arguments if a.startswith("ablation=") or _is_word(a)]
-    extras = [a for a in arguments if not a.startswith("ablation=") and not _is_word(a)]
+    extras = [quoted(a) for a in arguments if not a.startswith("ablation=") and not _is_word(a)]
     if len(names) > 1:
         raise UserError(f"{' '.join(names)}: choose one ablation")
     swept = {o.partition("=")[0]: _values(o) for o in extras}

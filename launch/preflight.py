@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Spec
-from vocl.config import Config
+from vocl.config import Config, needs_weights
 
 
 def warnings(specs: Sequence[Spec]) -> list[str]:
@@ -23,8 +23,8 @@ def missing(config: Config) -> list[str]:
     reads_files = target.startswith("vocl.") and not target.startswith("vocl.data.sources.synthetic.")
     if reads_files and not data.is_dir():
         lines.append(f"dataset {dataset}: no folder {data} (runtime.data_root={runtime['data_root']})")
-    name = config["backbone"].get("name")
-    if name is not None:
+    if needs_weights(config):
+        name = config["backbone"]["name"]
         weights = Path(runtime["weights_root"]).expanduser() / f"{name}.safetensors"
         if not weights.is_file():
             lines.append(f"backbone {name}: no file {weights}; with network: vocl fetch {name}")

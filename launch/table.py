@@ -125,10 +125,10 @@ def _record(spec: Spec, root: Path, protocol: str | None) -> Record:
     try:
         result = json.loads(path.read_text())
         entries = list(result["evals"].values())
-        chosen = next((e for e in entries if protocol in (None, "same", e["protocol"])), None)
         facts = result["wall_s"], result["code"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a record of a run: {type(error).__name__}: {error}") from None
+    chosen = _entry(folder, entries, spec, protocol)
     if entries and chosen is None:
         others = ", ".join(dict.fromkeys(e["protocol"] for e in entries))
         raise UserError(
@@ -136,6 +136,26 @@ def _record(spec: Spec, root: Path, protocol: str | None) -> Record:
             f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
         )
     return Record(spec, found, chosen and chosen["protocol"], chosen["metrics"] if chosen else {}, *facts)
+
+
+def _entry(folder: Path, entries: list[dict[str, Any]], spec: Spec, protocol: str | None) -> Any:
+    """The stored evaluation that the row asks for: settings as its first one, protocol as the table's."""
+    fitting = [e for e in entries if protocol in (None, "same", e["protocol"])]
+    wanted = next(iter(spec.config["eval"].values()), {})
+
+    def asked(settings: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in settings.items() if key != "protocol"}
+
+    for entry in fitting:
+        report = folder / "eval" / entry["eval_id"] / "report.json"
+        if not report.is_file() or asked(json.loads(report.read_text())["eval"]) == asked(wanted):
+            return entry
+    if fitting and wanted:
+        raise UserError(
+            f"{folder} ({spec.label}): is not scored with the row's evaluation settings; "
+            f"to add them: vocl eval {spec.id} eval.<name>.<key>=<value>"
+        )
+    return fitting[0] if fitting else None
 
 
 def _same_protocol(column: str, done: Sequence[Record]) -> None:

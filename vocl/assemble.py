@@ -67,7 +67,7 @@ def missing_inputs(config: Config, fresh: bool) -> list[str]:
     Pretrained weights are needed for a `fresh` start alone: a checkpoint has them.
     """
     complaints = []
-    for check in (_data_is_there, _weights_are_there) if fresh else (_data_is_there,):
+    for check in (_data_is_there, _weights_are_there, _warm_start_is_there) if fresh else (_data_is_there,):
         try:
             check(config)
         except UserError as error:
@@ -76,17 +76,29 @@ def missing_inputs(config: Config, fresh: bool) -> list[str]:
 
 
 def _data_is_there(config: Config) -> None:
-    splits = {"train", *(evaluation["split"] for evaluation in config["eval"].values())}
-    for split in sorted(splits):
-        make_source(config, split).check()
+    scored = {evaluation["split"] for evaluation in config["eval"].values()}
+    for split in sorted({"train", *scored}):
+        source = make_source(config, split)
+        source.check()
+        names = (source[i].name for i in range(len(source)))
+        if split in scored and not any(source.truth(name) for name in names):
+            raise UserError(
+                f"dataset {config['dataset']['name']}: no video of split {split!r} has a truth to score"
+            )
 
 
 def _weights_are_there(config: Config) -> None:
-    name = config["backbone"].get("name")
-    if name is not None:
+    if configs.needs_weights(config):
         from vocl.nn.backbone import locate_weights
 
-        locate_weights(name, Path(config["runtime"]["weights_root"]).expanduser())
+        locate_weights(config["backbone"]["name"], Path(config["runtime"]["weights_root"]).expanduser())
+
+
+def _warm_start_is_there(config: Config) -> None:
+    if config["warm_start"] is not None:
+        from vocl.load import find_run
+
+        find_run(config["warm_start"]["run"], config["runtime"]["root"])
 
 
 def _importable(allowed: dict[str, Path]) -> None:

@@ -12,6 +12,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vocl.errors import UserError
+
 Part = Callable[..., Any]
 
 
@@ -19,7 +21,7 @@ def build(node: Any, packages: tuple[str, ...]) -> Any:
     """`node` with every mapping that has a `_target_` turned into a `Part`.
 
     Only targets defined in one of `packages` are imported; `config.check` has refused the others
-    already, and this asserts it at the point of execution.
+    already, and this refuses them again at the point of execution.
     """
     if isinstance(node, Mapping):
         items = {key: build(value, packages) for key, value in node.items() if key != "_target_"}
@@ -31,6 +33,7 @@ def build(node: Any, packages: tuple[str, ...]) -> Any:
 
 def locate(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
     """Import the class or function at the dotted path `target`."""
-    assert target.split(".")[0] in packages, f"{target} is outside {packages}"
+    if target.split(".")[0] not in packages:
+        raise UserError(f"_target_={target}: outside the allowed packages, choose from {', '.join(packages)}")
     module, _, name = target.rpartition(".")
     return getattr(importlib.import_module(module), name)

@@ -12,7 +12,7 @@ from vocl import signature
 from vocl.config import CONF, HASHED, Config, packages
 from vocl.errors import UserError
 
-CHANGING = re.compile(r"\$\{\s*(runtime|cluster|now|oc\.env|oc\.select|random)\b")
+CHANGING = re.compile(r"\$\{\s*(runtime|cluster|project|now|oc\.env|oc\.select|random)\b")
 
 
 def compose(overrides: Iterable[str]) -> Config:
@@ -23,17 +23,25 @@ def compose(overrides: Iterable[str]) -> Config:
     """
     from omegaconf import OmegaConf
 
-    overrides = list(overrides)
+    overrides = [quoted(override) for override in overrides]
     composed = _compose(overrides)
     with _one_line():
         _refuse_changing(OmegaConf.to_container(composed, resolve=False))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    if config["project"] is not None:
+        config["project"] = str(Path(config["project"]).expanduser().resolve())
     for name in ("loss", "eval"):  # an empty choice leaves no node behind
         config.setdefault(name, {})
     config["loss"] = _chosen_terms(config["loss"], config["project"])
     if any(o.startswith("debug=") and o not in ("debug=none", "debug=null") for o in overrides):
         _drop_leftovers(config)
     return config
+
+
+def quoted(override: str) -> str:
+    """`override` with its value in quotes where letters beyond ASCII, which Hydra refuses bare, need them."""
+    key, sign, value = override.partition("=")
+    return override if value.isascii() or value[:1] in "'\"[{" else f'{key}{sign}"{value}"'
 
 
 def group_choices(group: str, project: str | None = None) -> list[str]:
@@ -128,6 +136,9 @@ def _explain(error: Exception, overrides: list[str]) -> str:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     if getattr(error, "override", None):
         return f"{error.override}: cannot be read as key=value: {text}"
+    if "Ambiguous value" in text:
+        swept = next((o for o in overrides if o.partition("=")[0] in text and "," in o), "")
+        return f"{swept}: several values, but this trains one run; for all of them: vocl submit {swept}"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return _explain_key(unknown.group(1), overrides)

@@ -78,6 +78,12 @@ def check(config: Config) -> Config:
     return {key: out[key] for key in ROOT}
 
 
+def needs_weights(config: Config) -> bool:
+    """Whether the backbone starts from pretrained weights that its `name` finds: it says `hub`."""
+    target = config["backbone"]["_target_"]
+    return "hub" in signature.read(target, packages(config["project"])).attributes
+
+
 def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
     """`value` as type `kind`, or `UserError` naming `path` and what is expected."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -200,23 +206,29 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
     provides = signature.read(config["model"]["_target_"], allowed).attributes.get("provides", frozenset())
     for name, node in config["loss"].items():
         declared = signature.read(node["_target_"], allowed).attributes
-        lacking = sorted(declared.get("needs", frozenset()) - provides) if node["level"] is None else []
+        wanted = {node["level"]} if node["level"] else declared.get("needs", frozenset())
+        lacking = sorted(wanted - provides)
         if lacking:
             raise UserError(
                 f"loss.{name}: needs {', '.join(lacking)}, which model "
                 f"{config['model']['_target_']} does not provide; it provides {', '.join(sorted(provides))}"
             )
-        frames = config["dataset"]["clip_frames"]
-        if frames < declared.get("min_frames", 1):
-            raise UserError(
-                f"dataset.clip_frames={frames}: loss.{name} needs at least {declared['min_frames']}"
-            )
-        group, batch = node.get("group"), config["train"]["batch"]
-        if group and batch % group:
-            raise UserError(f"loss.{name}.group={group}: does not divide train.batch={batch}")
+        for stage in config["curriculum"].get("stages", {}).values():
+            if stage["terms"] == "all" or name in stage["terms"]:
+                _check_feed(config, stage["feed"] or {}, name, node, declared.get("min_frames", 1))
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
     _check_stages(config)
+
+
+def _check_feed(config: Config, feed: Config, name: str, node: Config, min_frames: int) -> None:
+    """Whether the clips that a stage feeds suit a term."""
+    frames = feed.get("clip_frames") or config["dataset"]["clip_frames"]
+    if frames < min_frames:
+        raise UserError(f"dataset.clip_frames={frames}: loss.{name} needs at least {min_frames}")
+    group, batch = node.get("group"), feed.get("batch") or config["train"]["batch"]
+    if group and batch % group:
+        raise UserError(f"loss.{name}.group={group}: does not divide train.batch={batch}")
 
 
 def _check_stages(config: Config) -> None:
@@ -230,6 +242,9 @@ def _check_stages(config: Config) -> None:
         )
     slots = config["model"].get("num_slots")
     for name, stage in stages.items():
+        for key in ("train", "terms"):
+            if stage[key] == []:
+                raise UserError(f"curriculum.stages.{name}.{key}=[]: nothing to train, choose all or a list")
         active = stage["active_slots"]
         if active is not None and slots is not None and active > slots:
             raise UserError(
@@ -263,7 +278,9 @@ def evaluation_id(parts: Mapping[str, Any]) -> str:
 
 def _digest(content: Mapping[str, Any]) -> str:
     hashed = _as_before(copy.deepcopy(dict(content)))
-    if "curriculum" in hashed:  # stages are a sequence, the only mapping whose order means something
+    if "curriculum" in hashed:  # where order means something: stages follow, the first glob wins
+        for stage in hashed["curriculum"]["stages"].values():
+            stage |= {key: list(stage[key].items()) for key in ("lr", "weight_decay") if key in stage}
         hashed["curriculum"]["stages"] = list(hashed["curriculum"]["stages"].items())
     text = json.dumps(hashed, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.blake2s(text.encode(), digest_size=5).hexdigest()
@@ -279,8 +296,12 @@ def _migrations() -> Config:
 
 
 def _as_before(content: Config) -> Config:
-    """Leave out keys that were added later and still have the value that means "as before"."""
-    for path, before in _migrations()["added"].items():
+    """Today's config as the first release would have said it: old names, without keys added since
+    that still have the value that means "as before"."""
+    rules = _migrations()
+    for old, new in rules["renamed"].items():
+        _move(content, new, old)
+    for path, before in rules["added"].items():
         *parents, last = path.split(".")
         node: Any = content
         for key in parents:
@@ -294,15 +315,19 @@ def migrate(config: Config) -> Config:
     """A config that an earlier version saved, in today's keys: renamed, and completed as before."""
     config, rules = copy.deepcopy(config), _migrations()
     for old, new in rules["renamed"].items():
-        parent, key = _parent(config, old)
-        if parent is not None and key in parent:
-            target, name = _parent(config, new)
-            target[name] = parent.pop(key)
+        _move(config, old, new)
     for path, before in rules["added"].items():
         parent, key = _parent(config, path)
         if isinstance(parent, dict):
             parent.setdefault(key, before)
     return config
+
+
+def _move(config: Config, source: str, target: str) -> None:
+    parent, key = _parent(config, source)
+    if isinstance(parent, dict) and key in parent:
+        place, name = _parent(config, target)
+        place[name] = parent.pop(key)
 
 
 def _parent(config: Config, path: str) -> tuple[Any, str]:

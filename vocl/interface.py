@@ -38,6 +38,13 @@ class Features:
     grid: Grid
     keys: Tensor | None = None
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Features:
+        """The same features on `device`."""
+        moved = {
+            k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
+        return replace(self, **moved)
+
 
 @dataclass
 class Clip:
@@ -54,8 +61,8 @@ class Clip:
 
     def to(self, device: torch.device | str) -> Clip:
         """The same clip with its tensors on `device`."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        fields = {k: v for k, v in vars(self).items() if isinstance(v, Tensor | Features)}
+        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in fields.items()})
 
 
 @dataclass

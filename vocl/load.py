@@ -35,6 +35,7 @@ def find_run(run: str, root: str) -> Path:
     runs = Path(root).expanduser() / "runs"
     for folder in (Path(run).expanduser(), runs / run):
         if (folder / "config.yaml").is_file():
+            _refuse_foreign_code(folder, runs)
             return folder
     matches = sorted(runs.glob(f"{run}*/config.yaml")) if run and "/" not in run else []
     if len(matches) == 1:
@@ -46,7 +47,15 @@ def find_run(run: str, root: str) -> Path:
     raise UserError(f"{run}: neither a run folder nor a run id in {runs}; there are {shown or 'none'}")
 
 
-def read_config(path: Path) -> Config:
+def _refuse_foreign_code(folder: Path, runs: Path) -> None:
+    """A run folder from elsewhere may not bring its own list of code that may be imported."""
+    if folder.resolve().parent != runs.resolve() and read_config(folder, check=False)["project"] is not None:
+        raise UserError(
+            f"{folder}/config.yaml: names code of its own (project); if you trust it, move it to {runs}"
+        )
+
+
+def read_config(path: Path, check: bool = True) -> Config:
     """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
     path = path / "config.yaml" if path.is_dir() else path
     try:
@@ -58,7 +67,7 @@ def read_config(path: Path) -> Config:
     if not isinstance(saved, dict):
         raise UserError(f"{path}: not the config of a run")
     try:
-        return configs.check(configs.migrate(saved))
+        return configs.check(configs.migrate(saved)) if check else {"project": None, **saved}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -10,10 +10,11 @@ from annotated_types import Ge, Gt
 from torch import nn
 
 from vocl.build import Part
+from vocl.errors import UserError
 
 
 class Optimizer:
-    """A torch optimizer with one group per parameter rate, and the schedule of its peak rate.
+    """The settings of a torch optimizer, and the schedule of its peak rate.
 
     Subclasses make the torch optimizer. `rate(step)` is the run-wide rate; the stages of the
     curriculum scale it per parameter.
@@ -28,7 +29,7 @@ class Optimizer:
         return self.lr * self.schedule(step)
 
     def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimizer, each parameter in a group of its own so that stages can set its rate."""
+        """The torch optimizer over `parameters` (groups that the stages treat alike)."""
         raise NotImplementedError
 
 
@@ -48,6 +49,8 @@ class Adam(Optimizer):
         schedule: Part,
     ) -> None:
         super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"optim.betas={betas}: expected two numbers from 0 to below 1")
         self.betas, self.eps = tuple(betas), eps
 
     def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

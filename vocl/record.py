@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vocl.config import packages
 from vocl.files import finite, write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,14 +26,17 @@ LIBRARIES = ("torch", "timm", "numpy", "hydra-core", "einops", "torchmetrics", "
 
 
 @functools.cache
-def code_digest() -> str:
-    """Digest of the code that decides results: vocl/, launch/, hydra_plugins/ and pyproject.toml."""
+def code_digest(project: str | None) -> str:
+    """Digest of the code that decides results: vocl/, launch/, hydra_plugins/ and pyproject.toml, and
+    the packages of the folder `project`."""
     digest = hashlib.blake2b(digest_size=8)
-    for name in CODE:
-        path = REPOSITORY / name
+    places = [(REPOSITORY, REPOSITORY / name) for name in CODE]
+    if project is not None:
+        places += [(folder.parent, folder) for folder in packages(project).values()][1:]
+    for root, path in places:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             if file.is_file():
-                digest.update(f"{file.relative_to(REPOSITORY)}\0".encode() + file.read_bytes())
+                digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
@@ -52,7 +56,7 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def environment(device: str, threads: int, world: int) -> dict[str, Any]:
+def environment(device: str, threads: int, world: int, project: str | None) -> dict[str, Any]:
     """Machine, libraries and code of this process."""
     versions = {}
     for name in LIBRARIES:
@@ -69,7 +73,7 @@ def environment(device: str, threads: int, world: int) -> dict[str, Any]:
         "threads": threads,
         "world": world,
         "libraries": versions,
-        "code": code_digest(),
+        "code": code_digest(project),
         "commit": commit(),
         "command": sys.argv,
     }
@@ -85,7 +89,8 @@ class Attempts:
     def __init__(self, folder: Path) -> None:
         self.run, self.events = folder, folder / "events"
         self.began = time.time()
-        self.number = len(list(self.events.glob("*-start.json"))) + 1 if self.events.is_dir() else 1
+        numbers = [int(path.name.partition("-")[0]) for path in self.events.glob("[0-9]*-*.json")]
+        self.number = max(numbers, default=0) + 1
 
     def start(self, step: int, environment: dict[str, Any]) -> None:
         """Record that this attempt starts at `step`; keeps some disk for the record of its end."""

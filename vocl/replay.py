@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.compose import compose
 from vocl.errors import UserError
@@ -53,7 +54,8 @@ def replay(run: str, arguments: list[str]) -> None:
     folder = find_run(run, changed["root"])
     config = read_config(folder)
     for key in (a.partition("=")[0].removeprefix("runtime.") for a in runtime):
-        config["runtime"][key] = changed[key]
+        config["runtime"][key] = changed.get(key)
+    config = configs.check(config)
     first, last = _range(given[0], config["train"]["steps"])
     found = Checkpoints(folder / "checkpoints").newest(before=first)
     device = prepare(config, folder)

@@ -37,7 +37,7 @@ def write(folder: Path, config: Config, attempts: int, device: str, evals: dict[
         "wall_s": round(seconds, 2),
         "gpu_hours": round(gpu_hours, 4),
         "device": device,
-        "code": code_digest(),
+        "code": code_digest(config["project"]),
     }
     write_json(folder / "result.json", with_evals(result, evals))
 

@@ -19,7 +19,7 @@ from vocl.checkpoint import Checkpoint, Checkpoints, State
 from vocl.claim import hold
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.evaluate.store import evaluate
+from vocl.evaluate.store import evaluate, settings_of
 from vocl.files import sweep, write_text
 from vocl.ops.random import seed_of
 from vocl.record import Attempts, environment
@@ -40,7 +40,7 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
     """
     folder = run_folder(config)
     if result.is_done(folder):
-        return _show(folder)
+        return _show(folder, config)
     with stop_on_signal(asked) as stop:
         if stop:
             print("stopped before it began; the same command starts it", file=sys.stderr)
@@ -59,10 +59,17 @@ def run_folder(config: Config) -> Path:
 def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
     device = prepare(config, folder)
     fresh = Checkpoints(folder / "checkpoints").newest() is None
-    trainer = make_trainer(config, folder, device, stop, fresh)
+    try:
+        trainer = make_trainer(config, folder, device, stop, fresh)
+    except UserError:
+        raise
+    except Exception as error:
+        with _claimed(folder):
+            _record_crash(error, Attempts(folder))
+        return 1
     with _claimed(folder):
         if result.is_done(folder):  # by another process, since `run` looked
-            return _show(folder)
+            return _show(folder, config)
         attempts = Attempts(folder)
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
@@ -82,7 +89,7 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
             return 1
         finally:
             trainer.track.close()
-    return _show(folder)
+    return _show(folder, config)
 
 
 def prepare(config: Config, folder: Path) -> torch.device:
@@ -159,7 +166,10 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
     assert len(set(seen)) == 1, f"the processes see different checkpoints: {seen}"
     start = restore(trainer, found, config, folder)
     if dist.rank() == 0:
-        attempts.start(start, environment(str(trainer.device), torch.get_num_threads(), dist.world()))
+        attempts.start(
+            start,
+            environment(str(trainer.device), torch.get_num_threads(), dist.world(), config["project"]),
+        )
         if found is None:
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
@@ -197,9 +207,20 @@ def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) 
     result.write(folder, config, attempts.number, device, entries)
 
 
-def _show(folder: Path) -> int:
+def _show(folder: Path, config: Config) -> int:
+    """Print the scores; says so when they are not by the evaluation that was asked for now."""
     if dist.is_first():
         result.show(folder)
+        stored = [settings_of(folder, entry["eval_id"]) for entry in result.read(folder)["evals"].values()]
+        other = [
+            name for name, settings in config["eval"].items() if None not in stored and settings not in stored
+        ]
+        if other:
+            print(
+                f"note: eval.{other[0]} was asked for with other settings than these scores have; "
+                f"to add it: vocl eval {folder.name} eval.{other[0]}.<key>=<value>",
+                file=sys.stderr,
+            )
     return 0
 
 

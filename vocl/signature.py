@@ -16,9 +16,10 @@ import annotated_types
 
 from vocl.errors import UserError
 
+BOUNDS = ("Ge", "Gt", "Le", "Lt")
 TYPES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},
-    **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt")},
+    **{name: getattr(annotated_types, name) for name in BOUNDS},
     "Annotated": Annotated,
     "Literal": Literal,
     "Any": Any,
@@ -53,9 +54,12 @@ def read(target: str, packages: dict[str, Path]) -> Signature:
     if definition is None:
         names = sorted(n for n in _definitions(path, path.stat().st_mtime_ns) if not n.startswith("_"))
         raise UserError(f"_target_={target}: {module} defines no {name!r}; choose from {', '.join(names)}")
-    if isinstance(definition, ast.FunctionDef):
-        return Signature(_keyword_only(definition), {})
-    return _class_signature(definition, module, path, packages)
+    try:
+        if isinstance(definition, ast.FunctionDef):
+            return Signature(_keyword_only(definition), {})
+        return _class_signature(definition, module, path, packages)
+    except UserError as error:
+        raise UserError(f"{path}: {name}: {error}") from None
 
 
 def _class_signature(node: ast.ClassDef, module: str, path: Path, packages: dict[str, Path]) -> Signature:
@@ -65,14 +69,17 @@ def _class_signature(node: ast.ClassDef, module: str, path: Path, packages: dict
     if init is not None:
         return Signature(_keyword_only(init), attributes)
     if any("dataclass" in ast.unparse(d) for d in node.decorator_list):
-        own = {n.target.id: _type(n.annotation) for n in node.body if isinstance(n, ast.AnnAssign)}
+        fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+        own = {
+            n.target.id: _type(n.annotation) for n in fields if "ClassVar" not in ast.unparse(n.annotation)
+        }
         return Signature(base.parameters | own, attributes)
     return Signature(base.parameters, attributes)
 
 
 def _base_signature(node: ast.ClassDef, module: str, path: Path, packages: dict[str, Path]) -> Signature:
     """Signature of the first base class that one of `packages` defines, else an empty one."""
-    imports = _imports(path, path.stat().st_mtime_ns)
+    imports = _imports(path, path.stat().st_mtime_ns, module)
     for base in node.bases:
         if not isinstance(base, ast.Name):
             continue
@@ -98,9 +105,14 @@ def _type(annotation: ast.expr | None) -> Any:
         ast.BinOp,
         ast.BitOr,
     )
+    if annotation is None:
+        raise UserError("a keyword-only parameter has no annotation")
     tree = ast.Expression(annotation)
     for node in ast.walk(tree):
-        assert isinstance(node, (*allowed, ast.Call, ast.UnaryOp, ast.USub)), ast.unparse(annotation)
+        bound = isinstance(node, ast.Call) and ast.unparse(node.func) in BOUNDS
+        known = not isinstance(node, ast.Name) or node.id in TYPES
+        if not (known and (bound or isinstance(node, (*allowed, ast.UnaryOp, ast.USub)))):
+            raise UserError(f"annotation {ast.unparse(annotation)}: choose from {', '.join(TYPES)}")
     return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, TYPES)
 
 
@@ -154,6 +166,11 @@ def _definitions(path: Path, mtime_ns: int) -> dict[str, ast.ClassDef | ast.Func
 
 
 @functools.lru_cache(maxsize=256)
-def _imports(path: Path, mtime_ns: int) -> dict[str, str]:
-    nodes = [n for n in _tree(path, mtime_ns).body if isinstance(n, ast.ImportFrom) and n.module]
-    return {a.asname or a.name: f"{n.module}.{a.name}" for n in nodes for a in n.names}
+def _imports(path: Path, mtime_ns: int, module: str) -> dict[str, str]:
+    """Dotted path of every name that `module` imports from another."""
+    found = {}
+    for node in (n for n in _tree(path, mtime_ns).body if isinstance(n, ast.ImportFrom)):
+        above = module.split(".")[: -node.level] if node.level else []
+        source = ".".join([*above, *([node.module] if node.module else [])])
+        found |= {a.asname or a.name: f"{source}.{a.name}" for a in node.names}
+    return found

@@ -47,6 +47,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _main(options: argparse.Namespace, stop: StopFlag) -> int:
+    if options.config and options.overrides:
+        raise UserError(
+            f"{options.overrides[0]}: a saved config takes no overrides; leave out --config or this"
+        )
     config = _saved(options.config) if options.config else composed(options.overrides)
     if options.cfg:
         import yaml

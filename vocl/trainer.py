@@ -116,7 +116,8 @@ class Trainer:
         self._set_rates(step)
         self.scaler.step(self.torch_optimizer)
         self.scaler.update()
-        self.model.after_step(step)
+        if taken.norm < float("inf"):  # else the scaler of fp16 has skipped the update
+            self.model.after_step(step)
         for event in self.curriculum.upcoming(step):
             event.observe(step, output)
         return taken

@@ -18,6 +18,8 @@ FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr")
 
+_TAIL_BYTES = 4096  # some writers put a few bytes behind the end of an image
+
 
 def frame_files(folder: Path) -> list[Path]:
     """The images of a folder in natural order (frame2 before frame10); hidden files do not count."""
@@ -33,6 +35,15 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from the header alone. UserError where it is no image."""
     with opened(path) as image:
         return image.height, image.width
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a JPEG or PNG whose end is missing, by its last bytes alone. UserError."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        tail = file.read()
+    if b"\xff\xd9" not in tail and b"IEND" not in tail:
+        raise UserError(f"{path}: does not decode, its end is missing")
 
 
 def read_frame(path: Path) -> np.ndarray:

@@ -20,7 +20,8 @@ def to_input(
 
     Bicubic without antialiasing, clamped to [0, 1], then normalised, as in SlotContrast's release.
     `fit`: "stretch" to the size; "crop" a window of the size's shape, at the share `window` of the
-    free range along the longer side (0.5: the centre); "pad" to that shape with the mean colour.
+    free range along the longer side (0.5: the centre; cut before resizing, where the release's training
+    resizes first, a difference of interpolation at most); "pad" to that shape with the mean colour.
     """
     video = rearrange(frames, "t h w c -> t c h w").float() / 255
     if fit == "crop":

@@ -102,7 +102,8 @@ class Discovery:
             part = true[start : start + masks.shape[1]]
             found = hard_masks(masks, grid, tuple(part.shape[-2:]))[0]
             tables.append(contingency(part, found, len(truth.objects) + 1, masks.shape[2]))
-            soft.append((masks[0] * 255).round().to(torch.uint8).cpu())
+            if keep is not None:
+                soft.append((masks[0] * 255).round().to(torch.uint8).cpu())
         if keep is not None:
             keep(video.name, torch.cat(soft).numpy())
         return score_video(metrics, torch.cat(tables)) | {"num_contested_points": contested}

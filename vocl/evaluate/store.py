@@ -40,11 +40,12 @@ def evaluate(
     for name, part in assemble.parts(config, "eval").items():
         identity = _identity(config, name, checkpoint_digest)
         place = folder / "eval" / configs.evaluation_id(identity)
-        done = dist.gather_objects(_stored(place))[0]
+        masks = place / "masks" if config["runtime"]["keep_masks"] else None
+        done = dist.gather_objects(_stored(place) if masks is None or masks.is_dir() else None)[0]
         if done is None:
             evaluation = part()
             source = assemble.make_source(config, evaluation.split)
-            keep = _keeper(place / "masks") if config["runtime"]["keep_masks"] else None
+            keep = _keeper(masks) if masks else None
             report = evaluation.run(model, source, dataset, device, keep, advance)
             done = {
                 "eval_id": place.name,

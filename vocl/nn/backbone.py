@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -80,6 +80,8 @@ class TimmViT(ViT):
 
     `weights_root` None leaves the weights random, for a checkpoint to fill.
     """
+
+    hub: ClassVar[str] = "timm"  # where `name` is looked up, if there is no file of that name
 
     def __init__(
         self,

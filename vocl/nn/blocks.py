@@ -11,6 +11,8 @@ from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 
+from vocl.errors import UserError
+
 LogitScale = Literal["multiplied", "divided"]
 
 
@@ -37,7 +39,8 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, dim: int, *, num_heads: int, logit_scale: LogitScale) -> None:
         super().__init__()
-        assert dim % num_heads == 0, f"width {dim} is not a multiple of {num_heads} heads"
+        if dim % num_heads:
+            raise UserError(f"num_heads={num_heads}: does not divide the slots' width, model.slot_dim={dim}")
         self.num_heads = num_heads
         head_dim = dim // num_heads
         self.scale = head_dim**0.5 if logit_scale == "multiplied" else head_dim**-0.5

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vocl.errors import UserError
 from vocl.interface import Grid
 from vocl.nn.adapters import coordinates
 from vocl.nn.blocks import mlp
@@ -225,8 +226,8 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 class BroadcastDecoder(nn.Module):
     """Spatial broadcast decoder (Watters et al., 2019) as SAVi uses it: slots to pixels.
 
-    Each slot is broadcast to `start_px` x `start_px`, a projected coordinate code is added, and
-    4 layers of 5x5 convolutions, the first `num_upsample` transposed with stride 2, give the
+    Each slot is broadcast to a small grid, a projected coordinate code is added, and `num_layers`
+    layers of 5x5 convolutions, the first `num_upsample` transposed with stride 2, give the
     target's channels and a mask logit; masks = softmax over the slots.
     """
 
@@ -242,10 +243,13 @@ class BroadcastDecoder(nn.Module):
     ) -> None:
         super().__init__()
         factor = 2**num_upsample
-        assert grid.rows % factor == 0 and grid.columns % factor == 0, (
-            f"frames of {grid.rows}x{grid.columns} pixels are not a multiple of 2**num_upsample = {factor}"
-        )
-        assert num_upsample <= num_layers
+        if grid.rows % factor or grid.columns % factor:
+            raise UserError(
+                f"model.decoder.num_upsample={num_upsample}: frames of {grid.rows}x{grid.columns} pixels "
+                f"(dataset.size_px) are not a multiple of 2**num_upsample = {factor}"
+            )
+        if num_upsample > num_layers:
+            raise UserError(f"model.decoder.num_upsample={num_upsample}: at most num_layers={num_layers}")
         self.grid = grid
         self.start = Grid(grid.rows // factor, grid.columns // factor)
         self.register_buffer("code", coordinates(self.start), persistent=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,9 @@ class Filters(Backbone):
     Its direction is the hue, coded softly over evenly spaced directions; its length decides
     between hue and grey. So any two colours are about equally far apart, whatever their brightness,
     as features of a pretrained network are for two kinds of things. These are multiplied by `scale`,
-    brightness by `brightness_scale` (how much a shade matters beside a colour), the position by
-    `position_scale` (0 leaves it out: slots then cannot say where they are).
+    brightness by `brightness_scale` (how much a shade matters beside a colour), the chroma itself by
+    `chroma_scale` (0 leaves it out; for the muted colours of real video, whose hues are noise), the
+    position by `position_scale` (0 leaves it out: slots then cannot say where they are).
     """
 
     def __init__(
@@ -41,16 +42,18 @@ class Filters(Backbone):
         patch_px: Annotated[int, Ge(1)],
         num_hues: Annotated[int, Ge(2)],
         scale: Annotated[float, Ge(0)],
+        chroma_scale: Annotated[float, Ge(0)],
         brightness_scale: Annotated[float, Ge(0)],
         position_scale: Annotated[float, Ge(0)],
-        normalise: str,
+        normalise: Literal["imagenet", "half"],
     ) -> None:
         super().__init__()
         if any(side % patch_px for side in frame_px):
             raise UserError(
                 f"dataset.size_px={list(frame_px)}: not a multiple of backbone.patch_px={patch_px}"
             )
-        self.dim, self.patch_px = num_hues + 4, patch_px
+        self.dim, self.patch_px = num_hues + 4 + 2 * (chroma_scale > 0), patch_px
+        self.chroma_scale = chroma_scale
         self.normalise, self.scale, self.brightness_scale = normalise, scale, brightness_scale
         position = position_scale * (2 * coordinates(self.grid(frame_px))[:, :2] - 1)
         angles = torch.arange(num_hues) * (2 * math.pi / num_hues)
@@ -76,4 +79,5 @@ class Filters(Backbone):
         colour = torch.cat([hue, grey], dim=-1) * self.scale
         shade = (brightness - 0.5) * self.brightness_scale
         position = self.position.expand(*colour.shape[:3], 2)
-        return Features(torch.cat([colour, shade, position], dim=-1), self.grid(size))
+        tone = [chroma * self.chroma_scale] if self.chroma_scale else []
+        return Features(torch.cat([colour, shade, *tone, position], dim=-1), self.grid(size))

@@ -77,7 +77,7 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     model.load_state_dict(weights)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     with new_folder(out, "OUT") as folder:
-        _write(folder, config, weights, frozen, _record(method, source, len(weights)))
+        _write(folder, config, weights, frozen, _record(method, source, len(weights), config["project"]))
     return out
 
 
@@ -158,14 +158,14 @@ def _write(
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def _record(method: ModuleType, source: Path, num_tensors: int) -> dict[str, Any]:
+def _record(method: ModuleType, source: Path, num_tensors: int, project: str | None) -> dict[str, Any]:
     from vocl.record import environment
 
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"method": _short(method), "file": source.name, "sha256": digest, "num_tensors": num_tensors}
     event = {"attempt": 1, "time": time.time(), "outcome": "imported", "wall_s": 0.0}
-    return event | facts | {"environment": environment("cpu", torch.get_num_threads(), 1)}
+    return event | facts | {"environment": environment("cpu", torch.get_num_threads(), 1, project)}
 
 
 def _decided_by(method: ModuleType, name: str) -> tuple[str, ...]:

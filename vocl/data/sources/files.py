@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
+from vocl.data.images import by, check_sizes, check_whole, frame_files, image_size, opened, read_frame
 from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.interface import VOID, Source
@@ -87,6 +87,8 @@ class FolderVideo:
     def check(self) -> None:
         """Compare counts, and sizes and modes by the headers. UserError for the first file that is wrong."""
         check_sizes(self.frame_paths, self.size)
+        for path in (*self.frame_paths, *(self.mask_paths or ())):
+            check_whole(path)
         for path in self.mask_paths or ():
             with opened(path) as image:
                 self._same_size(path, (image.height, image.width), "its frame has")
