@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.ablation import slug
-from launch.plan import run_folder
 
 if TYPE_CHECKING:
     from launch.table import Record
@@ -26,7 +25,7 @@ def draw(records: Sequence[Record], root: Path, place: Path) -> int:
     code = 0
     for row, record in first.items():
         path = place / f"{slug(row)}.png"
-        command = [*SHOW, str(run_folder(root, record.spec)), f"out={path}"]
+        command = [*SHOW, record.spec.id, f"runtime.root={root}", f"out={path}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode == 0 and path.is_file():
             print(f"picture of {record.spec.label}: {path}")
