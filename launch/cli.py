@@ -6,9 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from vocl.errors import UserError
-
-EXIT_USER, EXIT_STOPPED = 2, 75
+from vocl.errors import EXIT_USER, UserError
+from vocl.stop import EXIT_STOPPED
 
 VERBS = {  # verb: (module whose main(arguments) it is, what it does)
     "plan": ("launch.plan", "check the runs of SELECTOR and list them with their state; changes nothing"),

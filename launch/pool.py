@@ -14,10 +14,10 @@ from types import FrameType
 from typing import BinaryIO
 
 from launch.progress import Board
+from vocl.stop import EXIT_STOPPED
 
 POLL_S = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
-EXIT_STOPPED = 75
 
 
 @dataclass(frozen=True)

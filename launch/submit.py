@@ -13,12 +13,13 @@ import yaml
 
 from launch.ablation import Ablation, slug
 from launch.plan import Selection, Spec, run_folder, select, state
-from launch.pool import EXIT_STOPPED, Job, Outcome, Pool
+from launch.pool import Job, Outcome, Pool
 from launch.progress import make_board
 from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import write_text
+from vocl.stop import EXIT_STOPPED
 
 TRAIN = (sys.executable, "-m", "vocl.train", "--config")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -1,5 +1,7 @@
 """The one exception class that means "what you wrote or gave us is wrong"."""
 
+EXIT_USER = 2  # of a command that stopped at the user's mistake
+
 
 class UserError(ValueError):
     """A mistake in a config, a command or an input file.

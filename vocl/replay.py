@@ -19,14 +19,12 @@ from torch import Tensor, nn
 from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.compose import compose
-from vocl.errors import UserError
+from vocl.errors import EXIT_USER, UserError
 from vocl.interface import Clip
 from vocl.load import find_run, read_config
 from vocl.run import make_trainer, prepare, restore
 from vocl.stop import StopFlag
 from vocl.trainer import NonFinite, Taken, Trainer
-
-EXIT_USER = 2
 
 
 def main(arguments: list[str]) -> int:

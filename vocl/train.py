@@ -13,10 +13,8 @@ from typing import NoReturn
 
 from vocl import config as configs
 from vocl.config import Config
-from vocl.errors import UserError
+from vocl.errors import EXIT_USER, UserError
 from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
-
-EXIT_USER = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

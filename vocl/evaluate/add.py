@@ -22,13 +22,11 @@ from vocl import assemble, result
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.config import Config
-from vocl.errors import UserError
+from vocl.errors import EXIT_USER, UserError
 from vocl.evaluate.store import Entry, evaluate, settings_of
 from vocl.files import write_json
 from vocl.load import find_run, load, pick_device, read_config
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
-
-EXIT_USER = 2
 
 
 def main(arguments: list[str]) -> int:
