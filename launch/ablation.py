@@ -1,23 +1,30 @@
-"""A declared table: rows x columns x seeds of Hydra overrides, read from conf/ablation/NAME.yaml."""
+"""A declared table: rows x columns x seeds of Hydra overrides, read from conf/ablation/NAME.yaml.
+
+    title:   what the table is about
+    base:    {experiment: slotcontrast/synthetic}        # all cells; a column wins over it, a row over both
+    columns: {MOVi-C: {experiment: slotcontrast/movi_c}}  # default: one
+    rows:    {no contrast: {loss: [feature_mse]}, ours: {}}
+    grid:    {model.num_slots: [7, 11]}                  # also zip, list: multiply all rows, or are the rows
+    exclude: [{row: no contrast, model.num_slots: 7}]    # cells that match all of an item
+    seeds:   [0, 1, 2]
+    metrics: [video_fg_ari]
+    table:   {baseline: ours}                            # see TableSettings
+
+What may stand in a row or column beside overrides is told in `launch.cells`.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from launch import cells
+from launch.cells import SPREADS, Pattern, Variant
+from launch.overrides import Overrides, known_keys, mapping, read_yaml
 from vocl.config import CONF
 from vocl.errors import UserError
-
-BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-WORDS = ("null", "true", "false", "nan", "inf")  # Hydra would read them as values, not as text
-
-Overrides = dict[str, str]  # key as on Hydra's command line -> value in Hydra's grammar
 
 
 @dataclass(frozen=True)
@@ -34,21 +41,30 @@ class TableSettings:
 
 @dataclass(frozen=True)
 class Ablation:
-    """One ablation file. Later overrides win: base, column, row."""
+    """One ablation file, rows and columns by label. Later overrides win: base, column, row."""
 
     name: str
     path: Path
     title: str
     base: Overrides
-    columns: dict[str, Overrides]
-    rows: dict[str, Overrides]
+    columns: dict[str, Variant]
+    rows: dict[str, Variant]
+    exclude: list[Pattern]
     seeds: list[int]
     metrics: list[str]
     table: TableSettings
 
+    def overrides(self, row: Variant, column: Variant) -> Overrides:
+        """What the file says of a cell."""
+        return {**self.base, **column.overrides, **row.overrides}
 
-KEYS = ("title", "base", "columns", "rows", "seeds", "metrics", "table")
-REQUIRED = ("rows", "seeds", "metrics")
+    def keeps(self, row: Variant, column: Variant, seed: int) -> bool:
+        """Whether no item of `exclude` matches."""
+        overrides = self.overrides(row, column)
+        return not any(pattern.matches(row, column, seed, overrides) for pattern in self.exclude)
+
+
+KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metrics", "table")
 
 
 def find(kind: str, name: str, project: str | None) -> Path:
@@ -69,28 +85,48 @@ def read(name: str, project: str | None = None) -> Ablation:
     """The ablation `name`; raises `UserError` with the file, the key and the choices."""
     path = find("ablation", name, project)
     content = read_yaml(path)
-    _known(content, KEYS, path)
-    for key in REQUIRED:
+    known_keys(content, KEYS, path)
+    if not any(content.get(key) for key in ("rows", *SPREADS)):
+        raise UserError(f"{path}: rows: missing or empty (or give grid, zip or list)")
+    for key in ("seeds", "metrics"):
         if not content.get(key):
             raise UserError(f"{path}: {key}: missing or empty")
-    columns = _named_overrides(content.get("columns") or {"all": {}}, path, "columns")
-    rows = _named_overrides(content["rows"], path, "rows")
-    return Ablation(
+    spreads = {key: content[key] for key in content if key in SPREADS}
+    rows = cells.rows(content.get("rows"), spreads, f"{path}: rows")
+    table = mapping(content.get("table"), f"{path}: table")
+    exclude = content.get("exclude") or []
+    if not isinstance(exclude, list):
+        raise UserError(f"{path}: exclude: expected a list of mappings")
+    found = Ablation(
         name=name,
         path=path,
         title=" ".join(str(content.get("title") or name).split()),
-        base=flatten(_mapping(content.get("base"), f"{path}: base")),
-        columns=columns,
+        base=cells.base(content.get("base"), f"{path}: base"),
+        columns=cells.columns(content.get("columns") or {"all": {}}, f"{path}: columns"),
         rows=rows,
+        exclude=[Pattern.read(node, f"{path}: exclude[{index}]") for index, node in enumerate(exclude)],
         seeds=_list(content["seeds"], int, f"{path}: seeds"),
         metrics=_list(content["metrics"], str, f"{path}: metrics"),
-        table=table_settings(_mapping(content.get("table"), f"{path}: table"), tuple(rows), f"{path}: table"),
+        table=table_settings(table, tuple(rows), f"{path}: table"),
     )
+    _all_exclude_something(found)
+    return found
+
+
+def _all_exclude_something(declared: Ablation) -> None:
+    for index, pattern in enumerate(declared.exclude):
+        if not any(
+            pattern.matches(row, column, seed, declared.overrides(row, column))
+            for row in declared.rows.values()
+            for column in declared.columns.values()
+            for seed in declared.seeds
+        ):
+            raise UserError(f"{declared.path}: exclude[{index}]: matches no cell")
 
 
 def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str) -> TableSettings:
     """Settings from plain values, the rest by default; `where` names them in errors."""
-    _known(values, tuple(f.name for f in fields(TableSettings)), where)
+    known_keys(values, tuple(f.name for f in fields(TableSettings)), where)
     table = TableSettings(**values)
     checks = {
         "protocol": isinstance(table.protocol, str | None),
@@ -107,92 +143,6 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
         if row is not None and row not in rows:
             raise UserError(f"{where}: no row {row!r}, choose from {', '.join(rows)}")
     return table
-
-
-def slug(text: str) -> str:
-    """`text` as the name of a folder."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unnamed"
-
-
-def flatten(node: Mapping[str, Any], path: str = "") -> Overrides:
-    """Overrides of a mapping: {train: {steps: 5}} says the same as {train.steps: 5}."""
-    out: Overrides = {}
-    for key, value in node.items():
-        below = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            out |= flatten(value, below)
-        else:
-            out[below] = in_grammar(value)
-    return out
-
-
-def in_grammar(value: Any) -> str:
-    """`value` in the grammar of Hydra's overrides."""
-    if isinstance(value, str):
-        if BARE.fullmatch(value) and value.lower() not in WORDS:
-            return value
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-        return f"'{escaped}'"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(in_grammar, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{in_grammar(item)}' for key, item in value.items())}}}"
-    if isinstance(value, bool | int | float | None):
-        return json.dumps(value)
-    return in_grammar(str(value))  # a date, say
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: the first row of that name would vanish in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands twice", node.value[index][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
-    try:
-        content = yaml.load(path.read_text(), _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    return dict(_mapping(content, str(path)))
-
-
-def _named_overrides(values: Any, path: Path, key: str) -> dict[str, Overrides]:
-    named = {
-        str(n): flatten(_mapping(v, f"{path}: {key}.{n}"))
-        for n, v in _mapping(values, f"{path}: {key}").items()
-    }
-    slugs: dict[str, str] = {}
-    for name in named:
-        other = slugs.setdefault(slug(name), name)
-        if other != name:
-            raise UserError(
-                f"{path}: {key}: {other!r} and {name!r} would share the folder name {slug(name)!r}"
-            )
-    return named
-
-
-def _known(values: Mapping[str, Any], known: tuple[str, ...], where: Any) -> None:
-    for key in values:
-        if key not in known:
-            raise UserError(f"{where}: {key}: unknown key, choose from {', '.join(known)}")
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: expected a mapping, not {value!r}")
-    return value
 
 
 def _list(value: Any, kind: type, where: str) -> list[Any]:

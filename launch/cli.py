@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,11 +11,29 @@ from vocl.errors import EXIT_USER, UserError
 from vocl.stop import EXIT_STOPPED
 
 VERBS = {  # verb: (module whose main(arguments) it is, what it does)
-    "plan": ("launch.plan", "check the runs of SELECTOR and list them with their state; changes nothing"),
+    "plan": ("launch.preview", "check the runs of SELECTOR and list them with their state; changes nothing"),
     "submit": (
         "launch.submit",
         "train the runs of SELECTOR that are not done: cluster=local cluster.slots=N",
     ),
+    "tend": ("launch.tend", "see how lost jobs ended, queue again what deserves it: SELECTOR [--watch]"),
+    "retry": (
+        "launch.retry",
+        "failed or interrupted runs of SELECTOR again, same code: [--exclude-node NODE] [--new-code]",
+    ),
+    "fill": ("launch.fill", "whatever SELECTOR lacks: runs and evaluations"),
+    "cancel": ("launch.cancel", "end the jobs of SELECTOR, or of run ids"),
+    "gc": ("launch.gc", "list what nothing needs any more; --yes removes it"),
+    "export": ("launch.export", "a folder with weights, config, scores, code and a card: RUN OUT"),
+    "pull": ("launch.pull", "merge another results folder, by run id: [USER@]HOST:PATH, or PATH"),
+    "status": (
+        "launch.status",
+        "what has become of runs: [SELECTOR or run ids] [--watch]; of all without a selector",
+    ),
+    "why": ("launch.why", "why runs failed or stopped, by cause, with the log's last lines: [SELECTOR]"),
+    "ls": ("launch.ls", "runs on disk, also by what their configs say: [NAME] [model.num_slots=7 ...]"),
+    "logs": ("launch.logs", "the end of what a run printed: RUN [-n LINES] [-f]"),
+    "diff": ("launch.diff", "how two runs differ in config, code and scores: A B"),
     "table": (
         "launch.table",
         "scores of ABLATION as table.md, .csv, .tex: [table.digits=2 ...] [--pictures]",
@@ -23,10 +42,15 @@ VERBS = {  # verb: (module whose main(arguments) it is, what it does)
     "predict": ("vocl.predict", "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]"),
     "show": ("vocl.show", "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]"),
     "import": ("vocl.reference.importer", "official weights to a run: METHOD FILE OUT experiment=..."),
+    "verify": (
+        "launch.verify",
+        "official weights scored beside the published scores: METHOD/DATASET FILE; alone: the table of all",
+    ),
     "fetch": (
         "vocl.nn.backbone",
         "download backbone weights, for machines without network: NAME or experiment=...",
     ),
+    "sync": ("launch.sync", "upload to W&B what was tracked offline: RUN... or --all"),
     "replay": ("vocl.replay", "run steps of a run again and name the first module that fails: RUN steps=A:B"),
 }
 USAGE = """usage: vocl VERB [arguments]
@@ -57,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER
     except KeyboardInterrupt:
         return EXIT_STOPPED
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

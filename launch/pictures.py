@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.ablation import slug
+from launch.overrides import slug
 
 if TYPE_CHECKING:
     from launch.table import Record

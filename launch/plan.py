@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launch import ablation as ablations
-from launch.ablation import Ablation, Overrides
+from launch.ablation import Ablation
+from launch.cells import Variant, sources_first
+from launch.overrides import Overrides, flatten, in_grammar, read_yaml
 from vocl import config as configs
-from vocl.compose import compose, project_of, quoted
+from vocl.compose import group_choices, project_of, quoted
+from vocl.composer import Composer
 from vocl.config import Config
 from vocl.errors import UserError
 
@@ -30,6 +32,7 @@ class Spec:
     row: str
     column: str
     seed: int
+    after: str | None = None  # id of the run whose weights it starts from, where that is a row of the table
 
     @property
     def label(self) -> str:
@@ -63,7 +66,8 @@ def select(arguments: Sequence[str]) -> Selection:
     """The specs of `ablation=NAME [overrides]` (a bare word is an ablation) or of plain overrides.
 
     Overrides beside an ablation apply to all of its runs, after everything its file says. Comma
-    lists (`seed=0,1,2`) expand to several runs; beside an ablation only seeds do.
+    lists (`seed=0,1,2`) expand to several runs; beside an ablation only seeds do. Groups are chosen
+    per run: `cluster=local,mine` is two runs in two places.
     """
     if not arguments:
         raise UserError("no selector: give an ablation's name or Hydra overrides, e.g. demo or seed=0,1,2")
@@ -71,21 +75,20 @@ def select(arguments: Sequence[str]) -> Selection:
     extras = [quoted(a) for a in arguments if not a.startswith("ablation=") and not _is_word(a)]
     if len(names) > 1:
         raise UserError(f"{' '.join(names)}: choose one ablation")
-    swept = {o.partition("=")[0]: _values(o) for o in extras}
+    swept = {o.partition("=")[0]: _values(o, project_of(extras)) for o in extras}
     if not names:
         return Selection(_from_overrides(extras, swept), None, tuple(arguments))
     chosen = ablations.read(names[0], project_of(extras))
     return Selection(_from_ablation(chosen, extras, swept), chosen, tuple(arguments))
 
 
-def state(run: Path) -> str:
-    """done, failed (the last attempt ended so), interrupted (there are checkpoints), or new."""
-    if (run / "result.json").is_file():
-        return "done"
-    events = sorted(path.name for path in (run / "events").glob("[0-9]*-*.json"))
-    if events and f"{events[-1].partition('-')[0]}-failed.json" in events:
-        return "failed"
-    return "interrupted" if any((run / "checkpoints").glob("[!.]*")) else "new"
+def select_jobs(jobs: Sequence[Sequence[str]]) -> Selection:
+    """A spec per list of overrides, without comma lists: the jobs of Hydra's launchers."""
+    composer, specs = Composer(), []
+    for job in jobs:
+        row = " ".join(o for o in job if not o.startswith("seed="))
+        specs += _Cell(tuple(job), row, "", "").specs(composer, None)
+    return Selection(specs, None, tuple(dict.fromkeys(o for job in jobs for o in job)))
 
 
 def run_folder(root: Path, spec: Spec) -> Path:
@@ -93,51 +96,23 @@ def run_folder(root: Path, spec: Spec) -> Path:
     return root / "runs" / spec.id
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl plan SELECTOR`: list the runs with their state; warn about data or weights not found."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from launch.preflight import warnings
-
-    selection = select(arguments)
-    states = {spec.id: state(run_folder(selection.root, spec)) for spec in selection.specs}
-    table = Table("row", "column", "seed", "run", "state", box=box.SIMPLE)
-    for spec in selection.specs:
-        table.add_row(spec.row, spec.column, str(spec.seed), spec.id, states[spec.id])
-    console = Console()
-    if not console.is_terminal:
-        console = Console(
-            width=max(80, table.__rich_measure__(Console(width=1000), Console(width=1000).options).maximum)
-        )
-    console.print(table)
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(Counter(states.values()).items()))
-    repeated = len(selection.specs) - len(states)
-    print(
-        f"{len(states)} runs: {counts}" + (f"; {repeated} more cells show one of these" if repeated else "")
-    )
-    for warning in warnings(selection.runs):
-        print(f"warning: {warning}")
-    return 0
-
-
 def _is_word(argument: str) -> bool:
     return "=" not in argument and argument[:1] not in ("-", "+", "~", "")
 
 
-def _values(override: str) -> list[str]:
+def _values(override: str, project: str | None) -> list[str]:
     """The values of a comma list, or the one value."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
     try:
         parsed = OverridesParser.create().parse_override(override)
-        return (
-            list(parsed.sweep_string_iterator())
-            if parsed.is_sweep_override()
-            else [override.partition("=")[2]]
-        )
+        if not parsed.is_sweep_override():
+            return [override.partition("=")[2]]
+        if isinstance(parsed.value(), Glob):
+            return parsed.value().filter(group_choices(parsed.key_or_group, project))
+        return list(parsed.sweep_string_iterator())
     except HydraException as error:
         raise UserError(f"{override}: not an override (key=value): {str(error).splitlines()[0]}") from None
 
@@ -146,10 +121,10 @@ def _from_overrides(extras: list[str], swept: dict[str, list[str]]) -> list[Spec
     seeds = _seeds(swept.pop("seed", None))
     lists = [key for key, values in swept.items() if len(values) > 1]
     fixed = [o for o in extras if o.partition("=")[0] not in (*lists, "seed")]
-    specs = []
+    composer, specs = Composer(), []
     for values in itertools.product(*(swept[key] for key in lists)):
         varied = [f"{key}={value}" for key, value in zip(lists, values, strict=True)]
-        specs += _cell([*fixed, *varied], seeds, " ".join(varied), "", "")
+        specs += _Cell((*fixed, *varied), " ".join(varied), "", "").specs(composer, seeds)
     return specs
 
 
@@ -158,41 +133,75 @@ def _from_ablation(chosen: Ablation, extras: list[str], swept: dict[str, list[st
     for key, values in swept.items():
         if len(values) > 1:
             raise UserError(
-                f"{key}={','.join(values)}: beside an ablation only seed takes a list; make it rows"
+                f"{key}={','.join(values)}: beside an ablation only seed takes a list; make it rows or a grid"
             )
     last = dict.fromkeys(o for o in extras if o.partition("=")[0] != "seed")
-    debugged = _set_by_debug(swept.get("debug", ["none"])[0], project_of(extras))
-    specs = []
-    for column, row in itertools.product(chosen.columns, chosen.rows):
-        own = {**chosen.base, **chosen.columns[column], **chosen.rows[row]}
-        own = {key: value for key, value in own.items() if key not in (*debugged, *swept)}
-        where = f"{chosen.path}: row {row!r}, column {column!r}"
-        specs += _cell([*(f"{k}={v}" for k, v in own.items()), *last], seeds, row, column, where)
-    return specs
+    given = {*_set_by_debug(swept.get("debug", ["none"])[0], project_of(extras)), *swept}
+    composer, found = Composer(), {}
+    rows = sources_first(chosen.rows, f"{chosen.path}: rows")
+    for column, row in itertools.product(chosen.columns.values(), rows):
+        own = {key: value for key, value in chosen.overrides(row, column).items() if key not in given}
+        where = f"{chosen.path}: row {row.label!r}, column {column.label!r}"
+        cell = _Cell((*(f"{k}={v}" for k, v in own.items()), *last), row.label, column.label, where)
+        kept = [seed for seed in seeds if chosen.keeps(row, column, seed)]
+        if row.warm_start and kept and not any(key.partition(".")[0] == "warm_start" for key in swept):
+            sources = found[column.label, row.warm_start.row]
+            found[column.label, row.label] = cell.warm_specs(composer, kept, row, sources)
+        else:
+            found[column.label, row.label] = cell.specs(composer, kept) if kept else []
+    return [spec for place in itertools.product(chosen.columns, chosen.rows) for spec in found[place]]
 
 
 def _set_by_debug(name: str, project: str | None) -> Overrides:
     """Keys that debug=NAME sets: it applies last, so an ablation's own values for them must give way."""
     if name in ("none", "null"):
         return {}
-    content = ablations.read_yaml(ablations.find("debug", name, project))
+    content = read_yaml(ablations.find("debug", name, project))
     groups = [entry for entry in content.pop("defaults", []) if isinstance(entry, dict)]
     chosen = {key.removeprefix("override /"): str(value) for entry in groups for key, value in entry.items()}
-    return ablations.flatten(content) | chosen
+    return flatten(content) | chosen
 
 
-def _cell(overrides: list[str], seeds: list[int] | None, row: str, column: str, where: str) -> list[Spec]:
-    """A spec per seed, from one composition unless something interpolates the seed."""
-    with _named(where):
-        if seeds is None:
-            found = [configs.check(compose(overrides))]
-        else:
-            probe = configs.check(compose([*overrides, f"seed={PROBE}"]))
-            rest = {key: value for key, value in probe.items() if key != "seed"}
-            found = [probe | {"seed": seed} for seed in seeds]
-            if str(PROBE) in json.dumps(rest):
-                found = [configs.check(compose([*overrides, f"seed={seed}"])) for seed in seeds]
-        return [Spec(configs.run_id(c), configs.cell_id(c), c, row, column, c["seed"]) for c in found]
+@dataclass(frozen=True)
+class _Cell:
+    """A place in the table before its seeds; `where` names it in errors."""
+
+    overrides: tuple[str, ...]
+    row: str
+    column: str
+    where: str
+
+    def specs(self, composer: Composer, seeds: Sequence[int] | None) -> list[Spec]:
+        """A spec per seed, from one composition unless something interpolates the seed."""
+        with _named(self.where):
+            if seeds is None:
+                return [self._spec(configs.check(composer.compose(self.overrides)))]
+            probe = configs.check(composer.compose([*self.overrides, f"seed={PROBE}"]))
+            if str(PROBE) in json.dumps({key: value for key, value in probe.items() if key != "seed"}):
+                lists = [[*self.overrides, f"seed={seed}"] for seed in seeds]
+                return [self._spec(configs.check(composer.compose(each))) for each in lists]
+            cell = configs.cell_id(probe)
+            return [self._spec(probe | {"seed": seed}, cell) for seed in seeds]
+
+    def warm_specs(
+        self, composer: Composer, seeds: Sequence[int], row: Variant, sources: Sequence[Spec]
+    ) -> list[Spec]:
+        """A spec per seed, each starting from the run of `sources` with its seed."""
+        assert row.warm_start is not None
+        ids, found = {spec.seed: spec.id for spec in sources}, []
+        for seed in seeds:
+            if seed not in ids:
+                raise UserError(
+                    f"{self.where}: warm_start.row={row.warm_start.row}: has no run of seed {seed} here"
+                )
+            warm = in_grammar({"run": ids[seed], "take": row.warm_start.take})
+            cell = replace(self, overrides=(*self.overrides, f"warm_start={warm}"))
+            found += [replace(spec, after=ids[seed]) for spec in cell.specs(composer, [seed])]
+        return found
+
+    def _spec(self, config: Config, cell: str | None = None) -> Spec:
+        cell = cell or configs.cell_id(config)
+        return Spec(configs.run_id(config), cell, config, self.row, self.column, config["seed"])
 
 
 def _seeds(values: list[str] | None) -> list[int] | None:

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from launch.agent import last_line
 from launch.progress import Board
+from vocl import claims
+from vocl.claims import Claim
 from vocl.stop import EXIT_STOPPED
 
 POLL_S = 0.1
@@ -29,6 +32,7 @@ class Job:
     command: tuple[str, ...]
     folder: Path  # of the run; its log.txt takes the output
     steps: int
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,10 @@ class Pool:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=self.environment,
+            env=self.environment | {"VOCL_CLAIM": job.claim.token},
             start_new_session=True,
         )
+        claims.began(job.claim)
         self.children.append(_Child(job, process, log, offset))
         self.board.started(job.id, job.label, job.steps)
 
@@ -120,8 +125,9 @@ class Pool:
             self.children.remove(child)
             child.log.close()
             seconds = time.monotonic() - child.began
-            line = _last_line(child.job.folder / "log.txt", child.offset)
+            line = last_line(child.job.folder / "log.txt", child.offset)
             ended.append(Outcome(child.job, code, seconds, line, self.forwarded is not None))
+            claims.over(child.job.claim, ended[-1].state, code=code, line=line)
             self.board.ended(child.job.id, ended[-1].state, seconds)
         return ended
 
@@ -156,12 +162,3 @@ class Pool:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _last_line(path: Path, offset: int) -> str:
-    """Last line of output since `offset`."""
-    with path.open("rb") as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(offset, size - 8192))
-        lines = log.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Spec
 from vocl.config import Config, needs_weights
+
+ROOM_GB = 1.0
 
 
 def warnings(specs: Sequence[Spec]) -> list[str]:
@@ -15,7 +18,28 @@ def warnings(specs: Sequence[Spec]) -> list[str]:
 
 
 def missing(config: Config) -> list[str]:
-    """Data folder and weights file of `config` that are not there."""
+    """What `config` needs and does not find: data, weights, room on the disk, a GPU for its precision."""
+    return [*_inputs(config), *_room(config), *_precision(config)]
+
+
+def _room(config: Config) -> list[str]:
+    root = Path(config["runtime"]["root"]).expanduser().absolute()
+    place = next((folder for folder in (root, *root.parents) if folder.is_dir()), Path("/"))
+    free_gb = shutil.disk_usage(place).free / 1e9
+    if free_gb >= ROOM_GB:
+        return []
+    return [f"runtime.root={config['runtime']['root']}: {free_gb:.1f} GB free, less than {ROOM_GB} GB"]
+
+
+def _precision(config: Config) -> list[str]:
+    precision, cluster = config["train"]["precision"], config["cluster"]
+    has_gpu = cluster["gpus"] > 0 if cluster["kind"] == "slurm" else Path("/dev/nvidiactl").exists()
+    if precision in ("fp32", "bf16") or has_gpu or cluster["gres"]:
+        return []
+    return [f"train.precision={precision}: needs a GPU, but there is none (cluster.gpus={cluster['gpus']})"]
+
+
+def _inputs(config: Config) -> list[str]:
     runtime, lines = config["runtime"], []
     dataset, source = config["dataset"]["name"], config["dataset"]["source"]
     data = Path(runtime["data_root"]).expanduser() / source.get("name", dataset)

@@ -96,10 +96,10 @@ def _texts(table: Table, row: str, show: Any) -> list[str]:
     texts = []
     for column in table.ablation.columns:
         for metric in table.ablation.metrics:
-            cell = table.cells[row, column, metric]
-            texts.append(show(cell, table.settings.digits))
+            cell = table.cells.get((row, column, metric))
+            texts.append(show(cell, table.settings.digits) if cell else "")
             if table.settings.baseline is not None:
-                texts.append(_delta(cell, table.settings.digits, show))
+                texts.append(_delta(cell, table.settings.digits, show) if cell else "")
     return texts
 
 

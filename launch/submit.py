@@ -1,4 +1,4 @@
-"""`vocl submit`: train what a selector names and is not done, in child processes of this machine."""
+"""`vocl submit`: queue what a selector names and nobody has yet, each run exactly once."""
 
 from __future__ import annotations
 
@@ -6,129 +6,161 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from launch.ablation import Ablation, slug
-from launch.plan import Selection, Spec, run_folder, select, state
-from launch.pool import Job, Outcome, Pool
-from launch.progress import make_board
+from launch import arm, local
+from launch.ablation import Ablation
+from launch.enqueue import Queued, enqueue, recover
+from launch.overrides import slug
+from launch.plan import Selection, Spec, run_folder, select
+from launch.preflight import missing
+from launch.records import read_json
+from launch.selector import of_selection
+from launch.slurm import SlurmError
+from launch.states import LIVE, RunState, look
 from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import write_text
+from vocl.files import make_folder, write_text
 from vocl.stop import EXIT_STOPPED
 
-TRAIN = (sys.executable, "-m", "vocl.train", "--config")
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+WAIT_POLL_S = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`vocl submit SELECTOR [cluster=local cluster.slots=N]`; the same command goes on where it stopped.
+    """`vocl submit SELECTOR [cluster=NAME] [--tend]`: runs that are absent or were interrupted.
 
-    Returns 0 all done, 1 some failed (the others went on), 75 stopped by a signal.
+    `--tend` also queues a one-core job that does `vocl tend` once they are over. Returns 0, 1 when
+    SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
     """
-    selection = select(arguments)
-    root = selection.root
-    slots = _slots(selection)
+    selection = select([a for a in arguments if a != "--tend"])
+    code = submit(selection, ("absent", "interrupted"))
+    if "--tend" in arguments:
+        arm.arm(of_selection(selection))
+    return code
+
+
+def submit(selection: Selection, wanted: Iterable[str]) -> int:
+    """Hand over the runs of `selection` whose state is among `wanted`; the verb's exit code."""
+    root = selection.root.absolute()
+    runs = selection.runs
     try:
         if selection.ablation:
-            _link(selection, selection.ablation, root)
-        todo = [spec for spec in selection.runs if state(run_folder(root, spec)) != "done"]
+            link(selection, selection.ablation, root)
+        ids = [spec.id for spec in runs]
+        with suppress(SlurmError):
+            recover(root, ids)
+        states, trouble = look(root, ids)
         # seed by seed, so that a table half done has one seed everywhere
-        jobs = [_prepare(spec, root, slots) for spec in sorted(todo, key=lambda spec: spec.seed)]
+        todo = sorted((s for s in runs if states[s.id].name in wanted), key=lambda spec: spec.seed)
+        _refuse_missing(todo)
+        on_slurm = [spec for spec in todo if spec.config["cluster"]["kind"] == "slurm"]
+        if trouble and on_slurm:
+            print(f"not submitted: {trouble}", file=sys.stderr)
+            return 1
+        print(_summary(runs, states, todo), flush=True)
+        queued = enqueue(root, on_slurm, states, selection.arguments)
+        tell(queued)
+        code = local.run_all(root, [s for s in todo if s not in on_slurm], states, selection.arguments)
     except OSError as error:
-        raise UserError(
-            f"runtime.root={root}: cannot write there: {error.strerror}: {error.filename}"
-        ) from None
-    runs = len(selection.runs)
-    print(f"{runs} runs: {runs - len(jobs)} done already, {len(jobs)} to do in {slots} slots", flush=True)
-    code, outcomes = _run(jobs, slots)
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed:
-        print(f"failed: {outcome.job.id} ({outcome.job.label}): {_reason(outcome)}", file=sys.stderr)
+        place = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        raise UserError(f"runtime.root={root}: cannot write there: {place}") from None
     if code == EXIT_STOPPED:
-        print(f"stopped; to go on: vocl submit {shlex.join(arguments)}", file=sys.stderr)
-    return 1 if failed and code != EXIT_STOPPED else code
+        print(f"stopped; to go on: vocl submit {shlex.join(selection.arguments)}", file=sys.stderr)
+    if any(spec.config["cluster"]["wait"] for spec in on_slurm):
+        code = max(code, wait(root, ids))
+    return code or (1 if queued.refused else 0)
 
 
 def submit_one(config: Config) -> int:
-    """Train one checked config in a child process; returns its exit code, 75 when stopped."""
+    """Hand over one checked config; prints its scores when it is done and the exit code of its end."""
     spec = Spec(configs.run_id(config), configs.cell_id(config), config, "", "", config["seed"])
-    root = Path(config["runtime"]["root"]).expanduser()
-    folder = run_folder(root, spec)
-    if state(folder) != "done":
-        try:
-            job = _prepare(spec, root, slots=1)
-        except OSError as error:
-            raise UserError(
-                f"runtime.root={root}: cannot write there: {error.strerror}: {error.filename}"
-            ) from None
-        code, outcomes = _run([job], 1)
-        if code != 0 or outcomes[0].code != 0:
-            print(_reason(outcomes[0]) if outcomes else "stopped", file=sys.stderr)
-            return code or (outcomes[0].code if outcomes[0].code in (1, 2) else 1)
-    for name, value in json.loads((folder / "result.json").read_text())["metrics"].items():
-        print(f"{name} {value}")
-    print(f"{folder}/result.json")
-    return 0
+    selection = Selection([spec], None, ())
+    code = submit(selection, ("absent", "interrupted", "failed"))
+    result = run_folder(selection.root, spec) / "result.json"
+    if result.is_file():
+        for name, value in json.loads(result.read_text())["metrics"].items():
+            print(f"{name} {value}")
+        print(result)
+    return code
 
 
-def _run(jobs: list[Job], slots: int) -> tuple[int, list[Outcome]]:
-    """75 when something stopped before its end, else 0 (failures are the caller's to tell)."""
-    pool = Pool(
-        slots,
-        {name: str(_threads(slots)) for name in THREADS} | {"PYTHONUNBUFFERED": "1"},
-        make_board(len(jobs)),
-    )
-    outcomes = pool.run(jobs)
-    unfinished = len(outcomes) < len(jobs) or any(outcome.state == "stopped" for outcome in outcomes)
-    return (EXIT_STOPPED if unfinished else 0), outcomes
+def wait(root: Path, runs: Sequence[str]) -> int:
+    """Until none of `runs` is live any more; 0 if all are done, else 1."""
+    while True:
+        states, _ = look(root, runs)
+        if not any(state.name in LIVE for state in states.values()):
+            return 0 if all(state.name == "done" for state in states.values()) else 1
+        time.sleep(WAIT_POLL_S)
 
 
-def _prepare(spec: Spec, root: Path, slots: int) -> Job:
-    """Save the config that the child will run as it stands: it composes nothing."""
-    folder = run_folder(root, spec)
-    runtime = {**spec.config["runtime"], "progress": False}
-    runtime["threads"] = runtime["threads"] or _threads(slots)
-    config = {**spec.config, "runtime": runtime, "cluster": {"kind": "here", "slots": 1}}
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    command = (*TRAIN, str(folder / "config.yaml"))
-    return Job(spec.id, spec.label, command, folder, config["train"]["steps"])
-
-
-def _slots(selection: Selection) -> int:
-    """Runs at a time; a selection is one submission, so all of its runs must say the same."""
-    slots = {spec.config["cluster"]["slots"] for spec in selection.specs}
-    if len(slots) > 1:
-        raise UserError(f"cluster.slots: one submission has one pool, not {sorted(slots)}")
-    return slots.pop()
-
-
-def _threads(slots: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // slots)
-
-
-def _reason(outcome: Outcome) -> str:
-    """The last line of output, and where the record or the log lies."""
-    records = sorted((outcome.job.folder / "events").glob("*-failed.json"))
-    place = records[-1] if outcome.code == 1 and records else outcome.job.folder / "log.txt"
-    killed = f"ended by signal {-outcome.code}: " if outcome.code < 0 else ""
-    line = f"{killed}{outcome.last_line}"
-    return line if str(place) in line else f"{line}; see {place}"
-
-
-def _link(selection: Selection, ablation: Ablation, root: Path) -> None:
-    """<root>/by-name/<ablation>/<row>/<column>/s<seed> -> the run's folder."""
+def link(selection: Selection, ablation: Ablation, root: Path) -> None:
+    """<root>/by-name/<ablation>/<row>/<column>/s<seed> -> the run's folder, and what was selected."""
+    base = root / "by-name" / ablation.name
     for spec in selection.specs:
-        link = root / "by-name" / ablation.name / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
-        target = os.path.relpath(run_folder(root, spec), link.parent)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink() and os.readlink(link) == target:
+        path = base / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
+        target = os.path.relpath(run_folder(root, spec), path.parent)
+        make_folder(path.parent)
+        if path.is_symlink() and os.readlink(path) == target:
             continue
-        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.symlink_to(target)
-        temporary.replace(link)
+        temporary.replace(path)
+    rows = [
+        {"row": s.row, "column": s.column, "seed": s.seed, "id": s.id, "after": s.after}
+        for s in selection.specs
+    ]
+    known = base / "selection.json"
+    text = json.dumps(_with_other_seeds(known, list(selection.arguments), rows), indent=1) + "\n"
+    if not known.is_file() or known.read_text() != text:
+        write_text(known, text)
+
+
+def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was submitted as a table so far: seeds that were submitted apart belong to one table."""
+    earlier = read_json(path)
+    if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
+        return {"arguments": arguments, "runs": rows}
+    places = {(row["row"], row["column"], row["seed"]) for row in rows}
+    others = [r for r in earlier["runs"] if (r["row"], r["column"], r["seed"]) not in places]
+    if others:
+        seeds = sorted({row["seed"] for row in [*others, *rows]})
+        arguments = [a for a in arguments if not a.startswith("seed=")]
+        arguments.append(f"seed={','.join(map(str, seeds))}")
+    return {"arguments": arguments, "runs": [*others, *rows]}
+
+
+def _but_seeds(arguments: list[str]) -> list[str]:
+    return [a for a in arguments if not a.startswith(("seed=", "cluster=", "cluster."))]
+
+
+def _refuse_missing(specs: Sequence[Spec]) -> None:
+    lines = list(dict.fromkeys(line for spec in specs for line in missing(spec.config)))
+    if lines:
+        raise UserError("; ".join(lines))
+
+
+def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[Spec]) -> str:
+    counts: dict[str, int] = {"done": 0}
+    for spec in runs:
+        if spec not in todo:
+            name = states[spec.id].name
+            counts[name] = counts.get(name, 0) + 1
+    words = [f"{count} {name} already" for name, count in sorted(counts.items())]
+    slots = {s.config["cluster"]["slots"] for s in todo if s.config["cluster"]["kind"] != "slurm"}
+    where = f" in {slots.pop()} slots" if len(slots) == 1 else ""
+    hint = "; failed ones: vocl why, vocl retry" if counts.get("failed") else ""
+    return f"{len(runs)} runs: {', '.join([*words, f'{len(todo)} to do{where}'])}{hint}"
+
+
+def tell(queued: Queued) -> None:
+    for job, runs in queued.arrays.items():
+        print(f"queued job {job}: {len(runs)} runs", flush=True)
+    if queued.lost:
+        print(f"{len(queued.lost)} runs were claimed by another submit at the same moment", flush=True)
+    if queued.refused:
+        print(f"not queued: {len(queued.refused)} runs: {queued.trouble}; later: vocl tend", file=sys.stderr)

@@ -6,13 +6,15 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launch import render
-from launch.ablation import Ablation, TableSettings, find, read_yaml, table_settings
-from launch.plan import Selection, Spec, run_folder, select, state
+from launch.ablation import Ablation, TableSettings, find, table_settings
+from launch.overrides import read_yaml
+from launch.plan import Selection, Spec, run_folder, select
+from launch.states import look
 from launch.stats import Summary, paired_difference, summarise
 from vocl.compose import project_of
 from vocl.errors import UserError
@@ -47,7 +49,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by (row, column, metric), published scores likewise, and what a reader must know."""
+    """Cells by (row, column, metric), published scores likewise, and what a reader must know.
+
+    A place that the ablation excludes has no cell.
+    """
 
     name: str
     ablation: Ablation
@@ -76,7 +81,8 @@ def main(arguments: Sequence[str]) -> int:
     if chosen is None:
         raise UserError("vocl table: name an ablation, e.g. vocl table demo")
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
-    records = [_record(spec, selection.root, settings.protocol) for spec in selection.specs]
+    states, _ = look(selection.root, [spec.id for spec in selection.runs])
+    records = [_record(s, selection.root, states[s.id].name, settings.protocol) for s in selection.specs]
     table = tabulate(chosen, settings, records, selection)
     place = selection.root / "tables" / chosen.name
     try:
@@ -111,16 +117,16 @@ def tabulate(
             value = record.metrics.get(metric)
             if value is not None:
                 values[record.spec.seed] = value * settings.scale
-    cells = _cells(scores, settings, len({record.spec.seed for record in records}))
+    wanted = Counter((record.spec.row, record.spec.column) for record in records)
+    cells = _cells(scores, settings, wanted)
     published = _published(settings, chosen, records, selection)
     return Table(chosen.name, chosen, settings, cells, published, _notes(settings, records, selection))
 
 
-def _record(spec: Spec, root: Path, protocol: str | None) -> Record:
+def _record(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
     folder = run_folder(root, spec)
-    found = state(folder)
-    if found != "done":
-        return Record(spec, found, None, {}, None, None)
+    if state != "done":
+        return Record(spec, state, None, {}, None, None)
     path = folder / "result.json"
     try:
         result = json.loads(path.read_text())
@@ -135,7 +141,7 @@ def _record(spec: Spec, root: Path, protocol: str | None) -> Record:
             f"{path} ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
             f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
         )
-    return Record(spec, found, chosen and chosen["protocol"], chosen["metrics"] if chosen else {}, *facts)
+    return Record(spec, state, chosen and chosen["protocol"], chosen["metrics"] if chosen else {}, *facts)
 
 
 def _entry(folder: Path, entries: list[dict[str, Any]], spec: Spec, protocol: str | None) -> Any:
@@ -171,14 +177,16 @@ def _same_protocol(column: str, done: Sequence[Record]) -> None:
 
 
 def _cells(
-    scores: dict[tuple[str, str, str], dict[int, float]], settings: TableSettings, wanted: int
+    scores: dict[tuple[str, str, str], dict[int, float]],
+    settings: TableSettings,
+    wanted: Counter[tuple[str, str]],
 ) -> dict[tuple[str, str, str], Cell]:
     cells = {}
     for (row, column, metric), values in scores.items():
         delta = None
         if settings.baseline not in (None, row):
-            delta = paired_difference(values, scores[settings.baseline, column, metric])
-        cells[row, column, metric] = Cell(summarise(list(values.values())), delta, wanted)
+            delta = paired_difference(values, scores.get((settings.baseline, column, metric), {}))
+        cells[row, column, metric] = Cell(summarise(list(values.values())), delta, wanted[row, column])
     best: dict[tuple[str, str], float] = {}
     for (_, column, metric), cell in cells.items():
         if cell.complete:
@@ -186,7 +194,7 @@ def _cells(
             best[column, metric] = max(best.get((column, metric), shown), shown)
     for (row, column, metric), cell in cells.items():
         if cell.complete and round(cell.summary.mean, settings.digits) == best[column, metric]:
-            cells[row, column, metric] = Cell(cell.summary, cell.delta, wanted, best=True)
+            cells[row, column, metric] = replace(cell, best=True)
     return cells
 
 

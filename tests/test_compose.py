@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+import hydra
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 
 from vocl import config as configs
 from vocl import train
@@ -49,6 +51,9 @@ MISTAKES = {
     "optim.lr=???": ["optim.lr"],
     "dataset=files": ["dataset.name"],
     "project=/nowhere": ["project=/nowhere: no such folder"],
+    "+project.x=3": ["project={'x': 3}", "expected a folder"],
+    "loss=null": ["loss=null", "string or a list"],
+    "cluster=[1,[2]]": ["cluster=[1,[2]]", "cannot be composed"],
 }
 
 
@@ -127,7 +132,36 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_program_under_hydra_stays_so():
+    with hydra.initialize_config_dir(str(configs.CONF), version_base="1.3"):
+        compose([])
+        assert GlobalHydra.instance().is_initialized()
+
+
 def test_the_composed_config_is_printed_whole(capsys):
     assert train.main(["--cfg", "job", "seed=3"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["seed"] == 3 and configs.check(printed) == printed
+
+
+def test_another_curriculum_replaces_the_experiments_stages():
+    config = configs.check(compose(["experiment=slotcurri/movi_c", "curriculum=fixed"]))
+    assert list(config["curriculum"]["stages"]) == ["all"]
+
+
+def test_code_of_ones_own_that_is_not_python(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").touch()
+    (tmp_path / "mine/bad.py").write_text("import os\ndef broken(:\n")
+    (tmp_path / "conf/loss").mkdir(parents=True)
+    (tmp_path / "conf/loss/bad.yaml").write_text(
+        "# @package loss.bad\n_target_: mine.bad.Bad\nweight: 1\nlevel: null\n"
+    )
+    with pytest.raises(UserError, match=r"bad\.py:2: not valid Python"):
+        configs.check(compose([f"project={tmp_path}", "loss=[feature_mse,bad]"]))
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999999"])
+def test_seeds_in_range(seed):
+    with pytest.raises(UserError, match=f"seed={seed}: out of range"):
+        configs.check(compose([f"seed={seed}"]))

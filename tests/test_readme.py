@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from running import at_step, final, same, send, tiny
+
+from vocl import run as in_process
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -22,7 +27,12 @@ SMALL = [
     "runtime.threads=1",
     "runtime.root=results",
 ]
-INSIDE = {"mask_entropy": "vocl/losses", "prototypes": "vocl/models", "squares": "vocl/data/sources"}
+INSIDE = {
+    "mask_entropy": "vocl/losses",
+    "prototypes": "vocl/models",
+    "squares": "vocl/data/sources",
+    "plateau": "vocl/events",
+}
 
 
 def run(folder: Path, arguments: list[str]) -> None:
@@ -39,17 +49,40 @@ def walk(word: str) -> list[str]:
     return found.split()
 
 
+def project(folder: Path) -> Path:
+    """The README's `my_project`, written to `folder`."""
+    files = FILE.findall(README)
+    assert len(files) == 9, [name for name, _ in files]
+    for name, text in files:
+        path = folder / "my_project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "my_project/mine/__init__.py").touch()
+    return folder / "my_project"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("word", INSIDE)
 def test_outside_the_repository(word: str, tmp_path: Path) -> None:
-    files = FILE.findall(README)
-    assert len(files) == 7, [name for name, _ in files]
-    for name, text in files:
-        path = tmp_path / "my_project" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (tmp_path / "my_project/mine/__init__.py").touch()
+    project(tmp_path)
     run(tmp_path, walk(word))
+
+
+def test_the_curriculum_moves_on_and_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(project(tmp_path)))
+    settings = [f"project={tmp_path / 'my_project'}", "curriculum=plateau"]
+    settings += ["curriculum.patience=3", "curriculum.gain=0.9"]
+    whole, torn = (tiny(tmp_path / name, *settings) for name in ("whole", "torn"))
+    assert in_process.run(whole) == 0
+    log = (in_process.run_folder(whole) / "metrics.jsonl").read_text().splitlines()
+    stages = [json.loads(line)["stage"] for line in log]
+    assert stages[0] == 0 and stages[-1] == 1 and sorted(stages) == stages
+    for step in (1, stages.index(1) - 1, stages.index(1)):
+        with monkeypatch.context() as patch:
+            at_step(patch, step, send(signal.SIGTERM))
+            assert in_process.run(torn) == 75
+    assert in_process.run(torn) == 0
+    same(final(torn), final(whole))
 
 
 @pytest.mark.slow

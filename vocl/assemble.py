@@ -53,7 +53,7 @@ def make_objective(config: Config) -> Objective:
 
 def make_curriculum(config: Config) -> Curriculum:
     """The stages, laid out on train.steps."""
-    return parts(config, "curriculum")(config["train"]["steps"])
+    return parts(config, "curriculum")(config["train"]["steps"], config["seed"])
 
 
 def make_optimizer(config: Config) -> Optimizer:

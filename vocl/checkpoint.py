@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from vocl.errors import UserError
-from vocl.files import write_bytes
+from vocl.files import make_folder, write_bytes
 
 NAME = re.compile(r"^(\d{9})-([0-9a-f]{16})\.pt$")
 KEEP = 2
@@ -106,7 +106,7 @@ class Checkpoints:
         original = shared / path.name
         if not original.exists() or _digest(original.read_bytes()) != digest:
             write_bytes(original, content)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         path.unlink(missing_ok=True)
         try:
             os.link(original, path)

@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vocl import signature
 from vocl.config import CONF, HASHED, Config, packages
 from vocl.errors import UserError
+from vocl.resolvers import slot_count
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 CHANGING = re.compile(r"\$\{\s*(runtime|cluster|project|now|oc\.env|oc\.select|random)\b")
 
@@ -21,20 +25,29 @@ def compose(overrides: Iterable[str]) -> Config:
     `project=PATH` among them adds PATH/conf to Hydra's search path. Raises `UserError` for an
     unknown group choice or key, a value that cannot be parsed, and broken YAML.
     """
+    overrides = [quoted(override) for override in overrides]
+    return finished(unresolved(overrides), overrides)
+
+
+def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) -> Config:
+    """Resolve what Hydra composed of `overrides`; `refuse=False` where nothing in it can change."""
     from omegaconf import OmegaConf
 
-    overrides = [quoted(override) for override in overrides]
-    composed = _compose(overrides)
     with _one_line():
-        _refuse_changing(OmegaConf.to_container(composed, resolve=False))
+        if refuse:
+            refuse_changing(OmegaConf.to_container(composed, resolve=False))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    if config["project"] is not None:
+    if not isinstance(config.get("project"), str | None):
+        raise UserError(f"project={config['project']}: expected a folder")
+    if config.get("project") is not None:
         config["project"] = str(Path(config["project"]).expanduser().resolve())
     for name in ("loss", "eval"):  # an empty choice leaves no node behind
         config.setdefault(name, {})
     config["loss"] = _chosen_terms(config["loss"], config["project"])
     if any(o.startswith("debug=") and o not in ("debug=none", "debug=null") for o in overrides):
         _drop_leftovers(config)
+    if any(o.startswith("curriculum=") for o in overrides):
+        _drop_stages(config["curriculum"])
     return config
 
 
@@ -51,19 +64,27 @@ def group_choices(group: str, project: str | None = None) -> list[str]:
     return sorted({path.relative_to(base).with_suffix("").as_posix() for base, path in files})
 
 
-def _compose(overrides: list[str]) -> Any:
+def unresolved(overrides: list[str]) -> DictConfig:
+    """What Hydra composes of `overrides`, interpolations not yet resolved."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
 
+    OmegaConf.register_new_resolver("slot_count", slot_count, replace=True)
     for override in overrides:
         if override.lstrip("+~").startswith("="):
             raise UserError(f"{override}: expected key=value")
     project = project_of(overrides)
-    search = [f"hydra.searchpath=[file://{Path(project).expanduser().resolve() / 'conf'}]"] if project else []
-    with _one_line(overrides):
-        GlobalHydra.instance().clear()
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="vocl"):
-            return hydra.compose("config", overrides=[*overrides, *search])
+    own = Path(project).expanduser().resolve() / "conf" if project else None
+    search = [f"hydra.searchpath=[file://{own}]"] if own is not None and own.is_dir() else []
+    outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
+    try:
+        with _one_line(overrides):
+            GlobalHydra.instance().clear()
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="vocl"):
+                return hydra.compose("config", overrides=[*overrides, *search])
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def project_of(overrides: Iterable[str]) -> str | None:
@@ -83,8 +104,9 @@ def _chosen_terms(terms: Any, project: str | None) -> Any:
     """
     if not isinstance(terms, dict):
         return terms
-    known = group_choices("loss", project)
-    return {name: node for name, node in terms.items() if "_target_" in (node or {}) or name not in known}
+    bare = [name for name, node in terms.items() if "_target_" not in (node or {})]
+    known = group_choices("loss", project) if bare else []
+    return {name: node for name, node in terms.items() if name not in bare or name not in known}
 
 
 def _drop_leftovers(config: Config) -> None:
@@ -98,16 +120,24 @@ def _drop_leftovers(config: Config) -> None:
             del node[key]
 
 
-def _refuse_changing(node: Any, path: str = "") -> None:
+def _drop_stages(curriculum: Any) -> None:
+    """Drop what an experiment set for stages that the curriculum chosen instead does not have."""
+    stages = curriculum.get("stages") if isinstance(curriculum, dict) else None
+    if isinstance(stages, dict):
+        kept = {name: stage for name, stage in stages.items() if "_target_" in (stage or {})}
+        curriculum["stages"] = kept
+
+
+def refuse_changing(node: Any, path: str = "") -> None:
     """Nothing that identifies a run may interpolate from a place, a time or the environment."""
     if isinstance(node, dict):
         for key, value in node.items():
             below = f"{path}.{key}" if path else str(key)
             if below.split(".")[0] in HASHED:
-                _refuse_changing(value, below)
+                refuse_changing(value, below)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            _refuse_changing(value, f"{path}[{index}]")
+            refuse_changing(value, f"{path}[{index}]")
     elif isinstance(node, str) and CHANGING.search(node):
         raise UserError(
             f"{path}={node}: is part of the run id, so it may not depend on "
@@ -130,6 +160,8 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, overrides or [])) from None
+    except (ValueError, TypeError) as error:  # from inside Hydra: `loss=null`, `cluster=[1,[2]]`
+        raise UserError(f"{' '.join(overrides or [])}: cannot be composed: {error}") from None
 
 
 def _explain(error: Exception, overrides: list[str]) -> str:
@@ -156,11 +188,14 @@ def _explain(error: Exception, overrides: list[str]) -> str:
 def _explain_key(key: str, overrides: list[str]) -> str:
     """Name the keys that exist beside an unknown one, from the same composition without it."""
     rest = [o for o in overrides if o.split("=")[0].lstrip("+~") != key]
-    node: Any = _compose(rest) if len(rest) < len(overrides) else None
+    node: Any = unresolved(rest) if len(rest) < len(overrides) else None
     path = ""
     for part in key.split(".")[:-1]:
         if node is None or part not in node:
             break
         node, path = node[part], f"{path}{part}."
+    last = key.split(".")[-1]
+    if hasattr(node, "keys") and last in node:  # a mapping, whose entries are not these
+        return f"{key}: cannot be set as a whole; entry by entry: {key}.<name>=..., +{key}.<name>=... if new"
     choices = f", choose from {', '.join(path + str(k) for k in node)}" if hasattr(node, "keys") else ""
     return f"{key}: no such key{choices}"

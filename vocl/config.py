@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any
 
 import annotated_types
 
 from vocl import signature
+from vocl.coerce import coerce, mapping, same_keys
 from vocl.errors import UserError
+from vocl.secret import refuse_secrets
 
 Config = dict[str, Any]
 
@@ -27,6 +29,8 @@ HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset",
 SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
 PARTS = ("model", "backbone", "curriculum", "optim")
 ROOT = (*HASHED, "project", "eval", "runtime", "cluster")
+SEED = Annotated[int, annotated_types.Ge(0), annotated_types.Lt(2**63)]
+PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "cluster" / "here.yaml"}
 TERM = tuple(signature.read("vocl.settings.TermSettings", {"vocl": Path(__file__).parent}).parameters)
 
 
@@ -54,23 +58,24 @@ def packages(project: str | None) -> dict[str, Path]:
 def check(config: Config) -> Config:
     """A copy of `config` with every value coerced to its annotation (so that 1 and 1.0 are one run).
 
-    Raises `UserError` for what is unknown, missing, wrongly typed or out of range, for targets
+    Raises `UserError` for a secret, for what is unknown, missing, wrongly typed or out of range, for targets
     outside the allow-list, terms whose `needs` the model does not provide, and stages that do not
     add up.
     """
+    refuse_secrets(config)
     config = copy.deepcopy(dict(config))
-    _same_keys(config, ROOT, "")
+    same_keys(config, ROOT, "")
     allowed = packages(config["project"])
-    out = {"project": config["project"], "seed": coerce(config["seed"], int, "seed", allowed)}
+    out = {"project": config["project"], "seed": coerce(config["seed"], SEED, "seed", allowed)}
     for name, section in SECTIONS.items():
         out[name] = _section(config[name], section, name, allowed)
     for name in PARTS:
         out[name] = coerce(config[name], signature.Part, name, allowed)
     out["loss"] = {
-        name: _term(node, f"loss.{name}", allowed) for name, node in _mapping(config["loss"], "loss")
+        name: _term(node, f"loss.{name}", allowed) for name, node in mapping(config["loss"], "loss")
     }
     out["eval"] = {
-        n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in _mapping(config["eval"], "eval")
+        n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")
     }
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
@@ -84,141 +89,71 @@ def needs_weights(config: Config) -> bool:
     return "hub" in signature.read(target, packages(config["project"])).attributes
 
 
-def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
-    """`value` as type `kind`, or `UserError` naming `path` and what is expected."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if kind is signature.Part:
-        return _part(value, path, allowed)
-    if origin is Annotated:
-        return _in_range(coerce(value, arguments[0], path, allowed), arguments[1:], path)
-    if origin in (Union, UnionType):
-        return _union(value, arguments, path, allowed)
-    if origin is Literal:
-        if value not in arguments or isinstance(value, bool) != any(
-            value is a for a in arguments if isinstance(a, bool)
-        ):
-            raise UserError(f"{path}={value}: choose from {', '.join(map(str, arguments))}")
-        return value
-    if origin in (list, tuple):
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{path}={value}: expected a list")
-        return [coerce(item, arguments[0], f"{path}[{i}]", allowed) for i, item in enumerate(value)]
-    if origin is dict:
-        return {
-            key: coerce(item, arguments[1], f"{path}.{key}", allowed) for key, item in _mapping(value, path)
-        }
-    return _scalar(value, kind, path)
-
-
-def _scalar(value: Any, kind: type, path: str) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    if kind is float and number:
-        return float(value)
-    if kind is int and number and value == int(value):
-        return int(value)
-    if kind in (bool, str) and isinstance(value, kind):
-        return value
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    raise UserError(f"{path}={value}: expected {words.get(kind, kind)}")
-
-
-def _union(value: Any, kinds: tuple[Any, ...], path: str, allowed: dict[str, Path]) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    errors = []
-    for kind in (k for k in kinds if k is not type(None)):
-        try:
-            return coerce(value, kind, path, allowed)
-        except UserError as error:
-            errors.append(str(error))
-    raise UserError(f"{' or '.join(errors)}{' or null' if type(None) in kinds else ''}")
-
-
-def _in_range(value: Any, bounds: tuple[Any, ...], path: str) -> Any:
-    for bound in bounds:
-        for kind, sign, holds in (
-            (annotated_types.Ge, ">=", lambda a, b: a >= b),
-            (annotated_types.Gt, ">", lambda a, b: a > b),
-            (annotated_types.Le, "<=", lambda a, b: a <= b),
-            (annotated_types.Lt, "<", lambda a, b: a < b),
-        ):
-            if isinstance(bound, kind):
-                limit = getattr(bound, kind.__name__.lower())
-                if not holds(value, limit):
-                    raise UserError(f"{path}={value}: out of range, choose a value {sign} {limit}")
-    return value
-
-
-def _part(node: Any, path: str, allowed: dict[str, Path]) -> Config:
-    target = node.get("_target_") if isinstance(node, Mapping) else None
-    if not isinstance(target, str):
-        raise UserError(f"{path}: expected a mapping with a _target_")
-    if target.split(".")[0] not in allowed:
-        raise UserError(
-            f"{path}._target_={target}: outside the allowed packages, choose from {', '.join(allowed)}"
-        )
-    try:
-        found = signature.read(target, allowed)
-    except UserError as error:
-        raise UserError(f"{path}.{error}") from None
-    values = {key: value for key, value in node.items() if key != "_target_"}
-    _same_keys(values, tuple(found.parameters), path)
-    coerced = {k: coerce(values[k], kind, f"{path}.{k}", allowed) for k, kind in found.parameters.items()}
-    return {"_target_": target, **coerced}
-
-
 def _term(node: Any, path: str, allowed: dict[str, Path]) -> Config:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{path}: no such term is chosen; add it to loss=[...]")
     common = {key: node[key] for key in TERM if key in node}
     own = {key: value for key, value in node.items() if key not in TERM}
-    return _section(common, "TermSettings", path, allowed) | _part(own, path, allowed)
+    return _section(common, "TermSettings", path, allowed) | coerce(own, signature.Part, path, allowed)
 
 
 def _section(values: Any, name: str, path: str, allowed: dict[str, Path]) -> Config:
     found = signature.read(f"vocl.settings.{name}", allowed).parameters
-    _same_keys(dict(_mapping(values, path)), tuple(found), path)
+    same_keys(dict(mapping(values, path)), tuple(found), path)
     return {key: coerce(values[key], kind, f"{path}.{key}", allowed) for key, kind in found.items()}
-
-
-def _same_keys(values: Mapping[str, Any], expected: tuple[str, ...], path: str) -> None:
-    dot = f"{path}." if path else ""
-    for key in values:
-        if key not in expected:
-            raise UserError(f"{dot}{key}: unknown key, choose from {', '.join(expected) or 'none'}")
-    for key in expected:
-        if key not in values:
-            raise UserError(f"{dot}{key}: missing")
-
-
-def _mapping(values: Any, path: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise UserError(f"{path}={values}: expected a mapping")
-    return values.items()
 
 
 def _check_together(config: Config, allowed: dict[str, Path]) -> None:
     """What no single value can get wrong alone."""
     if not config["loss"]:
         raise UserError("loss=[]: nothing to train on, choose at least one term")
-    provides = signature.read(config["model"]["_target_"], allowed).attributes.get("provides", frozenset())
+    model = signature.read(config["model"]["_target_"], allowed).attributes
     for name, node in config["loss"].items():
         declared = signature.read(node["_target_"], allowed).attributes
-        wanted = {node["level"]} if node["level"] else declared.get("needs", frozenset())
-        lacking = sorted(wanted - provides)
-        if lacking:
+        _check_needs(config, name, node, declared.get("needs", frozenset()), allowed)
+        if (model.get("output_frames") or declared.get("min_frames", 1)) < declared.get("min_frames", 1):
             raise UserError(
-                f"loss.{name}: needs {', '.join(lacking)}, which model "
-                f"{config['model']['_target_']} does not provide; it provides {', '.join(sorted(provides))}"
+                f"loss.{name}: needs at least {declared['min_frames']} frames, but the output of model "
+                f"{config['model']['_target_']} is of {model['output_frames']}; leave the term out"
             )
         for stage in config["curriculum"].get("stages", {}).values():
             if stage["terms"] == "all" or name in stage["terms"]:
                 _check_feed(config, stage["feed"] or {}, name, node, declared.get("min_frames", 1))
+    drop, backbone = config["model"].get("token_drop"), config["backbone"]["_target_"]
+    if drop and not signature.read(backbone, allowed).attributes.get("drops_tokens", False):
+        raise UserError(
+            f"model.token_drop={drop}: backbone {backbone} cannot drop tokens; "
+            "choose 0, or a vision transformer or filters"
+        )
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
     _check_stages(config)
+
+
+def _check_needs(
+    config: Config, name: str, node: Config, needs: frozenset[str], allowed: dict[str, Path]
+) -> None:
+    """Whether the model's Output has what a term reads; "{of}" among `needs` is its setting `of`."""
+    model, backbone = config["model"], config["backbone"]
+    provides = signature.read(model["_target_"], allowed).attributes.get("provides", frozenset())
+    wanted = {node["level"]} if node["level"] else {need.format_map(node) for need in needs}
+    lacking = sorted(wanted - provides)
+    if lacking:
+        raise UserError(
+            f"loss.{name}: needs {', '.join(lacking)}, which model {model['_target_']} does not provide; "
+            f"it provides {', '.join(sorted(provides))}"
+        )
+    if "recon" in wanted and model.get("target", "") is None:
+        raise UserError(f"model.target=null: loss.{name} needs a reconstruction, choose features")
+    given = signature.read(backbone["_target_"], allowed).attributes.get("keys", False)
+    if "keys" in wanted and not backbone.get("keys", given):
+        told = "backbone.keys=false" if "keys" in backbone else f"backbone._target_={backbone['_target_']}"
+        settings = [key for key in node if f"{{{key}}}" in needs]
+        other = f", or another loss.{name}.{settings[0]}" if settings else ""
+        raise UserError(
+            f"{told}: gives no keys, which loss.{name} needs; choose a vision transformer "
+            f"with backbone.keys=true{other}"
+        )
 
 
 def _check_feed(config: Config, feed: Config, name: str, node: Config, min_frames: int) -> None:
@@ -290,9 +225,14 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _migrations() -> Config:
+    return _read_yaml(CONF / "migrations.yaml", (CONF / "migrations.yaml").stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_yaml(path: Path, mtime_ns: int) -> Config:
     import yaml
 
-    return yaml.safe_load((CONF / "migrations.yaml").read_text())
+    return yaml.safe_load(path.read_text())
 
 
 def _as_before(content: Config) -> Config:
@@ -312,7 +252,10 @@ def _as_before(content: Config) -> Config:
 
 
 def migrate(config: Config) -> Config:
-    """A config that an earlier version saved, in today's keys: renamed, and completed as before."""
+    """A config that an earlier version saved, in today's keys: renamed, and completed as before.
+
+    What is not part of a run's identity has the keys of today, with the saved values where they exist.
+    """
     config, rules = copy.deepcopy(config), _migrations()
     for old, new in rules["renamed"].items():
         _move(config, old, new)
@@ -320,6 +263,11 @@ def migrate(config: Config) -> Config:
         parent, key = _parent(config, path)
         if isinstance(parent, dict):
             parent.setdefault(key, before)
+    for section, file in PLACES.items():
+        saved = config.get(section)
+        if isinstance(saved, Mapping):
+            today = _read_yaml(file, file.stat().st_mtime_ns)
+            config[section] = today | {key: value for key, value in saved.items() if key in today}
     return config
 
 

@@ -48,10 +48,10 @@ class Curriculum:
 
     `lr` of a stage multiplies the run-wide schedule, which does not restart: a curriculum that adds
     slots keeps one learning-rate curve (design: schedules count from the start of their stage; that
-    holds for the schedules named in a stage).
+    holds for the schedules named in a stage). `seed` is the run's, for events that draw.
     """
 
-    def __init__(self, total_steps: int, *, stages: dict[str, Part]) -> None:
+    def __init__(self, total_steps: int, seed: int = 0, *, stages: dict[str, Part]) -> None:
         self.total_steps = total_steps
         self.names = list(stages)
         self.stages = [part() for part in stages.values()]

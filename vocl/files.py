@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from vocl.errors import UserError
 
 TEMPORARY = ".tmp-"  # how the names of unfinished files begin
 
@@ -16,15 +19,13 @@ TEMPORARY = ".tmp-"  # how the names of unfinished files begin
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.stem}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        share(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -33,6 +34,40 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its parents. Below a folder that a group shares (setgid, group-writable) the
+    new ones are shared too, whatever the umask: several people may work in one results folder."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    before = _umask()
+    os.umask(before & ~_shared_bits(folder.parent))  # not by chmod: others look as soon as it is there
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    finally:
+        os.umask(before)
+
+
+def share(path: Path) -> None:
+    """Give the file `path`, of this user, the permissions that it should have in its folder."""
+    path.chmod(0o666 & (~_umask() | _shared_bits(path.parent)))
+
+
+def _shared_bits(folder: Path) -> int:
+    """Permissions that what is made in `folder` gets beside those of the umask."""
+    mode = folder.stat().st_mode
+    return mode & 0o070 if mode & stat.S_ISGID and mode & stat.S_IWGRP else 0
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def sweep(folder: Path) -> None:
@@ -55,6 +90,17 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically; not-a-number is written as null."""
     write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; raises `UserError` when it is damaged (by a disk, or a bad copy)."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged, it holds no record")
+    return content
 
 
 def finite(content: Any, spell: Callable[[float], Any] = lambda number: None) -> Any:

@@ -110,10 +110,12 @@ class SegmentOptions:
 
 
 class Backbone(nn.Module):
-    """Frames to patch features. Subclasses set `dim` (e) and `patch_px`."""
+    """Frames to patch features. Subclasses set `dim` (e), `patch_px`, and `keys` if they give them."""
 
     dim: int
     patch_px: int
+    keys: bool = False
+    drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
@@ -128,6 +130,7 @@ class VideoModel(nn.Module):
     """A method's network. `provides` names the fields of its `Output` that are not None."""
 
     provides: ClassVar[frozenset[str]]
+    output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
 
     def begin(self, stage: Any, step: int) -> None:
         """Set what depends on the stage. Pure and idempotent: called before every forward."""
@@ -150,7 +153,10 @@ class VideoModel(nn.Module):
 
 @runtime_checkable
 class Loss(Protocol):
-    """A term of the objective: reads `Output` and `Clip`, returns a scalar. May be an nn.Module."""
+    """A term of the objective: reads `Output` and `Clip`, returns a scalar. May be an nn.Module.
+
+    `needs` names fields of `Output`; "{of}" stands for the field that the term's setting `of` names.
+    """
 
     needs: ClassVar[frozenset[str]]
 

@@ -75,7 +75,11 @@ def read_config(path: Path, check: bool = True) -> Config:
 def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:
     """Load the model of a run, an id under `root` or a folder, from its newest valid checkpoint."""
     folder = find_run(run, root)
-    config = read_config(folder)
+    return load_folder(folder, read_config(folder), device)
+
+
+def load_folder(folder: Path, config: Config, device: str = "cpu") -> Loaded:
+    """Load the model of the run in `folder`, whose checked config is `config`."""
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.newest()
     if found is None:

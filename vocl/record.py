@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import platform
 import re
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vocl.config import packages
-from vocl.files import finite, write_bytes, write_json
+from vocl.errors import UserError
+from vocl.files import finite, read_json, write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
@@ -41,10 +41,23 @@ def code_digest(project: str | None) -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with a + when files differ from it; None outside a checkout."""
+    """The checkout's commit, with a + when files differ from it; None outside a checkout.
+
+    In a snapshot: that of the checkout it was taken of.
+    """
     try:
+        if (REPOSITORY / "snapshot.json").is_file():
+            return read_json(REPOSITORY / "snapshot.json")["commit"]
         head = _git("rev-parse", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def uncommitted() -> str | None:
+    """What the checkout's files say beyond its commit, as a diff; None outside a checkout."""
+    try:
+        return _git("diff", "HEAD", "--", *CODE, "conf")
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -67,6 +80,7 @@ def environment(device: str, threads: int, world: int, project: str | None) -> d
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "imported_from": str(REPOSITORY),
         "machine": platform.machine(),
         "host": platform.node(),
         "device": device,
@@ -115,11 +129,11 @@ class Attempts:
         """
         wall_s = gpu_s = 0.0
         for path in self.events.glob("*-start.json"):
-            start = json.loads(path.read_text())
+            start = _read(path)
             ends = [p for p in self._ends() if p.name[:4] == path.name[:4]]
-            seconds = max((json.loads(p.read_text())["wall_s"] for p in ends), default=0.0)
+            seconds = max((_read(p).get("wall_s", 0.0) for p in ends), default=0.0)
             wall_s += seconds
-            gpu_s += seconds * (start["world"] if start["device"].startswith("cuda") else 0)
+            gpu_s += seconds * (start["world"] if start.get("device", "").startswith("cuda") else 0)
         return wall_s, gpu_s / 3600
 
     @property
@@ -132,12 +146,20 @@ class Attempts:
     def _bury_killed(self) -> None:
         """Give earlier attempts that left no end event one, from the last heartbeat."""
         heartbeat = self.run / "heartbeat.json"
-        last = json.loads(heartbeat.read_text()) if heartbeat.is_file() else {}
+        last = _read(heartbeat) if heartbeat.is_file() else {}
         ended = {path.name[:4] for path in self._ends()}
         for start in self.events.glob("*-start.json"):
-            if start.name[:4] not in ended:
-                event = json.loads(start.read_text())
+            event = _read(start)
+            if start.name[:4] not in ended and event:
                 number, began = event["attempt"], event["time"]
                 seen = max(last["time"], began) if last.get("attempt") == number else began
                 event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": seen - began}
                 write_json(self.events / f"{start.name[:4]}-killed.json", event)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A record; empty where it is damaged, which takes nothing from the checkpoints beside it."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}

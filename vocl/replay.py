@@ -29,9 +29,9 @@ from vocl.trainer import NonFinite, Taken, Trainer
 
 def main(arguments: list[str]) -> int:
     """The command; returns its exit code: 0, also where a step is not finite; 2 the user's mistake."""
-    if len(arguments) < 2 or arguments[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else EXIT_USER
+    if len(arguments) < 2:
+        print("vocl replay: give RUN steps=A:B", file=sys.stderr)
+        return EXIT_USER
     try:
         replay(arguments[0], arguments[1:])
         return 0

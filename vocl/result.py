@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vocl import config as configs
 from vocl.config import Config
-from vocl.files import write_json
+from vocl.errors import UserError
+from vocl.files import read_json, write_json
 from vocl.record import Attempts, code_digest
 
 SCHEMA = 1
@@ -21,7 +21,13 @@ def is_done(folder: Path) -> bool:
 
 def read(folder: Path) -> dict[str, Any]:
     """The result of the run in `folder`."""
-    return json.loads((folder / "result.json").read_text())
+    try:
+        result = read_json(folder / "result.json")
+    except UserError:
+        result = {}
+    if "evals" not in result:
+        raise UserError(f"{folder}/result.json: damaged; remove it, and the same command evaluates again")
+    return result
 
 
 def write(folder: Path, config: Config, attempts: int, device: str, evals: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from vocl.claim import hold
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.evaluate.store import evaluate, settings_of
-from vocl.files import sweep, write_text
+from vocl.files import read_json, sweep, write_text
+from vocl.mirror import Mirror
 from vocl.ops.random import seed_of
 from vocl.record import Attempts, environment
 from vocl.settings import Runtime, Train
@@ -67,15 +67,18 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
         with _claimed(folder):
             _record_crash(error, Attempts(folder))
         return 1
-    with _claimed(folder):
+    with _claimed(folder) as outcome:
         if result.is_done(folder):  # by another process, since `run` looked
+            outcome.append("done")
             return _show(folder, config)
         attempts = Attempts(folder)
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
             _train(config, folder, trainer, attempts)
             _finish(config, folder, trainer, attempts)
+            outcome.append("done")
         except Stopped as stopped:
+            outcome.append("stopped")
             if dist.rank() == 0:
                 attempts.end("stopped", detail=str(stopped), signal=stop.signal)
                 print(f"stopped at {stopped}; the same command goes on", file=sys.stderr)
@@ -96,7 +99,7 @@ def prepare(config: Config, folder: Path) -> torch.device:
     """Device, threads and process group. The thread count of the first attempt holds for all: sums
     of floats depend on it."""
     first = folder / "events" / "0001-start.json"
-    recorded = json.loads(first.read_text())["threads"] if first.is_file() else None
+    recorded = read_json(first)["threads"] if first.is_file() else None
     threads = recorded or config["runtime"]["threads"]
     if threads:
         torch.set_num_threads(threads)
@@ -131,19 +134,26 @@ def make_trainer(
         optimizer=assemble.make_optimizer(config),
         device=device,
         checkpoints=Checkpoints(folder / "checkpoints", _tenths(config)),
-        track=Track(None if mute else folder, train.steps, runtime.progress),
+        track=_make_track(None if mute else folder, train.steps, runtime),
         stop=stop,
     )
+    if fresh and config["warm_start"] is not None:
+        load.warm_start(trainer.model, config)
     for begins in trainer.curriculum.starts:
         trainer.feed(begins).check()
     return trainer
 
 
+def _make_track(folder: Path | None, steps: int, runtime: Runtime) -> Track:
+    mirror = None
+    if folder is not None and runtime.tracking != "none":
+        mirror = Mirror(folder, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
+    return Track(folder, steps, runtime.progress, mirror)
+
+
 def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, config: Config, folder: Path) -> int:
     """Put the trainer into the world of the checkpoint `found`, or of the first step; returns the step."""
     if found is None:
-        if config["warm_start"] is not None:
-            load.warm_start(trainer.model, config)
         trainer.frozen = trainer.frozen_now()
         return 0
     checkpoint, state = found
@@ -241,19 +251,19 @@ def _record_crash(error: Exception, attempts: Attempts) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Within the block rank 0 holds the run; what it is refused, all ranks refuse."""
+def _claimed(folder: Path) -> Iterator[list[str]]:
+    """Within the block rank 0 holds the run (see `hold`); what it is refused, all ranks refuse."""
     with ExitStack() as stack:
-        refusal = None
+        refusal, outcome = None, []
         if dist.rank() == 0:
             try:
-                stack.enter_context(hold(folder))
+                outcome = stack.enter_context(hold(folder))
             except UserError as error:
                 refusal = str(error)
         refusal = dist.gather_objects(refusal)[0]
         if refusal is not None:
             raise UserError(refusal)
-        yield
+        yield outcome
 
 
 def _tenths(config: Config) -> frozenset[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,12 +34,15 @@ class Part:
 TYPES["Part"] = Part
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: a changed file gives a new object
 class Signature:
-    """The keyword-only parameters of a class or function, and its class attributes."""
+    """The keyword-only parameters of a class or function, and its class attributes. Never changed."""
 
     parameters: dict[str, Any]  # name -> type
     attributes: dict[str, Any]  # `needs`, `provides`, ...
+
+
+NOTHING = Signature({}, {})
 
 
 def read(target: str, packages: dict[str, Path]) -> Signature:
@@ -47,23 +51,31 @@ def read(target: str, packages: dict[str, Path]) -> Signature:
     Raises `UserError` if it is defined nowhere there.
     """
     module, _, name = target.rpartition(".")
-    path = _module_path(module, packages)
-    if path is None:
+    found = _module_file(module, packages)
+    if found is None:
         raise UserError(f"_target_={target}: no module {module!r} in {', '.join(packages)}")
-    definition = _definitions(path, path.stat().st_mtime_ns).get(name)
+    path, mtime_ns = found
+    definition = _definitions(path, mtime_ns).get(name)
     if definition is None:
-        names = sorted(n for n in _definitions(path, path.stat().st_mtime_ns) if not n.startswith("_"))
+        names = sorted(n for n in _definitions(path, mtime_ns) if not n.startswith("_"))
         raise UserError(f"_target_={target}: {module} defines no {name!r}; choose from {', '.join(names)}")
     try:
         if isinstance(definition, ast.FunctionDef):
-            return Signature(_keyword_only(definition), {})
-        return _class_signature(definition, module, path, packages)
+            return _function_signature(definition)
+        imports = _imports(path, mtime_ns, module)
+        return _class_signature(definition, _base_signature(definition, module, imports, packages))
     except UserError as error:
         raise UserError(f"{path}: {name}: {error}") from None
 
 
-def _class_signature(node: ast.ClassDef, module: str, path: Path, packages: dict[str, Path]) -> Signature:
-    base = _base_signature(node, module, path, packages)
+@functools.lru_cache(maxsize=256)
+def _function_signature(node: ast.FunctionDef) -> Signature:
+    return Signature(_keyword_only(node), {})
+
+
+@functools.lru_cache(maxsize=256)
+def _class_signature(node: ast.ClassDef, base: Signature) -> Signature:
+    """What `node` adds to `base`. Syntax trees are equal only to themselves, and cached by file."""
     attributes = base.attributes | _attributes(node, base.attributes)
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if init is not None:
@@ -77,16 +89,17 @@ def _class_signature(node: ast.ClassDef, module: str, path: Path, packages: dict
     return Signature(base.parameters, attributes)
 
 
-def _base_signature(node: ast.ClassDef, module: str, path: Path, packages: dict[str, Path]) -> Signature:
+def _base_signature(
+    node: ast.ClassDef, module: str, imports: dict[str, str], packages: dict[str, Path]
+) -> Signature:
     """Signature of the first base class that one of `packages` defines, else an empty one."""
-    imports = _imports(path, path.stat().st_mtime_ns, module)
     for base in node.bases:
         if not isinstance(base, ast.Name):
             continue
         target = imports.get(base.id, f"{module}.{base.id}")
         if target.split(".")[0] in packages:
             return read(target, packages)
-    return Signature({}, {})
+    return NOTHING
 
 
 def _keyword_only(node: ast.FunctionDef) -> dict[str, Any]:
@@ -143,30 +156,37 @@ def _literal(value: ast.expr, inherited: Any) -> Any:
     return ast.literal_eval(value)
 
 
-def _module_path(module: str, packages: dict[str, Path]) -> Path | None:
+def _module_file(module: str, packages: dict[str, Path]) -> tuple[str, int] | None:
+    """File of a module and when it was last changed: one system call, as checking asks hundreds of times."""
     first, *rest = module.split(".")
     if first not in packages:
         return None
-    path = packages[first].joinpath(*rest)
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
+    stem = os.path.join(packages[first], *rest)
+    for candidate in (f"{stem}.py", os.path.join(stem, "__init__.py")):
+        try:
+            return candidate, os.stat(candidate).st_mtime_ns
+        except OSError:
+            continue
     return None
 
 
 @functools.lru_cache(maxsize=256)
-def _tree(path: Path, mtime_ns: int) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+def _tree(path: str, mtime_ns: int) -> ast.Module:
+    try:
+        return ast.parse(Path(path).read_text(), path)
+    except (SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise UserError(f"_target_: {path}{line}: not valid Python: {getattr(error, 'msg', error)}") from None
 
 
 @functools.lru_cache(maxsize=256)
-def _definitions(path: Path, mtime_ns: int) -> dict[str, ast.ClassDef | ast.FunctionDef]:
+def _definitions(path: str, mtime_ns: int) -> dict[str, ast.ClassDef | ast.FunctionDef]:
     body = _tree(path, mtime_ns).body
     return {node.name: node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
 @functools.lru_cache(maxsize=256)
-def _imports(path: Path, mtime_ns: int, module: str) -> dict[str, str]:
+def _imports(path: str, mtime_ns: int, module: str) -> dict[str, str]:
     """Dotted path of every name that `module` imports from another."""
     found = {}
     for node in (n for n in _tree(path, mtime_ns).body if isinstance(n, ast.ImportFrom)):

@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl, a progress bar, a heartbeat."""
+"""What a run says while it trains: metrics.jsonl, a progress bar, a heartbeat, a mirror."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from vocl.files import finite, write_json, write_text
+from vocl.mirror import Mirror
 
 HEARTBEAT_S = 10.0
 
@@ -20,11 +21,13 @@ HEARTBEAT_S = 10.0
 class Track:
     """Writes `<run>/metrics.jsonl` (a line per report) and `<run>/heartbeat.json`, on rank 0 alone.
 
-    With `folder` None (another rank, a replay) it writes nothing.
+    With `folder` None (another rank, a replay) it writes nothing. `mirror` shows the same on W&B.
     """
 
-    def __init__(self, folder: Path | None, total_steps: int, progress: bool) -> None:
-        self.folder, self.total_steps = folder, total_steps
+    def __init__(
+        self, folder: Path | None, total_steps: int, progress: bool, mirror: Mirror | None = None
+    ) -> None:
+        self.folder, self.total_steps, self.mirror = folder, total_steps, mirror
         self.attempt = self.at = 0
         self.beat_at = 0.0
         self.bar = _bar(total_steps) if progress and folder is not None and sys.stderr.isatty() else None
@@ -40,7 +43,11 @@ class Track:
         if self.bar:
             self.bar.start()
             self.bar.update(self.bar.task_ids[0], completed=step)
+        if path is not None and not path.exists():
+            write_text(path, "")
         self.heartbeat()
+        if self.mirror:
+            self.mirror.start()
         self._clear()
 
     def waited(self, seconds: float) -> None:
@@ -73,6 +80,8 @@ class Track:
             return
         with (self.folder / "metrics.jsonl").open("a") as log:
             log.write(json.dumps(finite(line)) + "\n")
+        if self.mirror:
+            self.mirror.check()
         if self.bar:
             self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
 
@@ -85,13 +94,16 @@ class Track:
         """Say that the run lives, for whoever looks at its folder."""
         self.beat_at = time.monotonic()
         if self.folder is not None:
-            beat = {"attempt": self.attempt, "step": self.at, "steps": self.total_steps}
-            write_json(self.folder / "heartbeat.json", beat | {"time": time.time(), "pid": os.getpid()})
+            beat: dict[str, Any] = {"attempt": self.attempt, "step": self.at, "steps": self.total_steps}
+            beat |= {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
+            write_json(self.folder / "heartbeat.json", beat)
 
     def close(self) -> None:
-        """End the progress bar."""
+        """End the progress bar and the mirror."""
         if self.bar:
             self.bar.stop()
+        if self.mirror:
+            self.mirror.close()
 
     def _clear(self) -> None:
         self.began = time.monotonic()

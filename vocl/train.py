@@ -1,17 +1,20 @@
 """The door: `python -m vocl.train [group=choice ...] [key=value ...]` trains one run.
 
-Options: `--cfg job` prints the composed config and stops; `--config FILE` runs a saved one.
+Options: `--cfg job` prints the composed config and stops; `--config FILE` runs a saved one; `-m`
+takes comma lists and hands all of their runs over, as `vocl submit` does.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from vocl import config as configs
+from vocl.claim import CLAIM
 from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError
 from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
@@ -38,6 +41,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m vocl.train", description=__doc__)
     parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
     parser.add_argument("--config", type=Path, help="run this saved config.yaml instead of composing one")
+    parser.add_argument("-m", "--multirun", action="store_true", help="several runs: seed=0,1,2")
     parser.add_argument(
         "overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1"
     )
@@ -49,6 +53,8 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
         raise UserError(
             f"{options.overrides[0]}: a saved config takes no overrides; leave out --config or this"
         )
+    if options.multirun:
+        return _multirun(options.overrides)
     config = _saved(options.config) if options.config else composed(options.overrides)
     if options.cfg:
         import yaml
@@ -59,9 +65,31 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
         from launch.submit import submit_one
 
         return EXIT_STOPPED if stop else submit_one(config)
+    _refuse_taken(config)
     from vocl.run import run
 
     return run(config, stop)
+
+
+def _multirun(overrides: list[str]) -> int:
+    """Hand all runs over; a sweeper other than Hydra's own plain one steers through our launcher."""
+    if not any(override.startswith("hydra/sweeper=") for override in overrides):
+        from launch.submit import main as submit
+
+        return submit(overrides)
+    from launch.sweep import main as sweep
+
+    return sweep(overrides)
+
+
+def _refuse_taken(config: Config) -> None:
+    """Say who works on the run of `config`, if anybody but the job that this process is does."""
+    folder = Path(config["runtime"]["root"]).expanduser() / "runs" / configs.run_id(config)
+    if CLAIM in os.environ or not (folder / "jobs").is_dir() or (folder / "result.json").is_file():
+        return
+    from launch.states import refuse_taken
+
+    refuse_taken(folder)
 
 
 def composed(overrides: Sequence[str]) -> Config:

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from acting import Sweep
+from fake_slurm import FakeSlurm
 
-from launch.plan import Spec
+from launch.cli import main
+from launch.plan import Spec, select
 
 TRIO = """
 title: Three
@@ -60,3 +63,26 @@ def finish() -> Callable[..., None]:
         (folder / "result.json").write_text(json.dumps(result))
 
     return write
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """SLURM's commands, made up."""
+    fake = FakeSlurm(tmp_path / "slurm")
+    fake.install(monkeypatch)
+    return fake
+
+
+@pytest.fixture
+def sweep(slurm: FakeSlurm, declare: Callable[..., str], tmp_path: Path) -> Callable[..., Sweep]:
+    """Submits a table of two rows, two seeds on the made-up SLURM."""
+
+    def submit(*overrides: str) -> Sweep:
+        text = "rows: {none: {loss: [feature_mse]}, batch: {}}\nseeds: [0, 1]\nmetrics: [video_mbo]"
+        root = tmp_path / "results"
+        arguments = ["duo", declare(text, "duo"), f"runtime.root={root}", "cluster=slurm", *overrides]
+        main(["submit", *arguments])
+        plain = [a for a in arguments if not a.startswith("--")]
+        return Sweep(root, slurm, plain, [spec.id for spec in select(plain).runs])
+
+    return submit

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.ablation import in_grammar
 from launch.cli import main
-from launch.plan import select, state
+from launch.overrides import in_grammar
+from launch.plan import select, select_jobs
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.errors import UserError
@@ -75,6 +75,29 @@ def test_plain_overrides_expand_comma_lists() -> None:
     assert len({s.cell for s in specs}) == 2
 
 
+def test_the_place_is_chosen_per_run() -> None:
+    specs = select(["cluster=here,local", "seed=0,1"]).specs
+    assert [(s.config["cluster"]["kind"], s.seed) for s in specs] == [
+        ("here", 0),
+        ("here", 1),
+        ("local", 0),
+        ("local", 1),
+    ]
+    assert len({s.id for s in specs}) == 2  # the place is no part of what is run
+
+
+def test_a_glob_chooses_among_the_files_of_a_group() -> None:
+    assert [s.row for s in select(["cluster=glob([h*,l*])"]).specs] == ["cluster=here", "cluster=local"]
+
+
+def test_jobs_of_a_launcher_are_the_runs_of_the_same_lists() -> None:
+    jobs = [["model.num_slots=4", f"seed={seed}"] for seed in (0, 1)]
+    selection = select_jobs(jobs)
+    lists = select(["model.num_slots=4,5", "seed=0,1"]).specs[:2]
+    assert [(s.id, s.row, s.seed) for s in selection.specs] == [(s.id, s.row, s.seed) for s in lists]
+    assert selection.arguments == ("model.num_slots=4", "seed=0", "seed=1")
+
+
 def test_a_config_that_interpolates_its_seed_is_composed_per_seed() -> None:
     specs = select(["dataset.source.seed=${seed}", "seed=0,1"]).specs
     assert [s.config["dataset"]["source"]["seed"] for s in specs] == [0, 1]
@@ -91,22 +114,6 @@ def test_strings_survive_the_grammar_of_overrides(value: str) -> None:
 def test_values_in_the_grammar() -> None:
     assert in_grammar([1, None, True, "a b"]) == "[1,null,true,'a b']"
     assert in_grammar({}) == "{}"
-
-
-def test_states(tmp_path: Path) -> None:
-    events = tmp_path / "events"
-    assert state(tmp_path) == "new"
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step_2").mkdir()
-    events.mkdir()
-    (events / "0001-start.json").touch()
-    assert state(tmp_path) == "interrupted"
-    (events / "0001-failed.json").touch()
-    assert state(tmp_path) == "failed"
-    (events / "0002-start.json").touch()
-    assert state(tmp_path) == "interrupted"
-    (tmp_path / "result.json").touch()
-    assert state(tmp_path) == "done"
 
 
 def test_plan_lists_and_counts_and_changes_nothing(declare, finish, tmp_path: Path, capsys) -> None:

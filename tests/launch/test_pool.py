@@ -13,6 +13,7 @@ import pytest
 
 from launch.pool import Job, Pool
 from launch.progress import Bars, Board, steps_done
+from vocl import claims
 
 WAIT = """import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -32,6 +33,7 @@ def job(folder: Path, code: str) -> Job:
         (sys.executable, "-S", "-c", f"import os; os.chdir({str(folder)!r})\n{code}"),
         folder,
         5,
+        claims.make(folder, None, "token", "local"),
     )
 
 
@@ -111,6 +113,7 @@ def test_a_terminals_ctrl_c_reaches_children_once(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 from pathlib import Path
+from vocl import claims
 from launch.pool import Job, Pool
 from launch.progress import Board
 code = '''import os, signal, sys, time
@@ -121,7 +124,9 @@ signal.signal(signal.SIGTERM, lambda n, f: (seen.append(n), print(seen), sys.exi
 open("up", "w")
 time.sleep(30)'''
 pool = Pool(1, {{}}, Board(1))
-pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), Path({str(tmp_path)!r}), 1)])
+folder = Path({str(tmp_path)!r})
+claim = claims.make(folder, None, "token", "local")
+pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), folder, 1, claim)])
 """
     parent = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     for _ in range(500):

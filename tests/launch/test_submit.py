@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-import launch.submit
+import launch.local
 from launch.cli import main
 from launch.plan import select
 from launch.submit import submit_one
@@ -42,7 +42,7 @@ if "slot_contrast" not in text and (folder.parent.parent / "break").exists():
 def fake_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "trainer.py"
     script.write_text(TRAINER)
-    monkeypatch.setattr(launch.submit, "TRAIN", (sys.executable, "-S", str(script)))
+    monkeypatch.setattr(launch.local, "TRAIN", (sys.executable, "-S", str(script)))
 
 
 @pytest.fixture
@@ -175,3 +175,13 @@ def test_a_real_run_that_crashes_leaves_the_other_alone(declare, tmp_path: Path,
     assert main(["submit", *arguments]) == 1
     assert (tmp_path / "a" / "runs" / good.id / "result.json").exists()
     assert f"failed: {bad.id} (none, all, seed 0)" in capfd.readouterr().err
+
+
+def test_seeds_submitted_apart_are_one_table(
+    fake_trainer: None, arguments: list[str], tmp_path: Path, capsys
+):
+    for seed in (0, 1):
+        assert main(["submit", *arguments, f"seed={seed}"]) == 0
+    capsys.readouterr()
+    assert main(["status", "trio", f"runtime.root={tmp_path}/results"]) == 0
+    assert "6 runs: 6 done" in capsys.readouterr().out

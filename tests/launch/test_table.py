@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import statistics
 import subprocess
@@ -93,7 +94,7 @@ def test_missing_runs_are_marked_and_counted(declare, fill, root: Path, capsys) 
     events = root / "runs" / failed.id / "events"
     events.mkdir(parents=True)
     (events / "0001-start.json").touch()
-    (events / "0001-failed.json").touch()
+    (events / "0001-failed.json").write_text(json.dumps({"outcome": "failed", "kind": "E", "message": "m"}))
     assert main(["table", *arguments]) == 0
     out = capsys.readouterr().out
     cells = {
@@ -103,11 +104,11 @@ def test_missing_runs_are_marked_and_counted(declare, fill, root: Path, capsys) 
     assert cells["none"] == ["--", "--"]
     assert "40.0 (1/2)†" in out
     assert "**51.0** ± 1.4 (2)" in out  # one lucky seed is no best
-    assert f"3 of 6 runs missing (1 failed, 2 new); vocl submit {' '.join(arguments)}" in out
+    assert f"3 of 6 runs missing (2 absent, 1 failed); vocl submit {' '.join(arguments)}" in out
     assert "--" in (root / "tables" / "trio" / "table.tex").read_text()
     assert [r["state"] for r in lines_of(root, "runs.csv")] == [
-        "new",
-        "new",
+        "absent",
+        "absent",
         "done",
         "done",
         "done",
@@ -117,7 +118,7 @@ def test_missing_runs_are_marked_and_counted(declare, fill, root: Path, capsys) 
 
 def test_an_empty_table_is_a_table(declare, root: Path, capsys) -> None:
     assert main(["table", "trio", declare(), f"runtime.root={root}"]) == 0
-    assert "6 of 6 runs missing (6 new)" in capsys.readouterr().out
+    assert "6 of 6 runs missing (6 absent)" in capsys.readouterr().out
 
 
 def test_protocols_do_not_mix(declare, fill, finish, root: Path, capsys) -> None:

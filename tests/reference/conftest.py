@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from comparing import count
 from torch import Tensor
 
 FOLDER = Path(os.environ.get("VOCL_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
@@ -77,8 +78,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def count(state: dict[str, Tensor], prefix: str) -> int:
-    """Number of consecutive blocks under `prefix`."""
-    return 1 + max(int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix))

@@ -7,36 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from comparing import assert_same_hard_masks, clip_of, distance, part
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vocl import assemble, run
-from vocl.interface import Clip, Output
+from vocl.interface import Output
 from vocl.load import load
-from vocl.ops.masks import hard_masks
 from vocl.reference import importer, slotcontrast
 from vocl.train import composed
 from vocl.trainer import Trainer
-
-
-def distance(ours: Tensor, theirs: Tensor) -> float:
-    """max |ours - theirs| / max |theirs|, leading ones of the shapes aside."""
-    assert ours.squeeze().shape == theirs.squeeze().shape
-    return float((ours.detach().squeeze() - theirs.squeeze()).abs().max() / theirs.abs().max())
-
-
-def part(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
-
-
-def clip_of(video: Tensor, step: int = 0) -> Clip:
-    b, t = video.shape[:2]
-    return Clip(
-        video=video,
-        valid=torch.ones(b, t, dtype=torch.bool),
-        key=torch.arange(b) + step,
-        names=tuple(map(str, range(b))),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +68,7 @@ def test_inner_values(computed, values):
 
 
 def test_hard_masks(computed, values):
-    """Equal wherever the two best slots are not tied to the last digits."""
-    _, output, _ = computed
-    size = tuple(values["hard_masks"].shape[-2:])
-    ours = hard_masks(output.masks, output.grid, size)
-    folded = output.masks.detach().unflatten(-1, tuple(output.grid)).flatten(0, 1)
-    soft = torch.nn.functional.interpolate(folded, size=size, mode="bilinear", align_corners=False)
-    best, second = soft.topk(2, dim=1).values.unflatten(0, ours.shape[:2]).unbind(2)
-    clear = best - second > 1e-5
-    assert clear.float().mean() > 0.99
-    assert torch.equal(ours[clear], values["hard_masks"].long()[clear])
+    assert_same_hard_masks(computed[1], values["hard_masks"])
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,9 @@ from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 def main(arguments: list[str]) -> int:
     """The command; returns its exit code: 0, 2 the user's mistake, 75 stopped."""
-    if not arguments or arguments[0] in ("-h", "--help") or "=" in arguments[0]:
-        print(__doc__)
-        return 0 if arguments and arguments[0] in ("-h", "--help") else EXIT_USER
+    if not arguments or "=" in arguments[0]:
+        print("vocl eval: give RUN, then eval=[...] or eval.<name>.<key>=<value>", file=sys.stderr)
+        return EXIT_USER
     try:
         add(arguments[0], arguments[1:])
         return 0

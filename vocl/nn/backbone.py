@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -24,7 +24,13 @@ class ViT(Backbone):
     unless `norm`. `keys`: also return the keys of that block's attention (all heads, head-major),
     before any scaling. Frames need not have the size the weights were trained at: timm resamples
     the position code (bicubic, antialiased).
+
+    Token drop: patches are embedded and given their position code in the whole frame; then those of
+    `keep` alone, and the class and register tokens, go through the blocks (as in a masked
+    autoencoder).
     """
+
+    drops_tokens: ClassVar[bool] = True
 
     def __init__(
         self, vit: nn.Module, frame_px: tuple[int, int], block: int, norm: bool, keys: bool, trainable: bool
@@ -43,36 +49,41 @@ class ViT(Backbone):
         vit.blocks = vit.blocks[:block]
         if not norm:
             vit.norm = nn.Identity()
+        self.drops_tokens = isinstance(getattr(vit, "patch_drop", None), nn.Module)  # relatives of ViT: no
         self.vit = vit.requires_grad_(trainable)
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
-        """`video` b t c h w; tokens b t n e."""
-        assert keep is None, "token drop is not built into this backbone"
+        """`video` b t c h w, `keep` b t m; tokens b t n e (with `keep`: b t m e)."""
         frames = rearrange(video, "b t c h w -> (b t) c h w")
+        keep = None if keep is None else rearrange(keep, "b t m -> (b t) m")
         grid = self.grid(tuple(frames.shape[-2:]))
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            tokens, keys = self._run(frames)
+            tokens, keys = self._run(frames, keep)
         fold = {"b": len(video)}
         keys = None if keys is None else rearrange(keys, "(b t) n e -> b t n e", **fold)
         return Features(rearrange(tokens, "(b t) n e -> b t n e", **fold), Grid(*grid), keys)
 
-    def _run(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _run(self, frames: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
         caught: list[Tensor] = []
-        hook = None
-        if self.keys:
-            qkv = self.vit.blocks[self.block - 1].attn.qkv
-            hook = qkv.register_forward_hook(lambda _, __, output: caught.append(output))
-        try:
+        with ExitStack() as hooks:
+            if self.keys:
+                qkv = self.vit.blocks[self.block - 1].attn.qkv
+                hooks.callback(qkv.register_forward_hook(lambda _, __, out: caught.append(out)).remove)
+            if keep is not None:  # timm's place for it: between position code and blocks
+                place = self.vit.patch_drop.register_forward_hook(lambda _, __, out: self._kept(out, keep))
+                hooks.callback(place.remove)
             (tokens,) = self.vit.forward_intermediates(
                 frames, indices=[self.block - 1], norm=self.norm, output_fmt="NLC", intermediates_only=True
             )
-        finally:
-            if hook is not None:
-                hook.remove()
         if not caught:
             return tokens, None
         patches = caught[0][:, self.vit.num_prefix_tokens :]
         return tokens, rearrange(patches, "m n (three e) -> three m n e", three=3)[1]
+
+    def _kept(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
+        index = keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+        return torch.cat([prefix, patches.gather(1, index)], dim=1)
 
 
 class TimmViT(ViT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vocl.errors import UserError
 
 LogitScale = Literal["multiplied", "divided"]
+Drop = Callable[[Tensor, str], Tensor]  # dropout of a tensor at a named place
 
 
 def mlp(dims: list[int]) -> nn.Sequential:
@@ -29,8 +31,16 @@ def mlp(dims: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def he_mlp(dims: list[int]) -> nn.Sequential:
+    """As `mlp`, with weights that keep the variance through ReLU (He's uniform rule): for deep ones."""
+    layers = mlp(dims)
+    for linear in (layer for layer in layers if isinstance(layer, nn.Linear)):
+        nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+    return layers
+
+
 class MultiHeadAttention(nn.Module):
-    """Multi-head self-attention with one fused projection.
+    """Multi-head attention with one fused projection.
 
     `logit_scale`: "divided" is the usual q.k / sqrt(head_dim); "multiplied" is q.k * sqrt(head_dim),
     what VideoSAUR's and SlotContrast's released code does (it divides the query by head_dim**-0.5).
@@ -52,15 +62,46 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` b k d."""
-        q, k, v = rearrange(self.qkv(x), "b k (three h d) -> three b h k d", three=3, h=self.num_heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        visible: Tensor | None = None,
+        drop: Drop | None = None,
+    ) -> Tensor:
+        """`x` b k d attends to itself, or to `memory` b j d (then b of `x` may be 1: one for all).
+
+        `visible` b j bool: what may be attended to; `drop`: dropout of the attention.
+        """
+        if memory is None:
+            q, k, v = rearrange(self.qkv(x), "b k (three h d) -> three b h k d", three=3, h=self.num_heads)
+        else:
+            q, k, v = self._project(x, memory)
+        visible = None if visible is None else rearrange(visible, "b j -> b 1 1 j")
+        if drop is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=self.scale)
+        else:
+            logits = q @ k.transpose(-1, -2) * self.scale
+            logits = logits if visible is None else logits.masked_fill(~visible, -torch.inf)
+            mixed = drop(logits.softmax(-1), "attention") @ v
         return self.out_proj(rearrange(mixed, "b h k d -> b k (h d)"))
+
+    def _project(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries b h k d of `x`, keys and values b h j d of `memory`."""
+        (query, rest), (query_bias, rest_bias) = (
+            p.tensor_split([x.shape[-1]]) for p in (self.qkv.weight, self.qkv.bias)
+        )
+        q = rearrange(F.linear(x, query, query_bias), "b k (h d) -> b h k d", h=self.num_heads)
+        both = F.linear(memory, rest, rest_bias)
+        k, v = rearrange(both, "b j (two h d) -> two b h j d", two=2, h=self.num_heads)
+        return q.expand(len(memory), -1, -1, -1), k, v
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and a ReLU feed-forward, each with a residual; LayerNorm before or after."""
+    """Attention and a ReLU feed-forward, each with a residual; LayerNorm before or after.
+
+    Self-attention, unless `forward` gets a memory to attend to; the memory is not normalised here.
+    """
 
     def __init__(
         self, dim: int, *, num_heads: int, ffn_dim: int, norm: Literal["pre", "post"], logit_scale: LogitScale
@@ -73,16 +114,27 @@ class TransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` b k d."""
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        visible: Tensor | None = None,
+        drop: Drop | None = None,
+    ) -> Tensor:
+        """As in `MultiHeadAttention`; `drop`: dropout, where PyTorch's own block places it."""
+        dropped = drop or _identity
         if self.pre:
-            x = x + self.self_attn(self.norm1(x))
-            return x + self._feed_forward(self.norm2(x))
-        x = self.norm1(x + self.self_attn(x))
-        return self.norm2(x + self._feed_forward(x))
+            x = x + dropped(self.self_attn(self.norm1(x), memory, visible, drop), "attended")
+            return x + self._feed_forward(self.norm2(x), dropped)
+        x = self.norm1(x + dropped(self.self_attn(x, memory, visible, drop), "attended"))
+        return self.norm2(x + self._feed_forward(x, dropped))
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(F.relu(self.linear1(x)))
+    def _feed_forward(self, x: Tensor, drop: Drop) -> Tensor:
+        return drop(self.linear2(drop(F.relu(self.linear1(x)), "hidden")), "fed")
+
+
+def _identity(x: Tensor, place: str) -> Tensor:
+    return x
 
 
 class TransformerPredictor(nn.Module):

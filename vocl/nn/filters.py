@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,11 @@ class Filters(Backbone):
     brightness by `brightness_scale` (how much a shade matters beside a colour), the chroma itself by
     `chroma_scale` (0 leaves it out; for the muted colours of real video, whose hues are noise), the
     position by `position_scale` (0 leaves it out: slots then cannot say where they are).
+
+    A patch is described by itself alone, so token drop is a choice among the descriptions.
     """
+
+    drops_tokens: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -62,8 +66,7 @@ class Filters(Backbone):
 
     @torch.no_grad()
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
-        """`video` b t c h w; tokens b t n e."""
-        assert keep is None, "token drop is not built into this backbone"
+        """`video` b t c h w, `keep` b t m; tokens b t n e (with `keep`: b t m e)."""
         size = tuple(video.shape[-2:])
         frames = rearrange(to_rgb(video, self.normalise), "b t c h w -> (b t) c h w")
         margin = self.patch_px // 4
@@ -80,4 +83,7 @@ class Filters(Backbone):
         shade = (brightness - 0.5) * self.brightness_scale
         position = self.position.expand(*colour.shape[:3], 2)
         tone = [chroma * self.chroma_scale] if self.chroma_scale else []
-        return Features(torch.cat([colour, shade, *tone, position], dim=-1), self.grid(size))
+        tokens = torch.cat([colour, shade, *tone, position], dim=-1)
+        if keep is not None:
+            tokens = tokens.gather(2, keep.unsqueeze(-1).expand(*keep.shape, self.dim))
+        return Features(tokens, self.grid(size))

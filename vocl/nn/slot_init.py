@@ -25,6 +25,14 @@ class Learned(nn.Module):
         return self.slots.expand(len(key), -1, -1)
 
 
+class Queries(Learned):
+    """As `Learned`, drawn by Xavier's uniform rule over the table k d (SOLV)."""
+
+    def __init__(self, num_slots: int, slot_dim: int) -> None:
+        super().__init__(num_slots, slot_dim)
+        nn.init.xavier_uniform_(self.slots[0])
+
+
 class Gaussian(nn.Module):
     """Slots sampled from one learned Gaussian that all slots share (Slot Attention, VideoSAUR).
 

@@ -45,7 +45,7 @@ def _main(arguments: list[str]) -> Path:
     if len(arguments) < 3 or any("=" not in a for a in arguments[3:]):
         raise UserError(f"{USAGE}; METHOD is one of {', '.join(methods())}")
     name, source, out, *overrides = arguments
-    method = _method(name)
+    method = find_method(name)
     return import_checkpoint(method, Path(source).expanduser(), Path(out).expanduser(), composed(overrides))
 
 
@@ -55,7 +55,8 @@ def methods() -> list[str]:
     return sorted(n for n in names if hasattr(importlib.import_module(f"{reference.__name__}.{n}"), "KEYS"))
 
 
-def _method(name: str) -> ModuleType:
+def find_method(name: str) -> ModuleType:
+    """The map of names of the method `name`; `UserError` with the choices for one that has none."""
     if name not in methods():
         raise UserError(f"import {name}: no such method, choose from {', '.join(methods())}")
     return importlib.import_module(f"{reference.__name__}.{name}")
@@ -93,7 +94,8 @@ def read_weights(method: ModuleType, source: Path) -> dict[str, Tensor]:
         else:
             found[own] = tensor
     if unknown:
-        raise UserError(f"{source}: not a checkpoint of {_short(method)}: unknown {_first(unknown)}")
+        known = f"METHOD is one of {', '.join(methods())}"
+        raise UserError(f"{source}: not a checkpoint of {_short(method)}: unknown {_first(unknown)}; {known}")
     return found
 
 

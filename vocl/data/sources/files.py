@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.interface import VOID, Source
 
+NUMBER = re.compile(r"\d+")
 _LAYOUT = "<split>/<video>/frames/*.jpg or *.png, and <split>/<video>/masks/*.png where there is a truth"
 
 
@@ -48,6 +50,10 @@ class FolderVideo:
         files = [path for path in found if path.suffix.lower() == ".png"]
         if len(files) != self.length:
             raise UserError(f"{self.mask_folder}: {len(files)} masks (*.png) for {self.length} frames")
+        for frame, mask in zip(self.frame_paths, files, strict=True):
+            numbers = [NUMBER.findall(path.stem) for path in (frame, mask)]
+            if all(numbers) and int(numbers[0][-1]) != int(numbers[1][-1]):
+                raise UserError(f"{mask}: stands beside frame {frame.name}; masks are numbered as frames")
         return files
 
     @property

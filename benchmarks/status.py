@@ -1,0 +1,133 @@
+"""A fresh `vocl status NAME` on 1 000 runs, against `python -c "import torch"`.
+
+Run from the repository root: `python benchmarks/status.py`. A results folder is made with the records
+that runs of all states leave: done ones with a result, events, a claim and a hundred log lines,
+running ones with a heartbeat, queued ones, failed ones, absent ones; squeue and sacct are stand-ins
+that answer at once, since what is measured is ours. Both commands are new processes, alternate, and
+the best time of each counts. `status_s` is to stay at or below 1 s on two free cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+RUNS, ROUNDS, REPORTS, STEPS = 1000, 3, 100, 10000
+REPOSITORY = Path(__file__).resolve().parent.parent
+NAME, TOKEN, JOB, NODE = "thousand", "a1b2c3d4e5", "4242", "node7"
+KINDS = ("done", "done", "done", "running", "queued", "failed", "absent", "interrupted")
+
+
+def build(root: Path) -> list[str]:
+    """1 000 runs of an ablation of 100 rows, 2 columns and 5 seeds; returns their states' names."""
+    ids = [random.Random(i).randbytes(5).hex() for i in range(RUNS)]
+    kinds = [KINDS[i % len(KINDS)] for i in range(RUNS)]
+    rows = [
+        {"row": f"row {i // 10}", "column": "ab"[i // 5 % 2], "seed": i % 5, "id": run, "after": None}
+        for i, run in enumerate(ids)
+    ]
+    write(root / "by-name" / NAME / "selection.json", {"arguments": [NAME], "runs": rows})
+    entry: dict[str, Any] = {"token": TOKEN, "cluster": {"kind": "slurm"}, "elements": [[run] for run in ids]}
+    entry |= {"snapshot": None, "user": "me", "host": "login", "pid": 1, "time": time.time() - 9000}
+    write(root / "ledger" / f"{TOKEN}.json", entry | {"arguments": [NAME]})
+    write(root / "ledger" / f"{TOKEN}.job.json", {"job": JOB, "time": time.time()})
+    for run, kind in zip(ids, kinds, strict=True):
+        if kind != "absent":
+            build_run(root / "runs" / run, kind)
+    return kinds
+
+
+def build_run(folder: Path, kind: str) -> None:
+    """The records that a run of this kind has."""
+    now = time.time()
+    claim = {"token": TOKEN, "cluster": "slurm", "user": "me", "host": "login", "pid": 1, "born": 1}
+    write(folder / "jobs" / "0001.json", claim | {"time": now - 9000})
+    config = "".join(f"key_{i}: {i}\n" for i in range(150))
+    (folder / "config.yaml").write_text(f"model:\n  num_slots: 7\n{config}")
+    if kind == "queued":
+        return
+    write(
+        folder / "jobs" / "0001-start.json", {"time": now - 8000, "node": NODE, "job": f"{JOB}_1", "pid": 1}
+    )
+    start = {"attempt": 1, "time": now - 8000, "step": 0, "world": 1, "device": "cuda", "libraries": {}}
+    write(folder / "events" / "0001-start.json", start)
+    beat = {"attempt": 1, "step": 5000, "steps": STEPS, "time": now, "pid": 1, "host": NODE}
+    write(folder / "heartbeat.json", beat if kind == "running" else beat | {"time": now - 4000})
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(report(i))}\n" for i in range(REPORTS)))
+    if kind == "failed":
+        end = {"attempt": 1, "time": now, "outcome": "failed", "wall_s": 4000.0, "kind": "ValueError"}
+        write(folder / "events" / "0001-failed.json", end | {"message": f"it broke in {folder.name}"})
+        write(folder / "jobs" / "0001-end.json", {"time": now, "outcome": "failed", "code": 1, "line": "x"})
+    if kind == "done":
+        end = {"attempt": 1, "time": now, "outcome": "done", "wall_s": 7000.0}
+        write(folder / "events" / "0001-done.json", end)
+        write(folder / "jobs" / "0001-end.json", {"time": now, "outcome": "done", "code": 0})
+        scores = {f"score_{i}": i / 20 for i in range(20)}
+        result = {"run_id": folder.name, "steps": STEPS, "gpu_hours": 1.9, "metrics": scores}
+        write(folder / "result.json", result | {"evals": {"discovery": {"metrics": scores}}})
+
+
+def report(i: int) -> dict[str, float]:
+    """A line of metrics.jsonl."""
+    terms = {f"{kind}.term_{j}": 0.123456789 for kind in ("term", "weighted") for j in range(2)}
+    line = {"step": i * STEPS // REPORTS, "loss": 0.1 + 1 / (i + 1), "lr": 4e-4, **terms, "slots_used": 5.5}
+    return line | {"mask_entropy": 0.4, "stage": 0, "grad_norm": 0.05, "steps_per_s": 3.2, "memory_gib": 7.9}
+
+
+def write(path: Path, content: Any) -> None:
+    """As the runs write it, without syncing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def stand_ins(folder: Path, kinds: list[str]) -> None:
+    """squeue knows the running and queued elements, sacct those that were interrupted."""
+    folder.mkdir()
+    shown = {"running": ("RUNNING", "None", NODE), "queued": ("PENDING", "Priority", "")}
+    queue = [f"vocl-{TOKEN}|{JOB}|{i}|{'|'.join(shown[k])}" for i, k in enumerate(kinds) if k in shown]
+    ended = [f"vocl-{TOKEN}|{JOB}_{i}|NODE_FAIL|0:0|{NODE}|99" for i, k in enumerate(kinds) if k[0] == "i"]
+    for name, lines in (("squeue", queue), ("sacct", ended)):
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+        (folder / name).write_text(f"#!/bin/sh\nexec cat {folder}/{name}.txt\n")
+        (folder / name).chmod(0o755)
+
+
+def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
+    """Wall time and output of a process."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    return time.perf_counter() - began, done.stdout
+
+
+def main() -> None:
+    """Build, measure, print."""
+    with tempfile.TemporaryDirectory() as place:
+        root, tools = Path(place) / "results", Path(place) / "bin"
+        kinds = build(root)
+        stand_ins(tools, kinds)
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+        status = [sys.executable, "-m", "launch.cli", "status", NAME, f"runtime.root={root}"]
+        times: dict[str, list[float]] = {"status": [], "torch": []}
+        for _ in range(ROUNDS):
+            spent, board = seconds(status, environment)
+            times["status"].append(spent)
+            times["torch"].append(seconds([sys.executable, "-c", "import torch"], environment)[0])
+        summary = next(line for line in board.splitlines() if line.startswith(f"{RUNS} runs"))
+        for kind in set(kinds):
+            assert f"{kinds.count(kind)} {kind}" in summary, summary
+    print(summary)
+    print(f"status_s={min(times['status']):.3f} torch_s={min(times['torch']):.3f}")
+    print(f"ratio={min(times['status']) / min(times['torch']):.3f}")
+
+
+if __name__ == "__main__":
+    main()

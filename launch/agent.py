@@ -1,0 +1,217 @@
+"""On the node: starts the runs of one array element as child processes and sees them to their end.
+
+submitit calls `Agent`, whose signal handlers replace submitit's: they only note the signal. Children
+get it passed on, save at a step boundary and leave with 75. After that
+- SIGTERM (preemption, scancel): the scheduler knows what comes next; it requeues by itself or it does not;
+- USR2 alone (the time limit is near): the agent requeues the job, up to `max_requeues` times.
+The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from launch import ledger, slurm
+from vocl import claims
+from vocl.claims import Claim
+from vocl.stop import EXIT_STOPPED
+
+POLL_S = 0.2
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+@dataclass
+class Child:
+    """A run being trained in a process of its own."""
+
+    claim: Claim
+    process: subprocess.Popen[bytes]
+    code: int | None = None
+
+
+@dataclass
+class Agent:
+    """The work of each element of submission `token` under `root`; called by submitit on the node."""
+
+    root: str
+    token: str
+    children: list[Child] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        """Run this element; leaves the process with an exit code other than 0 without returning."""
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._note)
+        code = self._run()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if code:
+            os._exit(code)  # submitit would turn anything softer into a result of its own
+
+    def _run(self) -> int:
+        submission = ledger.read(Path(self.root), self.token)
+        assert submission is not None, f"no submission {self.token} in {self.root}/ledger"
+        index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+        rank = int(os.environ.get("SLURM_PROCID", "0"))
+        world = int(os.environ.get("SLURM_NTASKS", "1"))
+        for run in submission.elements[index]:
+            self._start(Path(self.root) / "runs" / run, rank, world)
+        self._wait(rank)
+        code = self._verdict()
+        limit_near = signal.SIGUSR2 in self.signals and signal.SIGTERM not in self.signals
+        if code == EXIT_STOPPED and limit_near and rank == 0:
+            self._requeue(submission.cluster["max_requeues"])
+        # one rank speaks for all; others that ended too would only make srun kill it
+        return code if rank == 0 or code == 1 else 0
+
+    def _start(self, run: Path, rank: int, world: int) -> None:
+        """Start a run, unless it is done or another claim owns it by now."""
+        claim = claims.newest(run)
+        if (run / "result.json").is_file():
+            print(f"{run.name}: done already")
+            if claim and claim.token == self.token and claim.end is None and rank == 0:
+                claims.over(claim, "done", code=0)
+            return
+        if claim is None or claim.token != self.token:
+            print(f"{run.name}: claimed by {claim.token if claim else 'nobody'}, not by this job")
+            return
+        if claim.end is not None and claim.end["outcome"] != "stopped":
+            print(f"{run.name}: {claim.end['outcome']} in this job before it was requeued")
+            return
+        if rank == 0:
+            restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+            claims.began(claim, job=_job_id(), restart=restart)
+        command = (sys.executable, "-m", "vocl.train", "--config", str(run / "config.yaml"))
+        name = f"log-rank{rank}.txt" if rank else "log.txt"
+        with (run / name).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(self.token, rank, world),
+                preexec_fn=_end_with_parent(),
+            )
+        self.children.append(Child(claim, process))
+
+    def _wait(self, rank: int) -> None:
+        """Until all children have ended; each end is recorded at once."""
+        passed_on = False
+        while any(child.code is None for child in self.children):
+            if self.signals and not passed_on:
+                passed_on = True
+                for child in self.children:
+                    with suppress(ProcessLookupError):
+                        child.process.send_signal(signal.SIGTERM)
+            for child in self.children:
+                if child.code is None and child.process.poll() is not None:
+                    child.code = child.process.returncode
+                    if rank == 0:
+                        self._record(child)
+            time.sleep(POLL_S)
+
+    def _record(self, child: Child) -> None:
+        code = child.code
+        if code == 0:
+            claims.over(child.claim, "done", code=0)
+        elif code == EXIT_STOPPED or (self.signals and code is not None and code < 0):
+            if not self.signals:  # somebody stopped the child itself: nothing will bring it back
+                claims.over(child.claim, "stopped", code=code)
+        else:
+            claims.over(child.claim, "failed", code=code, line=last_line(child.claim.folder / "log.txt"))
+
+    def _verdict(self) -> int:
+        codes = [child.code for child in self.children]
+        if any(code not in (0, EXIT_STOPPED) and not (self.signals and (code or 0) < 0) for code in codes):
+            stopped = any(code == EXIT_STOPPED for code in codes)
+            return EXIT_STOPPED if stopped and self.signals else 1
+        return EXIT_STOPPED if any(code != 0 for code in codes) else 0
+
+    def _requeue(self, most: int) -> None:
+        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        if restart >= most:
+            self._give_up(f"requeued {restart} times, the most that cluster.max_requeues allows")
+            return
+        try:
+            slurm.ask("scontrol", "requeue", _job_id())
+        except slurm.SlurmError as error:  # also when the scheduler was faster
+            print(f"not requeued by this job: {error}", file=sys.stderr)
+
+    def _give_up(self, why: str) -> None:
+        for child in self.children:
+            if child.code != 0:
+                claims.over(child.claim, "stopped", code=child.code, line=why)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(number)
+
+
+def last_line(log: Path, offset: int = 0) -> str:
+    """The last line that a run printed, `offset` bytes into its log or later."""
+    return next(iter(last_lines(log, 1, offset)), "no output")
+
+
+def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:
+    """The last lines with text in a log, `offset` bytes into it or later."""
+    try:
+        with log.open("rb") as content:
+            size = content.seek(0, os.SEEK_END)
+            content.seek(max(offset, size - 8192))
+            lines = content.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.strip() for line in lines if line.strip()][-number:]
+
+
+def _job_id() -> str:
+    """The id by which SLURM's commands know this element."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array:
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
+def _environment(token: str, rank: int, world: int) -> dict[str, str]:
+    """Environment of a child: its claim, and its place among the ranks of its run."""
+    environment = {**os.environ, "VOCL_CLAIM": token}
+    if world > 1:
+        job = int(os.environ["SLURM_JOB_ID"])
+        environment |= {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(world),
+            "LOCAL_RANK": os.environ.get("SLURM_LOCALID", "0"),
+            "MASTER_ADDR": _first_host(),
+            "MASTER_PORT": str(20000 + job % 20000),
+        }
+    return environment
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a child does first, so that it is asked to stop when its agent is killed: else it would
+    train on outside the allocation, which the scheduler gives to somebody else."""
+    if not sys.platform.startswith("linux"):
+        return None
+    control, agent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        control(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != agent:
+            os._exit(EXIT_STOPPED)
+
+    return ask
+
+
+def _first_host() -> str:
+    if os.environ.get("SLURM_NNODES", "1") == "1":
+        return "127.0.0.1"
+    return slurm.ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()[0]

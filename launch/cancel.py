@@ -1,0 +1,141 @@
+"""`vocl cancel`: end jobs by run. Only jobs whose runs are all named, or over, are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from launch import frozen, slurm
+from launch.enqueue import recover
+from launch.runs import Entry
+from launch.selector import resolve
+from launch.slurm import SlurmError
+from launch.states import LIVE, RunState, look
+from vocl import claims
+from vocl.claims import Claim
+
+REASON = "cancelled"
+POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl cancel SELECTOR`: 0, or 1 when SLURM does not answer or a run could not be cancelled.
+
+    A cancelled run is "failed: cancelled": `vocl retry` takes it up again, nothing else does.
+    """
+    target = resolve(arguments)
+    with suppress(SlurmError):
+        recover(target.root, target.runs)
+    states, trouble = look(target.root, target.runs)
+    if trouble:
+        print(f"not cancelled: {trouble}", file=sys.stderr)
+        return 1
+    live = {e.id: e for e in target.entries if states[e.id].name in (*LIVE, "blocked")}
+    on_slurm = {run: states[run] for run in live if _is_job(states[run])}
+    spared = _spared(target.root, on_slurm, set(target.runs))
+    jobs = {run: state.job for run, state in on_slurm.items() if run not in spared}
+    try:
+        slurm.cancel(sorted(set(jobs.values())))
+    except SlurmError as error:
+        print(f"not cancelled: {error}", file=sys.stderr)
+        return 1
+    for run, job in jobs.items():
+        _end(states[run].claim)
+        print(f"cancelled {_told(live[run])}: job {job}")
+    for run, reason in spared.items():
+        print(f"not cancelled {_told(live[run])}: {reason}", file=sys.stderr)
+    here = {run: entry for run, entry in live.items() if run not in on_slurm}
+    left = sum(not _stop_here(target.root / "runs" / run, entry, states[run]) for run, entry in here.items())
+    print(f"{len(target.runs)} runs: {len(live) - left - len(spared)} cancelled, {len(spared) + left} not")
+    return 1 if spared or left else 0
+
+
+def _is_job(state: RunState) -> bool:
+    return state.claim is not None and state.claim.cluster == "slurm" and bool(state.job)
+
+
+def _spared(root: Path, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
+    """Runs whose job others share that are not among `chosen`, and the reason to tell."""
+    spared = {}
+    for run, state in states.items():
+        submission = frozen.submission_of(root, state.claim)
+        if submission is None:
+            continue
+        mates = set(submission.elements[submission.index(run)]) - chosen
+        others = [mate for mate in sorted(mates) if _works_on(root / "runs" / mate, submission.token)]
+        if others:
+            spared[run] = f"shares job {state.job} with {', '.join(others)}; cancel them together"
+    return spared
+
+
+def _works_on(folder: Path, token: str) -> bool:
+    claim = claims.newest(folder)
+    return claim is not None and claim.token == token and claim.end is None
+
+
+def _end(claim: Claim | None) -> None:
+    """Record that a person ended the claim, unless it has ended by itself."""
+    now = claims.newest(claim.folder) if claim is not None else None
+    if now is not None and claim is not None and now.number == claim.number and now.end is None:
+        claims.over(now, "failed", reason=REASON)
+
+
+def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
+    """Have a process of this machine save and leave; whether it has."""
+    claim, trouble = state.claim, ""
+    if claim is None:
+        trouble = "is being trained by no submission; stop its process"
+    elif claim.cluster == "slurm":
+        trouble = "is being submitted; try again"
+    elif claim.host != os.uname().nodename:
+        trouble = f"runs on {claim.host}, cancel it there"
+    elif (child := child_of(claim.pid, folder)) is None:
+        trouble = f"waits in the pool of process {claim.pid}; end that by kill {claim.pid}"
+    else:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+        if _leaves(child, folder, claim):
+            if not (folder / "result.json").is_file():
+                claims.over(claim, "failed", reason=REASON)
+            print(f"cancelled {_told(entry)}: process {child}")
+            return True
+        trouble = f"process {child} has not left within {POOL_WAIT_S:.0f} s"
+    print(f"not cancelled {_told(entry)}: {trouble}", file=sys.stderr)
+    return False
+
+
+def child_of(pool: int, folder: Path) -> int | None:
+    """The child of process `pool` that trains the run in `folder`."""
+    wanted = str(folder / "config.yaml").encode()
+    for child in _children(pool):
+        with suppress(OSError):
+            if wanted in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                return child
+    return None
+
+
+def _children(pid: int) -> Iterable[int]:
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            yield from (int(word) for word in tasks.read_text().split())
+
+
+def _leaves(child: int, folder: Path, claim: Claim) -> bool:
+    """Whether process `child` ends in time, and its pool has noted so."""
+    until = time.monotonic() + POOL_WAIT_S
+    while time.monotonic() < until:
+        now = claims.newest(folder)
+        ended = now is None or now.number != claim.number or now.end is not None
+        if ended or (claims.born(child) is None and claims.born(claim.pid) is None):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _told(entry: Entry) -> str:
+    return f"{entry.id} ({entry.label})"

@@ -1,0 +1,70 @@
+"""`vocl diff A B`: how two runs differ in config, code and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launch import board
+from launch.ls import read_config
+from launch.records import Records
+from launch.runs import find_run, root_of
+from vocl import config as configs
+from vocl.errors import UserError
+
+PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl diff A B [runtime.root=PATH]`: two runs, by id (or its beginning) or folder; always 0."""
+    root, words = root_of(arguments)
+    if len(words) != 2 or any(word.startswith("-") for word in words):
+        raise UserError(f"{' '.join(['vocl diff', *words])}: give two runs, by id or folder")
+    a, b = (Records(find_run(word, root)) for word in words)
+    print(f"A {a.folder}\nB {b.folder}\n")
+    print("\n".join([*_config(a, b), "", *_code(a, b), "", *_scores(a, b)]))
+    return 0
+
+
+def _config(a: Records, b: Records) -> list[str]:
+    """Lines per key with other values; how the runs are computed is left out."""
+    saved = []
+    for records in (a, b):
+        config = read_config(records.folder)
+        if not config:
+            raise UserError(f"{records.folder}/config.yaml: cannot be read")
+        migrated = configs.migrate(config)
+        saved.append({key: value for key, value in migrated.items() if key not in PLACES})
+    lines = configs.diff(*saved)
+    return ["config:", *(f"  {line}" for line in lines)] if lines else ["config: the same"]
+
+
+def _code(a: Records, b: Records) -> list[str]:
+    """Digest and commit of the code of each one's last attempt."""
+    rows = []
+    for name in ("code", "commit", "host", "device"):
+        values = [str((records.started or {}).get(name) or "unknown") for records in (a, b)]
+        rows.append([name, *values, "" if values[0] == values[1] else "differs"])
+    return board.align(("last attempt", "A", "B", " "), rows)
+
+
+def _scores(a: Records, b: Records) -> list[str]:
+    """Scores side by side, and B - A."""
+    found = [scores(records) for records in (a, b)]
+    rows = []
+    for name in dict.fromkeys([*found[0], *found[1]]):
+        first, second = (scored.get(name) for scored in found)
+        values = ["-" if value is None else f"{value:.4g}" for value in (first, second)]
+        rows.append([name, *values, "" if None in (first, second) else f"{second - first:+.4g}"])
+    if not rows:
+        return ["scores: none yet"]
+    return board.align(("score", "A", "B", "B - A"), rows)
+
+
+def scores(records: Records) -> dict[str, float | None]:
+    """Every score of a finished run; those of later evaluations with the evaluation's name."""
+    evals = records.result.get("evals") or {}
+    named = {}
+    for number, (name, entry) in enumerate(evals.items()):
+        for metric, value in entry["metrics"].items():
+            named[metric if number == 0 else f"{name}: {metric}"] = value
+    return named

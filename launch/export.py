@@ -1,0 +1,156 @@
+"""`vocl export`: a finished run as a folder that stands alone: weights, config, scores, code, a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launch import frozen, snapshot
+from launch.selector import resolve
+from vocl import claims
+from vocl.compose import compose
+from vocl.errors import UserError
+from vocl.files import read_json
+from vocl.folder import new_folder
+from vocl.record import REPOSITORY, code_digest
+
+CHECKPOINT = re.compile(r"^(\d{9})-([0-9a-f]{16})\.pt$")
+OWN = ("runtime", "cluster")  # of this machine: paths, accounts
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl export RUN OUT [runtime.root=PATH]`: `vocl.load.load("OUT")` gives its model, elsewhere too.
+
+    Paths and cluster settings of this machine are left out of the config. Returns 0.
+    """
+    words = [a for a in arguments if "=" not in a]
+    if len(words) != 2:
+        raise UserError("vocl export: expected a run and a folder, e.g. vocl export 3f2a9c01bd ~/model")
+    run, out = words
+    target = resolve([run, *(a for a in arguments if a not in words)])
+    if len(target.runs) != 1:
+        raise UserError(f"vocl export {run}: names {len(target.runs)} runs; give one run's id")
+    folder = target.root / "runs" / target.runs[0]
+    if not (folder / "result.json").is_file():
+        raise UserError(f"{folder}: has not finished; only finished runs are exported")
+    path = Path(out).expanduser()
+    with new_folder(path, "OUT") as place:
+        _fill(place, folder, target.root)
+    print(path)
+    return 0
+
+
+def _fill(place: Path, folder: Path, root: Path) -> None:
+    config = yaml.load((folder / "config.yaml").read_text(), frozen.LOADER)
+    if not isinstance(config, dict) or "project" not in config:
+        raise UserError(f"{folder}/config.yaml: damaged, not the config of a run")
+    result = read_json(folder / "result.json")
+    (place / "checkpoints").mkdir()
+    for source in (_checkpoint(folder), *sorted((folder / "checkpoints").glob("frozen-*.safetensors"))):
+        shutil.copyfile(source, place / "checkpoints" / source.name)
+    shutil.copyfile(folder / "result.json", place / "result.json")
+    for report in sorted((folder / "eval").glob("*/*.json")):
+        copy = place / report.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(report, copy)
+    code = _copy_code(place, folder, root, config["project"], result.get("code"))
+    general = compose([])
+    shared = config | {key: general[key] for key in OWN}
+    (place / "config.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
+    if (REPOSITORY / "LICENSE").is_file():
+        shutil.copyfile(REPOSITORY / "LICENSE", place / "LICENSE")
+    (place / "README.md").write_text(_card(folder, config, result, code))
+
+
+def _checkpoint(folder: Path) -> Path:
+    """The newest checkpoint whose content matches its name."""
+    found = [(CHECKPOINT.match(path.name), path) for path in (folder / "checkpoints").glob("*.pt")]
+    for _, path in sorted(((m[1], path) for m, path in found if m), reverse=True):
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+        if path.name.endswith(f"-{digest}.pt"):
+            return path
+    raise UserError(f"{folder}: has no valid checkpoint")
+
+
+def _copy_code(place: Path, folder: Path, root: Path, project: str | None, digest: str | None) -> str:
+    """Copy the code that the run was trained with, if it is known; says which it is."""
+    source = None
+    with suppress(UserError):  # the snapshot is gone
+        source = frozen.code_of(root, folder.name, claims.newest(folder))
+    if source is not None:
+        shutil.copytree(source, place / "code")
+        return f"the snapshot {source.name} that the run was submitted with; digest {digest}"
+    if project is not None and not Path(project).expanduser().is_dir():
+        raise UserError(f"{folder}: the code it was submitted with is gone, and so is {project}")
+    taken = snapshot.take(place, project)
+    taken.rename(place / "code")
+    (place / "snapshots").rmdir()
+    now = code_digest(project)
+    if now == digest:
+        return f"the run's own; digest {digest}"
+    return f"of the day of the export, digest {now}; the run was trained with {digest}, which is not kept"
+
+
+def _card(folder: Path, config: dict[str, Any], result: dict[str, Any], code: str) -> str:
+    """README.md of the folder."""
+    dataset, model = config["dataset"]["name"], config["model"]["_target_"].rpartition(".")[2]
+    backbone = config["backbone"].get("name") or config["backbone"]["_target_"].rpartition(".")[2]
+    lines = [f"# {model} on {dataset}, seed {config['seed']}", ""]
+    lines += [
+        f"Run {result['run_id']}: backbone {backbone}, loss {', '.join(config['loss'])}, "
+        f"{result['steps']} steps in {result['wall_s'] / 3600:.2f} h on {result['device']}.",
+        "",
+    ]
+    for name, entry in result["evals"].items():
+        count, protocol = entry["num_videos"], entry["protocol"]
+        lines += [f"## Scores: {name} ({count} videos, protocol {protocol})", "", "| metric | value |"]
+        lines += ["|---|---|"]
+        lines += [
+            f"| {key} | {value:.4f} |"
+            for key, value in entry["metrics"].items()
+            if isinstance(value, int | float)
+        ]
+        lines += [""]
+    lines += [
+        "## Use",
+        "",
+        "```python",
+        "from vocl.load import load",
+        'model = load("this folder").model',
+        "```",
+        "",
+        f"Trained by `{_command(folder)}`.",
+        "",
+        f"`code/`: {code}.",
+        "",
+        "The code's licence is in LICENSE. Weights that were trained on others' data or from others' "
+        "weights come under those terms too.",
+    ]
+    if config["project"] is not None:
+        lines += [
+            "",
+            "The config names code of its own (project): copy code/project, set `project` in config.yaml to "
+            "it, and put this folder among your runs.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _command(folder: Path) -> str:
+    """How the run was asked for; a job's own command line names nothing but its config."""
+    submission = frozen.submission_of(folder.parent.parent, claims.newest(folder))
+    if submission is not None and submission.arguments:
+        words = [a for a in submission.arguments if not a.startswith(("runtime.", "cluster", "--"))]
+        return shlex.join(["vocl", "submit", *words])
+    events = sorted((folder / "events").glob("*-start.json"))
+    command = json.loads(events[0].read_text()).get("command", []) if events else []
+    words = [w for w in command[1:] if not w.startswith(("runtime.", "cluster"))]
+    return shlex.join(["python", "-m", "vocl.train", *words])

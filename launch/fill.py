@@ -1,0 +1,85 @@
+"""`vocl fill`: whatever a table lacks. Runs that are absent are submitted, those that failed or were
+interrupted go on, and evaluations that a trained run lacks are added on this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch import retry
+from launch.plan import Selection, Spec, run_folder, select
+from launch.selector import of_selection
+from launch.states import look
+from launch.submit import submit
+from vocl.config import Config
+
+EVAL = (sys.executable, "-m", "vocl.evaluate.add")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl fill SELECTOR`: returns 0; 1 when SLURM refused, or something failed here; 75 when stopped.
+
+    Repeat it once what it has queued is over: evaluations can be added to trained runs only.
+    """
+    selection = select(arguments)
+    code = submit(selection, ("absent",))
+    if code in (0, 1):
+        target = of_selection(selection)
+        states, trouble = look(target.root, target.runs)
+        if trouble:
+            print(f"not submitted: {trouble}", file=sys.stderr)
+            return 1
+        lost = {e.id: e for e in target.entries if states[e.id].name in retry.STATES}
+        code = max(code, retry.again(target, list(lost.values()), states, arguments))
+    if code in (0, 1):
+        code = max(code, _evaluate(selection))
+    return code
+
+
+def _evaluate(selection: Selection) -> int:
+    """Add the evaluations that finished runs lack, one process each; 0, or the worst exit code."""
+    root, worst = selection.root.absolute(), 0
+    lacking: dict[tuple[str, ...], str] = {}
+    for spec in selection.specs:
+        for overrides in missing_evaluations(run_folder(root, spec), spec):
+            lacking[spec.id, *overrides] = spec.label
+    for number, ((run, *overrides), label) in enumerate(lacking.items(), 1):
+        print(f"evaluation {number} of {len(lacking)}: {run} ({label}): {overrides[0]}", flush=True)
+        done = subprocess.run([*EVAL, run, *overrides, f"runtime.root={root}"])
+        worst = max(worst, done.returncode if done.returncode > 0 else abs(done.returncode) and 1)
+    return worst
+
+
+def missing_evaluations(folder: Path, spec: Spec) -> list[tuple[str, ...]]:
+    """For each evaluation that `spec` asks for and the finished run in `folder` has not: the overrides
+    by which `vocl eval` adds it."""
+    result = folder / "result.json"
+    if not result.is_file():
+        return []
+    stored = []
+    for entry in json.loads(result.read_text())["evals"].values():
+        report = folder / "eval" / entry["eval_id"] / "report.json"
+        if report.is_file():
+            stored.append(json.loads(report.read_text())["eval"])
+    return [
+        (f"eval=[{name}]", *(f"++eval.{name}.{key}={_spelt(value)}" for key, value in _leaves(settings)))
+        for name, settings in spec.config["eval"].items()
+        if settings not in stored
+    ]
+
+
+def _leaves(settings: Config) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(value))
+        else:
+            yield key, value
+
+
+def _spelt(value: Any) -> str:
+    """A value in Hydra's grammar."""
+    return json.dumps(value)

@@ -1,0 +1,85 @@
+"""What a submission would mean: GPU hours, arrays, and cells whose config is no longer what was run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from launch.ablation import Ablation
+from launch.overrides import slug
+from launch.plan import Spec
+from vocl import config as configs
+from vocl.config import HASHED, Config
+
+UNLIMITED = 2**31
+
+
+def gpu_hours(specs: Sequence[Spec], finished: Sequence[Path]) -> tuple[float, int]:
+    """(GPU hours that `specs` will take, how many of them are guesses).
+
+    A run takes what finished runs of its cell took on the mean; without any, at most its job's limit.
+    """
+    known: dict[str, list[float]] = {}
+    for path in finished:
+        result = json.loads(path.read_text())
+        known.setdefault(result["cell_id"], []).append(result["gpu_hours"])
+    hours, guesses = 0.0, 0
+    for spec in specs:
+        cluster = spec.config["cluster"]
+        if spec.cell in known:
+            hours += sum(known[spec.cell]) / len(known[spec.cell])
+        elif cluster["kind"] == "slurm":
+            guesses += 1
+            hours += cluster["gpus"] * cluster["nodes"] * cluster["time_min"] / 60 / cluster["runs_per_job"]
+    return hours, guesses
+
+
+def arrays(specs: Sequence[Spec], size: int = UNLIMITED) -> list[str]:
+    """A line per array that submitting `specs` would queue; `size`: the most elements of one."""
+    shapes = Counter(json.dumps(spec.config["cluster"], sort_keys=True) for spec in specs)
+    lines = []
+    for text, count in shapes.items():
+        cluster = json.loads(text)
+        if cluster["kind"] != "slurm":
+            continue
+        elements = -(-count // cluster["runs_per_job"])
+        packed = f" of {cluster['runs_per_job']} runs each" if cluster["runs_per_job"] > 1 else ""
+        number = -(-elements // size)
+        lines.append(
+            f"{number} {'array' if number == 1 else 'arrays'}, {elements} jobs{packed}: {_shape(cluster)}"
+        )
+    return lines
+
+
+def changed(specs: Sequence[Spec], ablation: Ablation | None, root: Path) -> dict[str, list[str]]:
+    """Label of each cell whose run of last time had another id -> the keys that differ."""
+    if ablation is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    for spec in specs:
+        link = root / "by-name" / ablation.name / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
+        if link.is_symlink() and os.path.basename(os.readlink(link)) != spec.id:
+            found[spec.label] = _differences(link / "config.yaml", spec.config)
+    return found
+
+
+def _differences(path: Path, config: Config) -> list[str]:
+    if not path.is_file():
+        return ["its folder is gone"]
+    before = configs.migrate(yaml.safe_load(path.read_text()))
+    return configs.diff({key: before.get(key) for key in HASHED}, {key: config[key] for key in HASHED})
+
+
+def _shape(cluster: Config) -> str:
+    """What one job asks for."""
+    words = [f"{cluster['gpus']} GPUs" if cluster["gpus"] != 1 else "1 GPU", f"{cluster['cpus']} CPUs"]
+    words += [f"{cluster['mem_gb']:g} GB"] if cluster["mem_gb"] else []
+    words += [f"{cluster['nodes']} nodes"] if cluster["nodes"] > 1 else []
+    words += [f"{cluster['tasks']} tasks"] if cluster["tasks"] > 1 else []
+    words += [f"partition {cluster['partition']}"] if cluster["partition"] else []
+    return ", ".join([*words, f"{cluster['time_min']} minutes"])

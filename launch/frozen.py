@@ -1,0 +1,100 @@
+"""Runs that were submitted once, read back from their folder and their ledger entry: nothing is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launch import ledger, refusal
+from launch.enqueue import Queued, enqueue
+from launch.ledger import Submission
+from launch.plan import Spec
+from launch.runs import Entry
+from launch.states import RunState
+from vocl import claims
+from vocl import config as configs
+from vocl.claims import Claim
+from vocl.compose import compose
+from vocl.errors import UserError
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table has hundreds of configs
+
+
+def submission_of(root: Path, claim: Claim | None) -> Submission | None:
+    """The ledger entry of a claim."""
+    return ledger.read(root, claim.token) if claim is not None else None
+
+
+def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str, Any] | None = None) -> Spec:
+    """The run `entry` as it was frozen, for the cluster of its last submission with `cluster`'s changes."""
+    path = root / "runs" / entry.id / "config.yaml"
+    try:
+        config = yaml.load(path.read_text(), LOADER)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; vocl submit writes it again") from None
+    submission = submission_of(root, _sound(claim))
+    config["cluster"] = (submission.cluster if submission else config["cluster"]) | dict(cluster or {})
+    cell = configs.cell_id(config)
+    return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
+
+
+def code_of(root: Path, run: str, claim: Claim | None) -> Path | None:
+    """The snapshot that a run was last submitted with; None where it ran from a checkout."""
+    submission = submission_of(root, _sound(claim))
+    if submission is None or submission.snapshot is None:
+        return None
+    folder = root / "snapshots" / submission.snapshot
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: is gone, and run {run} was submitted with it; vocl retry {run} --new-code"
+        )
+    return folder
+
+
+def again(
+    root: Path,
+    specs: Sequence[Spec],
+    states: Mapping[str, RunState],
+    arguments: Iterable[str],
+    room: int | None = None,
+) -> Queued:
+    """Queue runs with the snapshots that they had; those that had none get one of the present code."""
+    groups: dict[Path | None, list[Spec]] = {}
+    for spec in specs:
+        groups.setdefault(code_of(root, spec.id, states[spec.id].claim), []).append(spec)
+    whole = Queued()
+    for code, group in groups.items():
+        limit = {} if room is None else {"room": max(0, room - sum(map(len, whole.arrays.values())))}
+        queued = enqueue(root, group, dict(states), arguments, code, **limit)
+        whole.arrays |= queued.arrays
+        whole.refused += queued.refused
+        whole.trouble = whole.trouble or queued.trouble
+    return whole
+
+
+def _sound(claim: Claim | None) -> Claim | None:
+    """`claim`, or the newest before it whose request SLURM did not call wrong."""
+    if claim is None or not _is_wrong(claim):
+        return claim
+    sound = [earlier for earlier in claims.history(claim.folder) if not _is_wrong(earlier)]
+    return sound[-1] if sound else claim
+
+
+def _is_wrong(claim: Claim) -> bool:
+    end = claim.end or {}
+    return end.get("outcome") == "withdrawn" and not refusal.is_passing(end.get("line", ""))
+
+
+def asked(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """What overrides say of the cluster: all keys with cluster=NAME, else those that are named."""
+    overrides = [a for a in arguments if a.startswith(("cluster=", "cluster."))]
+    if not overrides:
+        return None
+    cluster = compose(overrides)["cluster"]
+    if any(o.startswith("cluster=") for o in overrides):
+        return cluster
+    keys = [o.partition("=")[0].removeprefix("cluster.").partition(".")[0] for o in overrides]
+    return {key: cluster[key] for key in keys if key in cluster}

@@ -1,0 +1,137 @@
+"""`vocl ls`: the runs on disk, also by what their configs say. Nothing is composed."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launch import board
+from launch.runs import Chosen, choose, everything, root_of
+from launch.states import ask
+from launch.status import PATIENCE_S
+from vocl.errors import UserError
+
+HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
+MISSING = object()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl ls [NAME] [key=value ...] [runtime.root=PATH]`: newest last; always 0.
+
+    A run is listed when its saved config has every `value` under its `key` (model.num_slots=7). A
+    value may be a glob; a part of a config answers to its name: model=*Recurrent, loss=[feature_mse].
+    """
+    root, rest = root_of(arguments)
+    filters = [a.partition("=") for a in rest if "=" in a and not a.startswith("ablation=")]
+    names = [a for a in rest if "=" not in a or a.startswith("ablation=")]
+    chosen = choose([f"runtime.root={root}", *names], compose=False) if names else everything(root)
+    dated = {run: _date(root / "runs" / run) for run in chosen.runs}
+    configs = {run: read_config(root / "runs" / run) for run, date in dated.items() if date}
+    for key, _, _ in filters:
+        if configs and all(_value(config, key) is MISSING for config in configs.values()):
+            raise UserError(f"{key}: no run's config has this key")
+    kept = {
+        run
+        for run, config in configs.items()
+        if all(_matches(_value(config, key), wanted) for key, _, wanted in filters)
+    }
+    rows = _rows(chosen, configs, dated, kept)
+    board.write([*(board.align(HEADERS, rows) if rows else []), f"{len(kept)} of {board.runs(len(configs))}"])
+    return 0
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The saved config of a run as it stands; empty where it has none that can be read."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        content = yaml.load((folder / "config.yaml").read_bytes(), loader)
+    except (OSError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _rows(
+    chosen: Chosen, configs: dict[str, Any], dated: dict[str, float], kept: set[str]
+) -> list[list[str]]:
+    states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
+    if trouble:
+        print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
+    tables: dict[str, str] = {}
+    for title, entries in chosen.groups.items():
+        for entry in entries:
+            if title.startswith("ablation "):
+                tables.setdefault(entry.id, title.removeprefix("ablation "))
+    rows = []
+    for run in sorted(kept, key=lambda run: (dated[run], run)):
+        entry, config = chosen.runs[run], configs[run]
+        seed = entry.seed if entry.seed is not None else config.get("seed", "")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(dated[run]))
+        place = (tables.get(run, ""), entry.row, entry.column, str(seed))
+        rows.append([run, states[run].name, *place, summary(config), when])
+    return rows
+
+
+def summary(config: Mapping[str, Any]) -> str:
+    """A few words on what a config trains."""
+    slots = _value(config, "model.num_slots")
+    parts = [
+        _name(config.get("model")),
+        f"{slots} slots" if slots is not MISSING else "",
+        _name(config.get("backbone")),
+        _name(config.get("dataset")),
+        "+".join(config.get("loss") or ()),
+        f"{_value(config, 'train.steps')} steps" if _value(config, "train.steps") is not MISSING else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _date(folder: Path) -> float:
+    """When anything was last made or renamed in it; 0 where there is no such folder."""
+    try:
+        return os.stat(folder).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _value(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(config, Mapping) or part not in config:
+            return MISSING
+        config = config[part]
+    return config
+
+
+def _name(node: Any) -> str:
+    """What people call a part of a config: its name, else the last word of its target."""
+    if not isinstance(node, Mapping):
+        return ""
+    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
+
+
+def _matches(value: Any, wanted: str) -> bool:
+    """Whether a config's value is what somebody wrote on a command line."""
+    if value is MISSING:
+        return False
+    try:
+        meant = yaml.safe_load(wanted)
+    except yaml.YAMLError:
+        meant = wanted
+    if isinstance(value, Mapping):
+        if isinstance(meant, list):
+            return set(map(str, meant)) == set(value)
+        return fnmatch.fnmatchcase(_name(value), wanted) or wanted in value
+    if isinstance(value, bool) != isinstance(meant, bool):
+        return False
+    if isinstance(value, float):
+        with suppress(ValueError):  # YAML takes 4e-4 for a word
+            return value == float(wanted)
+    return bool(value == meant) or fnmatch.fnmatchcase(str(value), wanted)

@@ -1,0 +1,100 @@
+"""Values of a YAML file as overrides in Hydra's grammar, and the reading of such a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vocl.errors import UserError
+
+BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+WORDS = ("null", "true", "false", "nan", "inf")  # Hydra would read them as values, not as text
+
+Overrides = dict[str, str]  # key as on Hydra's command line -> value in Hydra's grammar
+
+
+def flatten(node: Mapping[str, Any], path: str = "") -> Overrides:
+    """Overrides of a mapping: {train: {steps: 5}} says the same as {train.steps: 5}."""
+    out: Overrides = {}
+    for key, value in node.items():
+        below = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping) and value:
+            out |= flatten(value, below)
+        else:
+            out[below] = in_grammar(value)
+    return out
+
+
+def in_grammar(value: Any) -> str:
+    """`value` in the grammar of Hydra's overrides."""
+    if isinstance(value, str):
+        if BARE.fullmatch(value) and value.lower() not in WORDS:
+            return value
+        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+        return f"'{escaped}'"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(in_grammar, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{in_grammar(item)}' for key, item in value.items())}}}"
+    if isinstance(value, bool | int | float | None):
+        return json.dumps(value)
+    return in_grammar(str(value))  # a date, say
+
+
+def shown(value: Any) -> str:
+    """`value` as part of a label."""
+    if isinstance(value, list | tuple):
+        numbers = all(isinstance(item, int | float) for item in value)
+        return ("x" if numbers else "+").join(map(shown, value)) or "none"
+    return value if isinstance(value, str) else in_grammar(value)
+
+
+def slug(text: str) -> str:
+    """`text` as the name of a folder."""
+    text = re.sub(r"=-(?=[0-9.])", "=minus-", text.lower())
+    return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.") or "unnamed"
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """`value`, a mapping or nothing; `where` names it in the error."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: expected a mapping, not {value!r}")
+    return value
+
+
+def known_keys(values: Mapping[str, Any], known: tuple[str, ...], where: Any) -> None:
+    """Refuse keys of `values` that are not among `known`."""
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where}: {key}: unknown key, choose from {', '.join(known)}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: the first row of that name would vanish in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands twice", node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    return dict(mapping(content, str(path)))

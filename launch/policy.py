@@ -1,0 +1,120 @@
+"""Which runs deserve another job without anybody asking, and which do not: `vocl tend` acts on it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launch import frozen, slurm
+from launch.slurm import EndedJob
+from launch.states import RunState
+from vocl import claims
+from vocl.claims import Claim
+
+OUT_OF_MEMORY = "out of memory"
+PASSING = ("time limit", "node failure")  # reasons of failures that are not the run's own
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)  # by the machine or its administrator
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`again`: queue it again, for `reason`, on the cluster changed by `cluster`; else give up."""
+
+    again: bool
+    reason: str
+    cluster: dict[str, Any]
+
+
+def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Verdict | None:
+    """What to do about the run in folder `run`, which no job has any more; None: it is not tend's.
+
+    `ended` is accounting's word on the last job of a run whose process was killed.
+    """
+    claim = state.claim
+    if claim is None or claim.cluster != "slurm" or state.name not in ("interrupted", "failed"):
+        return None
+    if claim.end is None or claim.end["outcome"] == "withdrawn":
+        return None
+    cause = _transient(state, claim, ended)
+    if cause is None:
+        return None
+    submission = frozen.submission_of(root, claim)
+    if submission is None:
+        return Verdict(False, f"{cause}; its submission is not in the ledger", {})
+    most, done = submission.cluster["max_resubmits"], _resubmits(root, run)
+    if done >= most:
+        return Verdict(
+            False, f"{cause}; resubmitted {done} times, the most that cluster.max_resubmits allows", {}
+        )
+    if cause == OUT_OF_MEMORY:
+        memory, factor = submission.cluster["mem_gb"], submission.cluster["mem_factor"]
+        if memory is None or factor <= 1:
+            key = "mem_gb is not set" if memory is None else "mem_factor is 1"
+            return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
+        return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
+    if not progressed(run, claim):
+        return Verdict(False, f"{cause}; its last attempt made no progress, at step {checkpoint(run)}", {})
+    return Verdict(True, cause, {})
+
+
+def lost_in_the_dark(state: RunState) -> bool:
+    """Whether a run's process was killed while its job looked on: only accounting knows if memory ran out."""
+    end = state.claim.end if state.claim else None
+    code = (end or {}).get("code")
+    return state.name == "failed" and code == -signal.SIGKILL and "reason" not in (end or {})
+
+
+def progressed(run: Path, claim: Claim) -> bool:
+    """Whether the attempts under `claim` brought the run further: a later checkpoint, or an evaluation."""
+    starts = [json.loads(path.read_text()) for path in sorted((run / "events").glob("*-start.json"))]
+    first = next((start for start in starts if start["time"] >= claim.time), None)
+    if first is None:
+        return False
+    scored = any(path.stat().st_mtime > claim.time for path in (run / "eval").glob("*/report.json"))
+    return scored or checkpoint(run) > first["step"]
+
+
+def checkpoint(run: Path) -> int:
+    """The step of the newest checkpoint; 0 without one."""
+    return max((int(path.name[:9]) for path in (run / "checkpoints").glob("[0-9]*.pt")), default=0)
+
+
+def accounted(root: Path, states: Mapping[str, RunState]) -> dict[str, EndedJob]:
+    """What accounting says of the jobs in which runs last ran, by run id; one question."""
+    places, jobs, since = {}, set(), time.time()
+    for run, state in states.items():
+        submission = frozen.submission_of(root, state.claim)
+        if submission is not None and submission.job is not None:
+            places[run] = (submission.name, submission.index(run))
+            jobs.add(submission.job)
+            since = min(since, submission.time)
+    found = slurm.accounting(jobs, since) or {}
+    return {run: found[place] for run, place in places.items() if place in found}
+
+
+def _transient(state: RunState, claim: Claim, ended: EndedJob | None) -> str | None:
+    """Why a run that is not done may well go on when it is tried again; None if it would not."""
+    if state.reason == OUT_OF_MEMORY or (ended is not None and ended.state == "OUT_OF_MEMORY"):
+        return OUT_OF_MEMORY
+    end = claim.end or {}
+    if state.name == "interrupted" or state.reason in PASSING:
+        return state.reason or "interrupted"
+    if end.get("code") in KILLED:
+        return f"killed by signal {-end['code']}"
+    return None
+
+
+def _resubmits(root: Path, run: Path) -> int:
+    """How often `vocl tend` has queued the run since a person last did; what never began does not count."""
+    count = 0
+    for claim in reversed(claims.history(run)):
+        submission = frozen.submission_of(root, claim)
+        if submission is None or submission.arguments[:1] != ["tend"]:
+            break
+        count += claim.start is not None
+    return count

@@ -1,0 +1,199 @@
+"""`vocl pull`: the runs of another results folder, of this machine or another, merged by run id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launch import frozen
+from launch.selector import results_root
+from launch.states import LIVE, STALE_S, RunState, look
+from vocl import claims
+from vocl import config as configs
+from vocl.compose import compose
+from vocl.config import Config
+from vocl.errors import UserError
+from vocl.files import TEMPORARY, make_folder
+
+REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
+ID = re.compile(r"[0-9a-f]{10}")
+VANISHED = 24  # rsync: a file was removed while it copied, as running jobs do with checkpoints
+PLACES = ("root", "data_root", "weights_root")  # of runtime
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl pull [USER@]HOST:PATH | PATH [runtime.root=HERE]`: PATH is a results folder (with runs/).
+
+    A run that is done here is kept; one that is done there replaces an unfinished one; what is
+    unfinished on both sides, or may still be worked on, is reported and left alone. Returns 0.
+    """
+    words = [a for a in arguments if not a.startswith("runtime.root=")]
+    if len(words) != 1 or words[0].startswith("--"):
+        raise UserError("vocl pull: expected one place, e.g. vocl pull me@cluster:vocl/results")
+    root = results_root(arguments)
+    make_folder(root / "runs")
+    with (
+        tempfile.TemporaryDirectory(dir=root, prefix=f"{TEMPORARY}pull-") as temporary,
+        _source(words[0], root, Path(temporary)) as (source, take),
+    ):
+        counts = _merge(source, root, Path(temporary), take)
+    told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    print(f"{words[0]}: {told or 'nothing new'}")
+    return 0
+
+
+Take = Callable[[Path, Path], Any]  # brings the folder of a run to a new place on root's file system
+
+
+@contextmanager
+def _source(place: str, root: Path, temporary: Path) -> Iterator[tuple[Path, Take]]:
+    """The folder with the other runs, here or fetched to here."""
+    local = Path(place).expanduser()
+    if local.exists() or not REMOTE.fullmatch(place):
+        if not (local / "runs").is_dir():
+            raise UserError(f"{place}: no results folder (it has no runs/)")
+        if local.resolve() == root.resolve():
+            raise UserError(f"{place}: is this very results folder")
+        yield local / "runs", _copy
+        return
+    fetched = temporary / "fetched"
+    fetched.mkdir()
+    if shutil.which("rsync"):
+        known = temporary / "known"
+        done = [path.parent.name for path in (root / "runs").glob("*/result.json")]
+        known.write_text("".join(f"/{name}/\n" for name in done))
+        _call(
+            "rsync", "-a", "--no-links", f"--exclude-from={known}", "--", f"{place}/runs/", f"{fetched}/runs/"
+        )
+    elif shutil.which("scp"):
+        _call("scp", "-rpq", "--", f"{place}/runs", f"{fetched}/runs")
+    else:
+        raise UserError(f"{place}: neither rsync nor scp on this machine")
+    yield fetched / "runs", lambda old, new: old.rename(new)
+
+
+def _call(*command: str) -> None:
+    done = subprocess.run(command, stdin=None, stderr=subprocess.PIPE, text=True)
+    if done.returncode not in (0, VANISHED):
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[0] if lines else f"exit code {done.returncode}"
+        raise UserError(f"{command[-2]}: {command[0]}: {reason}")
+
+
+def _copy(old: Path, new: Path) -> None:
+    def links(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if (Path(folder) / name).is_symlink()]
+
+    shutil.copytree(old, new, ignore=links)
+
+
+def _merge(source: Path, root: Path, temporary: Path, take: Take) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    runs = sorted(folder.name for folder in source.iterdir() if (folder / "config.yaml").is_file())
+    states, _ = look(root, [run for run in runs if ID.fullmatch(run)])
+    for run in runs:
+        theirs, ours = source / run, root / "runs" / run
+        if (ours / "result.json").is_file():
+            counts["done here already"] += 1
+            continue
+        trouble = _why_not(theirs, ours, states.get(run))
+        if trouble:
+            print(f"not pulled: {run}: {trouble}")
+            counts["not pulled"] += 1
+            continue
+        fresh = temporary / run
+        take(theirs, fresh)
+        # looked at once more as it came: it may have been moving while it was copied
+        trouble = _broken(fresh) if (fresh / "result.json").is_file() else _moving(fresh)
+        if trouble:
+            print(f"not pulled: {run}: {trouble}; pull again")
+            counts["not pulled"] += 1
+            continue
+        _settle(fresh, root)
+        if ours.exists():
+            ours.rename(temporary / f"{run}.replaced")
+        fresh.rename(ours)
+        counts["pulled"] += 1
+    return counts
+
+
+def _why_not(theirs: Path, ours: Path, here: RunState | None) -> str:
+    """What speaks against taking a run; "" if nothing."""
+    if not ID.fullmatch(theirs.name) or here is None:
+        return "its name is no run id"
+    config = _config(theirs)
+    if config is None or _id_of(config) != theirs.name:
+        return "its config.yaml describes another run"
+    if here.name in LIVE:
+        return f"{here.name} here"
+    if (theirs / "result.json").is_file():
+        return ""
+    if ours.exists() and here.name != "absent":
+        return f"unfinished there, and {here.name} here; finish it in one place"
+    return _moving(theirs)
+
+
+def _moving(folder: Path) -> str:
+    """Whether somebody may be at an unfinished run, as far as its files tell."""
+    try:
+        beat = json.loads((folder / "heartbeat.json").read_text())
+    except (OSError, ValueError):
+        beat = None
+    claim = claims.newest(folder)
+    if claim is not None and claim.end is None:
+        return f"unfinished, and its job there has not said that it is over (claim of {claim.user})"
+    if beat is not None and time.time() - beat["time"] < 2 * STALE_S:
+        return "is running there"
+    return ""
+
+
+def _broken(folder: Path) -> str:
+    """What a finished run lacks or has damaged; "" if nothing."""
+    try:
+        entries = json.loads((folder / "result.json").read_text())["evals"].values()
+        lacking = [entry["rows"] for entry in entries if not (folder / entry["rows"]).is_file()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its result.json cannot be read: {error}"
+    for path in (folder / "checkpoints").glob("[0-9]*.pt"):
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+        if not path.name.endswith(f"-{digest}.pt"):
+            lacking.append(f"{path.name} is damaged")
+    return f"incomplete: {', '.join(lacking)}" if lacking else ""
+
+
+def _config(folder: Path) -> Config | None:
+    try:
+        saved = yaml.load((folder / "config.yaml").read_text(), frozen.LOADER)
+    except (OSError, yaml.YAMLError):
+        return None
+    return saved if isinstance(saved, dict) else None
+
+
+def _id_of(config: Config) -> str | None:
+    try:
+        return configs.run_id(configs.migrate(config))
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _settle(folder: Path, root: Path) -> None:
+    """Put this machine's folders into the config, and say where it brings code of its own."""
+    config = _config(folder)
+    assert config is not None, folder
+    own = compose([])["runtime"] | {"root": str(root)}
+    config["runtime"] |= {key: str(Path(own[key]).expanduser().absolute()) for key in PLACES}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    if config.get("project") is not None:
+        print(f"note: {folder.name} imports code of its own from {config['project']} when it is used")

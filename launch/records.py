@@ -1,0 +1,180 @@
+"""What the folder of a run says. Each file is read at most once, and only when somebody asks for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vocl import claims
+from vocl.claims import Claim
+
+ENDS = re.compile(r"\d{4}-(?:done|stopped|failed|killed)\.json")
+WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
+LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
+CHECKPOINT = re.compile(r"\d+-[0-9a-f]+\.pt$")
+STAGE = re.compile(rb'"stage": (\d+)')
+
+
+class Records:
+    """The records of the run in `folder`, which need not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._place = folder, str(folder)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """What lies in the folder."""
+        return frozenset(_names(self._place))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is trained and evaluated."""
+        return "result.json" in self.names
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """result.json; empty unless done."""
+        return (self._json("result.json") or {}) if self.is_done else {}
+
+    @cached_property
+    def claim(self) -> Claim | None:
+        """Whose it is."""
+        return claims.newest(self.folder) if "jobs" in self.names else None
+
+    @cached_property
+    def beat(self) -> dict[str, Any] | None:
+        """The last heartbeat."""
+        return self._json("heartbeat.json") if "heartbeat.json" in self.names else None
+
+    @cached_property
+    def events(self) -> list[str]:
+        """Names of the records of its attempts, oldest first."""
+        found = _names(f"{self._place}/events") if "events" in self.names else []
+        return sorted(name for name in found if name[:4].isdigit() and name.endswith(".json"))
+
+    @cached_property
+    def end_name(self) -> str | None:
+        """Name of the record of how the last attempt ended; None while it goes on, was killed, or where
+        there was none."""
+        if not self.events:
+            return None
+        last = [e for e in self.events if e[:4] == self.events[-1][:4] and not e.endswith("-start.json")]
+        failed = [e for e in last if "-failed" in e]
+        if len(failed) > 1:  # ranks: the first is the cause, the others lost their connection to it
+            return min(failed, key=lambda e: (self._json(f"events/{e}") or {}).get("time", 0.0))
+        return next(iter(failed), last[-1] if last else None)
+
+    @cached_property
+    def ended(self) -> dict[str, Any] | None:
+        """That record."""
+        return self._json(f"events/{self.end_name}") if self.end_name else None
+
+    @cached_property
+    def started(self) -> dict[str, Any] | None:
+        """How the last attempt started: host, device, code, commit, ..."""
+        names = [name for name in self.events if name.endswith("-start.json")]
+        return self._json(f"events/{names[-1]}") if names else None
+
+    @cached_property
+    def saved_step(self) -> int | None:
+        """Step of the newest checkpoint of a run that is not done: where it will go on."""
+        has_some = "checkpoints" in self.names and not self.is_done
+        kept = _names(f"{self._place}/checkpoints") if has_some else []
+        return max((int(name.partition("-")[0]) for name in kept if CHECKPOINT.match(name)), default=None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to go on with or to explain."""
+        kept = _names(f"{self._place}/checkpoints") if "checkpoints" in self.names else []
+        return "events" in self.names or any(name[0] != "." for name in kept)
+
+    @cached_property
+    def reports(self) -> list[dict[str, Any]]:
+        """The last few lines of metrics.jsonl."""
+        found = []
+        for line in self._tail.rstrip(b"\n").rsplit(b"\n", 5)[-5:]:
+            with suppress(ValueError):  # the window's first line may have lost its beginning
+                found.append(json.loads(line))
+        return found
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss) of the reports at the end of metrics.jsonl that belong to the last one's stage.
+
+        Read by pattern: a thousand runs have a hundred thousand reports.
+        """
+        found, stages = LOSS.findall(self._tail), STAGE.findall(self._tail)
+        if stages:  # the window's first line may have lost its beginning
+            count = next((i for i, stage in enumerate(reversed(stages)) if stage != stages[-1]), len(stages))
+            found = found[-count:]
+        return [(int(step), float(loss)) for step, loss in found if loss != b"null"]
+
+    @cached_property
+    def num_slots(self) -> int | None:
+        """`model.num_slots` of its config, found without reading YAML; None where there is none."""
+        try:
+            with open(f"{self._place}/config.yaml", "rb") as file:
+                model = re.search(rb"^model:\n((?:[ ].*\n)+)", file.read(), re.MULTILINE)
+        except OSError:
+            return None
+        number = model and re.search(rb"^  num_slots: (\d+)$", model[1], re.MULTILINE)
+        return int(number[1]) if number else None
+
+    @cached_property
+    def gpu_hours(self) -> float:
+        """Of all of its attempts until now; one that was killed counts up to its last heartbeat."""
+        if self.is_done:
+            return float(self.result.get("gpu_hours") or 0.0)
+        ends = {name[:4]: name for name in self.events if ENDS.fullmatch(name)}
+        seconds = 0.0
+        for name in self.events:
+            start = self._json(f"events/{name}") if name.endswith("-start.json") else None
+            if start and str(start.get("device", "")).startswith("cuda"):
+                end = (self._json(f"events/{ends[name[:4]]}") if name[:4] in ends else None) or {}
+                spent = end.get("wall_s", self._until(start) - start["time"])
+                seconds += max(0.0, spent) * start.get("world", 1)
+        return seconds / 3600
+
+    def _until(self, start: dict[str, Any]) -> float:
+        beat = self.beat or {}
+        return (
+            min(time.time(), beat["time"]) if beat.get("attempt") == start.get("attempt") else start["time"]
+        )
+
+    @cached_property
+    def _tail(self) -> bytes:
+        if "metrics.jsonl" not in self.names:
+            return b""
+        try:
+            with open(f"{self._place}/metrics.jsonl", "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
+                read = log.read()
+                return read[: read.rfind(b"\n") + 1]  # the last line may be being written
+        except OSError:
+            return b""
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        return read_json(f"{self._place}/{name}")
+
+
+def read_json(path: str | Path) -> dict[str, Any] | None:
+    """A mapping in a file; None where it cannot be read: a board must not fail at one run."""
+    try:
+        with open(path, "rb") as file:
+            content = json.loads(file.read())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -1,0 +1,108 @@
+"""`vocl retry`: failed or interrupted runs again, with the code that they were submitted with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launch import frozen, local
+from launch.enqueue import enqueue, recover
+from launch.plan import Spec
+from launch.runs import Entry
+from launch.selector import Target, resolve
+from launch.slurm import SlurmError
+from launch.states import RunState, look
+from launch.submit import tell
+from vocl.compose import project_of
+from vocl.errors import UserError
+
+STATES = ("failed", "interrupted")
+OPTIONS = ("--exclude-node", "--new-code")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl retry SELECTOR [--exclude-node NODE] [--new-code] [cluster.KEY=VALUE]`.
+
+    They go on from their last checkpoint, on the cluster of their last submission. `--exclude-node`:
+    not on that node (a host list such as gpu[3,7]). `--new-code`: with today's files instead of the
+    snapshot. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 75 when stopped.
+    """
+    rest, nodes, new_code = _options(arguments)
+    target = resolve(rest)
+    with suppress(SlurmError):
+        recover(target.root, target.runs)
+    states, trouble = look(target.root, target.runs)
+    entries = {entry.id: entry for entry in target.entries if states[entry.id].name in STATES}
+    if trouble:
+        print(f"not submitted: {trouble}", file=sys.stderr)
+        return 1
+    print(f"{len(target.runs)} runs: {len(entries)} to do again")
+    return again(target, list(entries.values()), states, rest, nodes, new_code)
+
+
+def again(
+    target: Target,
+    entries: Sequence[Entry],
+    states: Mapping[str, RunState],
+    arguments: Sequence[str],
+    nodes: Sequence[str] = (),
+    new_code: bool = False,
+) -> int:
+    """Queue, or train here, runs that were submitted before; the verb's exit code."""
+    root, changes = target.root, frozen.asked(arguments) or {}
+    specs = []
+    for entry in entries:
+        spec = frozen.spec_of(root, entry, states[entry.id].claim, changes)
+        spec = _without(spec, nodes)
+        specs.append(_as_of_today(spec, (*target.arguments, *arguments)) if new_code else spec)
+    on_slurm = [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
+    if new_code:
+        queued = enqueue(root, on_slurm, dict(states), arguments)
+    else:
+        queued = frozen.again(root, on_slurm, states, arguments)
+    tell(queued)
+    here = [spec for spec in specs if spec not in on_slurm]
+    code = local.run_all(root, here, dict(states), arguments)
+    return code or (1 if queued.refused else 0)
+
+
+def _options(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
+    rest, nodes, new_code = [], [], False
+    words = iter(arguments)
+    for word in words:
+        if word == "--new-code":
+            new_code = True
+        elif word.partition("=")[0] == "--exclude-node":
+            node = word.partition("=")[2] or next(words, "")
+            if not node or node.startswith("-"):
+                raise UserError("--exclude-node: name a node, e.g. --exclude-node gpu13")
+            nodes.append(node)
+        elif word.startswith("--"):
+            raise UserError(f"vocl retry {word}: no such option, choose from {', '.join(OPTIONS)}")
+        else:
+            rest.append(word)
+    return rest, nodes, new_code
+
+
+def _without(spec: Spec, nodes: Sequence[str]) -> Spec:
+    """`spec`, kept from `nodes`."""
+    if not nodes:
+        return spec
+    cluster: dict[str, Any] = spec.config["cluster"]
+    known = [cluster["exclude"]] if cluster["exclude"] else []
+    excluded = ",".join(dict.fromkeys([*known, *nodes]))
+    return replace(spec, config=spec.config | {"cluster": cluster | {"exclude": excluded}})
+
+
+def _as_of_today(spec: Spec, arguments: Sequence[str]) -> Spec:
+    """`spec` with the project's own folder instead of the copy in a snapshot."""
+    if spec.config["project"] is None:
+        return spec
+    project = project_of(arguments)
+    if project is None:
+        raise UserError(f"--new-code: run {spec.id} needs a project: add project=PATH")
+    return replace(spec, config=spec.config | {"project": str(Path(project).expanduser().absolute())})

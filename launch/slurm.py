@@ -1,0 +1,298 @@
+"""Questions to SLURM and orders for it, each with a time limit; submission itself is submitit's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.ledger import Submission
+from vocl.errors import UserError
+
+TIMEOUT_S = 60.0
+ACTIVE = (
+    "RUNNING",
+    "COMPLETING",
+    "CONFIGURING",
+    "SUSPENDED",
+    "STOPPED",
+    "SIGNALING",
+    "STAGE_OUT",
+    "RESIZING",
+)
+# not PREEMPTED: a job that is requeued goes from COMPLETING to PENDING, only one that is not stays there
+PENDING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+
+
+class SlurmError(Exception):
+    """SLURM did not answer, or refused."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """An element of an array that the controller knows."""
+
+    name: str
+    job: str  # id of the array
+    index: int
+    state: str
+    reason: str
+    node: str
+    alone: bool = False  # no array: a submission of one element
+
+    @property
+    def id(self) -> str:
+        """By which SLURM's commands know it."""
+        return self.job if self.alone else f"{self.job}_{self.index}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it holds, or is about to hold or give back, an allocation."""
+        return self.state in ACTIVE
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it runs or may run yet."""
+        return self.is_running or self.state in PENDING
+
+
+@dataclass(frozen=True)
+class EndedJob:
+    """What accounting says of an element's last execution."""
+
+    state: str  # COMPLETED, FAILED, TIMEOUT, OUT_OF_MEMORY, NODE_FAIL, PREEMPTED, CANCELLED, ...
+    exit_code: str
+    node: str
+    elapsed_s: int
+
+
+def ask(*command: str, timeout: float = TIMEOUT_S) -> str:
+    """Standard output of a SLURM command; raises `SlurmError` in one line."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=clean_environment(),
+        )
+    except FileNotFoundError:
+        raise SlurmError(f"{command[0]}: not found on this machine") from None
+    except OSError as error:
+        raise SlurmError(f"{command[0]}: cannot be started: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]}: no answer within {timeout:.0f} s") from None
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        line = lines[-1] if lines else f"exit code {done.returncode}"
+        raise SlurmError(f"{command[0]}: {line.removeprefix(f'{command[0]}: ')}")
+    return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what a job it may itself run in set: options of SLURM's
+    commands read from the environment would leak from one job into the next."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SLURM_", "SBATCH_", "SRUN_")) or key == "SLURM_CONF"
+    }
+
+
+def queue(names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[tuple[str, int], QueuedJob]:
+    """The jobs of these names by (name, array index), in one question."""
+    names = sorted(set(names))
+    if not names:
+        return {}
+    columns, selected = "--format=%j|%F|%K|%T|%r|%N", f"--name={','.join(names)}"
+    text = ask("squeue", "--noheader", "--array", "--states=all", selected, columns, timeout=timeout_s)
+    found: dict[tuple[str, int], QueuedJob] = {}
+    for line in text.splitlines():
+        try:
+            name, job, index, state, reason, node = line.split("|", 5)
+        except ValueError:
+            raise SlurmError(f"squeue: said {line[:60]!r}, which is no job") from None
+        alone = not index.isdigit()
+        element = QueuedJob(name, job, 0 if alone else int(index), state, reason, node, alone)
+        other = found.get((name, element.index))
+        if other is None or element.is_live or not other.is_live:
+            found[name, element.index] = element
+    return found
+
+
+def accounting(
+    jobs: Iterable[str], since: float, timeout_s: float = TIMEOUT_S
+) -> dict[tuple[str, int], EndedJob] | None:
+    """How the elements of the arrays `jobs` last ended, by (name, index); None without accounting."""
+    jobs = sorted(set(jobs))
+    if not jobs:
+        return {}
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
+    columns = "JobName,JobID,State,ExitCode,NodeList,ElapsedRaw"
+    try:
+        text = ask(
+            "sacct",
+            "-X",
+            "-D",
+            "-P",
+            "-n",
+            f"--starttime={start}",
+            f"--jobs={','.join(jobs)}",
+            f"--format={columns}",
+            timeout=timeout_s,
+        )
+    except SlurmError:
+        return None
+    found: dict[tuple[str, int], EndedJob] = {}
+    for line in text.splitlines():  # oldest first: the last execution of an element stays
+        try:
+            name, job, state, code, node, elapsed = line.split("|")
+            ended = EndedJob(state.split()[0], code, node, int(elapsed or 0))
+        except (ValueError, IndexError):
+            return None  # no answer of accounting's
+        for index in _indices(job):
+            found[name, index] = ended
+    return found
+
+
+def _indices(job: str) -> list[int]:
+    """Array indices of "12_3", "12_[0-2,5%4]" or "12"."""
+    _, _, text = job.partition("_")
+    if not text:
+        return [0]
+    indices: list[int] = []
+    for part in text.strip("[]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            indices += range(int(first), int(last or first) + 1)
+    return indices
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs: ids like 12 or 12_3."""
+    jobs = list(jobs)
+    if jobs:
+        ask("scancel", *jobs)
+
+
+def max_array_size() -> int:
+    """The bound of an array's indices: 0 to this - 1 are allowed."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    if not found:
+        raise SlurmError("scontrol show config: names no MaxArraySize")
+    return int(found[1])
+
+
+def own_jobs() -> int:
+    """Number of this user's jobs in the queue, elements counted one by one."""
+    return ask("squeue", "--noheader", "--array", "--me", "--format=%A").count("\n")
+
+
+def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] = ()) -> str:
+    """Queue an array of `work()` calls, one per element, through submitit; returns the array's id.
+
+    The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `SlurmError`.
+    """
+    import submitit
+
+    submission.folder.mkdir(parents=True, exist_ok=True)
+    with _environment(clean_environment()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            executor = submitit.SlurmExecutor(submission.folder, python=interpreter(submission.cluster))
+            executor.update_parameters(**_parameters(submission, code, list(after)))
+            jobs = executor.submit_array([work] * len(submission.elements))
+        except submitit.core.utils.FailedJobError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise SlurmError(next((line for line in lines if "error:" in line), lines[-1])) from None
+        except (OSError, RuntimeError) as error:
+            raise SlurmError(" ".join(str(error).split())) from None
+    return jobs[0].job_id.partition("_")[0]
+
+
+def is_whole(submission: Submission, job: str) -> bool:
+    """Whether everything that the elements of an array load lies where they look for it."""
+    count = len(submission.elements)
+    names = [f"{job}_{index}" for index in range(count)] if count > 1 else [job]
+    return all((submission.folder / f"{name}_submitted.pkl").is_file() for name in names)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[str, Any]:
+    """submitit's parameters of a submission. Its jobs start in its own folder, outside any checkout."""
+    cluster = submission.cluster
+    extra: dict[str, Any] = {"requeue": True, "chdir": str(submission.folder)}
+    extra |= {"export": ",".join(cluster["export"]) or "NONE"}
+    extra |= {"dependency": f"afterany:{':'.join(after)}"} if after else {}
+    setup = [
+        f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
+        f"export OMP_NUM_THREADS={cluster['cpus']} MKL_NUM_THREADS={cluster['cpus']}",
+        *(_env_file(cluster["env_file"]) if cluster["env_file"] else []),
+        *cluster["setup"],
+    ]
+    return {
+        "job_name": submission.name,
+        "partition": cluster["partition"],
+        "account": cluster["account"],
+        "qos": cluster["qos"],
+        "constraint": cluster["constraint"],
+        "exclude": cluster["exclude"],
+        "gres": cluster["gres"],
+        "nodes": cluster["nodes"],
+        "ntasks_per_node": cluster["tasks"],
+        "gpus_per_node": cluster["gpus"] or None,
+        "cpus_per_task": cluster["cpus"],
+        "mem": f"{round(cluster['mem_gb'] * 1024)}M" if cluster["mem_gb"] else None,
+        "time": cluster["time_min"],
+        "signal_delay_s": cluster["signal_s"],
+        "array_parallelism": cluster["max_running"] or len(submission.elements),
+        "setup": setup,
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}"],
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "additional_parameters": extra | cluster["sbatch"],
+    }
+
+
+def _env_file(name: str) -> list[str]:
+    """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script."""
+    quoted = shlex.quote(str(Path(name).expanduser()))
+    return ["set -a", f". {quoted}", "set +a"]
+
+
+def interpreter(cluster: dict[str, Any]) -> str:
+    """Shell words that start Python on a node."""
+    python = shlex.quote(cluster["python"] or sys.executable)
+    if not cluster["container"]:
+        return python
+    return f"{shlex.join(shlex.split(cluster['container']))} {python}"
+
+
+def private(path: str) -> None:
+    """Refuse an env_file that others may read."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"cluster.env_file={path}: no such file")
+    if file.stat().st_mode & 0o077:
+        raise UserError(f"cluster.env_file={path}: others may read it; chmod 600 {file}")

@@ -1,0 +1,80 @@
+"""The code of a submission, kept as it was: jobs import this copy, whatever becomes of the checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from vocl.config import packages
+from vocl.errors import UserError
+from vocl.files import make_folder
+from vocl.record import REPOSITORY, commit, uncommitted
+
+PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml")
+SUFFIXES = (".py", ".yaml", ".toml")
+MAX_MB = 50.0
+
+
+def take(root: Path, project: str | None) -> Path:
+    """The folder `<root>/snapshots/<digest>` with a copy of the code, made if absent.
+
+    Holds what a run can import or compose of this checkout (committed, changed or not yet added) and
+    of the folder `project`, and `snapshot.json` with the commit and the changes to it. The digest is
+    that of the content: submissions of the same code share one copy.
+    """
+    files = _files(project)
+    digest = hashlib.blake2b(digest_size=8)
+    for name, path in sorted(files.items()):
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    folder = root / "snapshots" / digest.hexdigest()
+    if folder.is_dir():
+        return folder
+    make_folder(folder.parent)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".tmp-"))
+    try:
+        for name, path in files.items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        (temporary / "snapshot.json").write_text(
+            json.dumps({"commit": commit(), "diff": uncommitted()}, indent=1)
+        )
+        for path in temporary.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o444)
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(folder)
+        except OSError:  # somebody else was faster, with the same content
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def project_in(snapshot: Path, project: str | None) -> str | None:
+    """Where the copy of the folder `project` lies in a snapshot."""
+    return str(snapshot / "project") if project is not None else None
+
+
+def _files(project: str | None) -> dict[str, Path]:
+    """What is copied: name in the snapshot -> file."""
+    places = [(REPOSITORY / part, part) for part in PARTS]
+    if project is not None:
+        folder = Path(project).expanduser().resolve()
+        own = [path for path in packages(project).values() if path.parent == folder]
+        places += [(path, f"project/{path.name}") for path in (*own, folder / "conf")]
+    files: dict[str, Path] = {}
+    for place, name in places:
+        found = [place] if place.is_file() else place.rglob("*") if place.is_dir() else []
+        for path in found:
+            ours = path.suffix in SUFFIXES or name.startswith("project/")
+            if ours and path.is_file() and "__pycache__" not in path.parts:
+                files[f"{name}/{path.relative_to(place)}" if path != place else name] = path
+    size_mb = sum(path.stat().st_size for path in files.values()) / 1e6
+    if size_mb > MAX_MB:
+        raise UserError(f"project={project}: {size_mb:.0f} MB of code and configs, more than {MAX_MB:.0f} MB")
+    return files

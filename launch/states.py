@@ -1,0 +1,302 @@
+"""What has become of runs: from their records, one squeue and at most one sacct. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from launch import ledger, slurm
+from launch.ledger import Submission
+from launch.records import Records
+from launch.slurm import EndedJob, QueuedJob, SlurmError
+from vocl import claims
+from vocl.claims import Claim
+from vocl.errors import UserError
+
+STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
+SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
+STATES = ("absent", "waiting", "blocked", "queued", "running", "interrupted", "failed", "done")
+FAILURES = {"TIMEOUT": "time limit", "NODE_FAIL": "node failure", "OUT_OF_MEMORY": "out of memory"}
+LIVE = ("waiting", "queued", "running")
+SIGKILL = -9
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`name` is one of `STATES`; `reason` says why it is not further."""
+
+    name: str
+    reason: str = ""
+    step: int | None = None
+    steps: int | None = None
+    rate: float | None = None  # steps per second
+    job: str = ""
+    node: str = ""
+    claim: Claim | None = None
+    records: Records | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the training needs yet at its present rate."""
+        if self.rate and self.steps is not None and self.step is not None:
+            return (self.steps - self.step) / self.rate
+        return None
+
+
+@dataclass
+class View:
+    """The scheduler's answer for some submissions; `trouble` where it did not answer."""
+
+    submissions: dict[str, Submission]
+    queued: dict[tuple[str, int], QueuedJob]
+    ended: dict[tuple[str, int], EndedJob] | None
+    trouble: str = ""
+
+    def element(self, claim: Claim) -> tuple[str, int]:
+        """Job name and array index of the job that a claim is about."""
+        entry = self.submissions.get(claim.token)
+        return ledger.NAME.format(token=claim.token), entry.index(claim.folder.name) if entry else -1
+
+    def is_live(self, claim: Claim) -> bool:
+        """Whether that job runs or may run yet."""
+        job = self.queued.get(self.element(claim))
+        return job is not None and job.is_live
+
+    def accounted(self, claim: Claim) -> EndedJob | None:
+        """How that job's last execution ended, as far as accounting or the queue say."""
+        ended = (self.ended or {}).get(self.element(claim))
+        queued = self.queued.get(self.element(claim))
+        if queued is not None and not queued.is_live and (ended is None or ended.state != queued.state):
+            # accounting is absent or lags behind: it may still tell of the execution before
+            return EndedJob(queued.state, "unknown", queued.node, 0)
+        return ended if ended is not None and ended.state not in (*slurm.ACTIVE, *slurm.PENDING) else None
+
+
+Asker = Callable[[Path, list[Claim]], View]
+
+
+def ask(root: Path, unclear: list[Claim], timeout_s: float = slurm.TIMEOUT_S) -> View:
+    """Ask the scheduler about claims; about those on SLURM alone, and not at all without any."""
+    found = {token: ledger.read(root, token) for token in sorted({claim.token for claim in unclear})}
+    submissions = {token: entry for token, entry in found.items() if entry is not None}
+    still = {claim.token for claim in unclear if _is_open(claim)}
+    try:
+        queued = slurm.queue((e.name for token, e in submissions.items() if token in still), timeout_s)
+    except SlurmError as error:
+        return View(submissions, {}, None, str(error))
+    view = View(submissions, queued, {})
+    tokens = {claim.token for claim in unclear if not view.is_live(claim)}
+    gone = [entry for token, entry in submissions.items() if token in tokens and entry.job]
+    since = min((entry.time for entry in gone), default=0.0)
+    view.ended = slurm.accounting((e.job for e in gone if e.job), since, timeout_s)
+    return view
+
+
+def look(root: Path, runs: Iterable[str], asked: Asker = ask) -> tuple[dict[str, RunState], str]:
+    """The state of each run id under `root`, and what kept SLURM from answering ("" if nothing).
+
+    `asked` gets the claims that their runs' records leave unclear.
+    """
+    found = {run: Records(root / "runs" / run) for run in dict.fromkeys(runs)}
+    open_ones = {run: each for run, each in found.items() if not each.is_done}
+    unclear = [each.claim for each in open_ones.values() if each.claim is not None and _is_unclear(each)]
+    view = asked(root, unclear)
+    gone = {claim.folder.name for claim in unclear if _is_open(claim) and not view.is_live(claim)}
+    for run in gone:  # it may have ended after its records were read and before the queue was
+        found[run] = Records(root / "runs" / run)
+    return {run: state_of(records, view) for run, records in found.items()}, view.trouble
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise `UserError` when somebody works on the run in `folder` or is about to."""
+    states, _ = look(folder.parent.parent, [folder.name])
+    state = states[folder.name]
+    if state.name in LIVE and state.claim is not None:
+        by = f"job {state.job}" if state.job else f"process {state.claim.pid} on {state.claim.host}"
+        doing = "being worked on" if state.name == "running" else state.name
+        raise UserError(
+            f"{folder}: this run is {doing} already, by {by} of {state.claim.user}; "
+            f"to take it over: vocl cancel {folder.name}"
+        )
+
+
+def with_sources(states: dict[str, RunState], sources: dict[str, str]) -> dict[str, RunState]:
+    """`states` where runs wait for, or are blocked by, the runs that they start from (`sources`)."""
+    found = dict(states)
+    for run, source in sources.items():
+        state, other = states[run], states.get(source)
+        if other is None or other.name == "done" or state.name not in ("absent", "queued", "waiting"):
+            continue
+        stuck = other.name in ("failed", "blocked")
+        reason = f"starts from {source}, which {'is' if other.name != 'failed' else 'has'} {other.name}"
+        found[run] = replace(state, name="blocked" if stuck else "waiting", reason=reason)
+    return found
+
+
+def state_of(records: Records, view: View) -> RunState:
+    """The state of a run."""
+    return replace(_state_of(records, view), records=records)
+
+
+def _state_of(records: Records, view: View) -> RunState:
+    if records.is_done:
+        return RunState("done", **_facts(records))
+    claim, fresh = records.claim, _beats(records.beat)
+    if claim is None or not _is_open(claim):
+        ended = _from_records(records, claim, view)
+        here = ended.name == "interrupted" and fresh and not records.ended
+        return _running(records, None) if here else ended
+    if claim.cluster != "slurm":
+        if _is_alive(claim) or fresh:
+            return _running(records, None) if claim.start else RunState("queued", claim=claim)
+        return _from_records(records, None, view)
+    return _of_job(records, claim, view, fresh)
+
+
+def _of_job(records: Records, claim: Claim, view: View, fresh: bool) -> RunState:
+    """The state of a run whose claim is a job of SLURM that has not said how it ended."""
+    submission = view.submissions.get(claim.token)
+    queued = view.queued.get(view.element(claim))
+    if queued is not None and queued.is_running:
+        return _running(records, queued)
+    if queued is not None and queued.is_live:
+        name = "waiting" if queued.reason.startswith("Dependency") else "queued"
+        if queued.reason == "DependencyNeverSatisfied":
+            name = "blocked"
+        reason = "" if queued.reason == "None" else queued.reason
+        return RunState(name, reason, **_facts(records) | {"job": queued.id, "node": ""})
+    if fresh and claim.start and records.ended is None:
+        return _running(records, None)
+    if view.trouble:
+        return _unanswered(records, claim, view)
+    if submission is None or submission.job is None:
+        if is_submitting(claim):
+            return RunState("queued", "being submitted", claim=claim)
+        return _from_records(records, None, view)
+    return _of_ended_job(records, claim, view, submission.job)
+
+
+def _unanswered(records: Records, claim: Claim, view: View) -> RunState:
+    """The state of a run whose job the scheduler says nothing about."""
+    if records.ended is not None:
+        found = _from_records(records, None, view)
+        return replace(found, reason=f"{found.reason}; SLURM did not answer")
+    name = "running" if claim.start else "queued"
+    return replace(_running(records, None), name=name, reason="SLURM did not answer")
+
+
+def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunState:
+    ended = view.accounted(claim)
+    facts = _facts(records) | {"job": f"{job}_{view.element(claim)[1]}"}
+    if ended is None:
+        if claim.start is None:
+            return RunState("failed", "cancelled while pending", **facts)
+        return RunState("interrupted", "its job is gone", **facts)
+    facts["node"] = ended.node
+    if ended.state == "CANCELLED":
+        return RunState("failed", "cancelled" if claim.start else "cancelled while pending", **facts)
+    if ended.state == "FAILED":
+        own = records.ended if (records.ended or {}).get("time", 0.0) > claim.time else None
+        word = f"job failed, exit code {ended.exit_code}"
+        if own is not None and own["outcome"] == "stopped":  # saved, but its agent did not live to tell
+            return RunState("interrupted", word, **facts)
+        return RunState("failed", _reason(own, {"line": word}), **facts)
+    if ended.state in FAILURES:
+        return RunState("failed", FAILURES[ended.state], **facts)
+    return RunState("interrupted", ended.state.lower(), **facts)
+
+
+def _from_records(records: Records, claim: Claim | None, view: View) -> RunState:
+    """The state of a run that nobody works on."""
+    last, event = claim.end if claim else None, records.ended
+    facts = _facts(records)
+    if last is not None and last["outcome"] == "failed":
+        assert claim is not None
+        ended = view.accounted(claim) if _may_lack_memory(claim) else None
+        if ended is not None and ended.state == "OUT_OF_MEMORY":
+            return RunState("failed", "out of memory", **facts)
+        return RunState("failed", last.get("reason") or _reason(event, last), **facts)
+    if last is None and event is not None and event["outcome"] == "failed":
+        return RunState("failed", _reason(event, {}), **facts)
+    if last is not None and last["outcome"] == "stopped":
+        return RunState("interrupted", last.get("line", "stopped"), **facts)
+    if records.has_begun:
+        return RunState("interrupted", event["outcome"] if event else "killed", **facts)
+    return RunState("absent", last.get("line", "") if last else "", claim=records.claim)
+
+
+def _reason(event: dict[str, Any] | None, end: dict[str, Any]) -> str:
+    code = end.get("code")
+    if event is not None and event["outcome"] == "failed" and (code in (None, 1, 2)):
+        return f"{event.get('kind', 'failed')}: {' '.join(str(event.get('message', '')).split())}"
+    if code is not None and code < 0:
+        return f"killed by signal {-code}"
+    return end.get("line") or f"exit code {code}"
+
+
+def _running(records: Records, job: QueuedJob | None) -> RunState:
+    facts = _facts(records)
+    if job is not None:
+        facts |= {"job": job.id, "node": job.node or facts["node"]}
+    claim, beat = records.claim, records.beat
+    if beat is None or (claim is not None and claim.start and claim.start["time"] > beat["time"]):
+        return RunState("running", "starting", **facts)  # what there is to read is of an earlier attempt
+    reports = records.reports
+    return RunState("running", rate=reports[-1].get("steps_per_s") if reports else None, **facts)
+
+
+def _facts(records: Records) -> dict[str, Any]:
+    """How far a run came, and where, whatever its state."""
+    claim = records.claim
+    start = (claim.start if claim else None) or {}
+    beat = records.beat or {}
+    steps = [step for step in (beat.get("step"), records.saved_step) if step is not None]
+    return {
+        "step": max(steps, default=None),
+        "steps": beat.get("steps"),
+        "job": start.get("job", ""),
+        "node": start.get("node") or beat.get("host", ""),
+        "claim": claim,
+    }
+
+
+def _is_open(claim: Claim) -> bool:
+    return claim.end is None
+
+
+def _may_lack_memory(claim: Claim) -> bool:
+    """Whether a run ended by the signal with which the kernel takes memory back."""
+    return claim.end is not None and claim.end.get("code") == SIGKILL
+
+
+def _is_unclear(records: Records) -> bool:
+    """Whether the scheduler has to say what became of a run without result."""
+    claim = records.claim
+    assert claim is not None
+    return claim.cluster == "slurm" and (_is_open(claim) or _may_lack_memory(claim))
+
+
+def is_submitting(claim: Claim) -> bool:
+    """Whether the submitter that made a claim may still be at it."""
+    alive = _is_alive(claim)
+    return alive if alive is not None else time.time() - claim.time < SUBMITTING_S
+
+
+def _is_alive(claim: Claim) -> bool | None:
+    """Whether the process that made a claim lives; None where another machine would have to say."""
+    if claim.host != os.uname().nodename or claim.born is None:
+        return None
+    return claims.born(claim.pid) == claim.born
+
+
+def _beats(beat: dict[str, Any] | None) -> bool:
+    """Whether the process that wrote a heartbeat lives, as far as this machine can tell."""
+    if beat is None:
+        return False
+    if beat.get("host") == os.uname().nodename:
+        return claims.born(beat["pid"]) is not None and time.time() - beat["time"] < 10 * STALE_S
+    return time.time() - beat["time"] < STALE_S

@@ -1,0 +1,180 @@
+"""`vocl sync RUN... | --all [runtime.root=PATH]`: upload what W&B has not seen of runs.
+
+A run is an id, its beginning, or a folder. Folders that the client wrote offline go up oldest first,
+each by `wandb sync`, which marks it; so a second `vocl sync` finds nothing to do. Rows or scores that
+no folder holds, because the mirror was killed or tracking was off, are written from the run's records
+first. What a training that is going on has not finished writing stays for the next time.
+Returns 0, 1 when an upload failed, 2 the user's mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vocl import mirror
+from vocl.errors import EXIT_USER, UserError
+
+CLIENT = (sys.executable, "-m", "wandb", "sync")
+UPLOAD_S = 1800.0  # for one folder
+WRITE_S = 120.0
+RETRIES = "3"  # of the client, which else tries for hours: about 15 s
+BEATING_S = 60.0  # a heartbeat younger than this is a training's
+
+
+class Failed(Exception):
+    """A run could not be uploaded; says why in one line."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    if not arguments:
+        print("vocl sync: give run ids, or --all", file=sys.stderr)
+        return EXIT_USER
+    root, folders = _folders(arguments)
+    failed = 0
+    for folder in folders:
+        try:
+            print(f"{folder.name}: {sync(folder)}", flush=True)
+        except (Failed, OSError) as error:
+            failed += 1
+            print(f"{folder.name}: {error}", file=sys.stderr)
+    if not folders:
+        print(f"no run in {root}/runs was tracked (runtime.tracking=offline)")
+    return 1 if failed else 0
+
+
+def sync(folder: Path) -> str:
+    """Upload the run in `folder`; returns what was done. Raises `Failed`."""
+    live, online = is_live(folder), _online(folder)
+    if online and not live:
+        _mirror(folder, "online")
+        return "brought up to date"
+    if not live and _lacks(folder):
+        _mirror(folder, "offline")
+    waiting = [path for path in sealed_folders(folder) if not is_synced(path) and not online]
+    for path in waiting:
+        _upload(path)
+    done = f"{len(waiting)} uploaded" if waiting else "nothing new"
+    return f"{done}; it is running, the rest when it has ended" if live else done
+
+
+def sealed_folders(folder: Path) -> list[Path]:
+    """What the client finished offline, oldest first: names are by time, in UTC."""
+    return [folder / "wandb" / name for name in sorted(_sealed(folder)) if name.startswith("offline-")]
+
+
+def is_synced(path: Path) -> bool:
+    """Whether the client has uploaded its folder `path`."""
+    return any(path.glob("*.wandb.synced"))
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a training may be writing: it has no end yet, and beat a moment ago."""
+    heartbeat = _json(folder / "heartbeat.json")
+    if not heartbeat or time.time() - heartbeat["time"] > BEATING_S:
+        return False
+    return all(
+        path.stem.endswith("-start")
+        for path in (folder / "events").glob(f"{heartbeat['attempt']:04d}-*.json")
+    )
+
+
+def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path]]:
+    """The root, and the runs that are asked for."""
+    from vocl.compose import compose
+
+    runtime = [a for a in arguments if a.startswith("runtime.")]
+    names = [a for a in arguments if a not in runtime and a != "--all"]
+    unknown = [a for a in names if a.startswith("-") or "=" in a]
+    if unknown:
+        raise UserError(f"{unknown[0]}: expected RUN, --all or runtime.root=PATH")
+    if bool(names) == ("--all" in arguments):
+        raise UserError("vocl sync: choose RUN... or --all")
+    root = Path(compose(runtime)["runtime"]["root"]).expanduser()
+    if names:
+        return root, [_find(name, root) for name in names]
+    return root, sorted(path.parent for path in (root / "runs").glob("*/wandb"))
+
+
+def _find(name: str, root: Path) -> Path:
+    if (Path(name).expanduser() / "config.yaml").is_file():
+        return Path(name).expanduser().resolve()
+    found = sorted((root / "runs").glob(f"{name}*/config.yaml")) if name and "/" not in name else []
+    if len(found) == 1:
+        return found[0].parent
+    if found:
+        raise UserError(f"{name}: several runs begin so: {', '.join(p.parent.name for p in found)}")
+    raise UserError(f"{name}: neither a run folder nor a run id in {root}/runs")
+
+
+def _sealed(folder: Path) -> dict[str, Any]:
+    return _json(folder / "wandb" / "sealed.json")
+
+
+def _online(folder: Path) -> bool:
+    """Whether an online attempt was cut off: then the server alone knows what it has."""
+    written = {path.name for path in (folder / "wandb").glob("run-*-*")}
+    return bool(written - _sealed(folder).keys())
+
+
+def _lacks(folder: Path) -> bool:
+    """Whether the records say more than the client's finished folders."""
+    entries = _sealed(folder).values()
+    result = _json(folder / "result.json")
+    if result and not any(entry["evals"] == list(result["evals"]) for entry in entries):
+        return True
+    path = folder / "metrics.jsonl"
+    rows = path.read_bytes().splitlines() if path.is_file() else []
+    last = json.loads(rows[-1])["step"] if rows else -1
+    return last > max((entry["step"] for entry in entries), default=-1)
+
+
+def _mirror(folder: Path, mode: str) -> None:
+    """Have the client write what is missing, from the records."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())["runtime"]
+    project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
+    said = _run(mirror.command(folder, mode, project, entity), WRITE_S)
+    if said.returncode:
+        raise Failed(_reason(said.stdout) or f"the mirror ended with {said.returncode}")
+
+
+def _upload(path: Path) -> None:
+    """Upload one folder by the client's own command, which marks it as synced."""
+    said = _run([*CLIENT, str(path)], UPLOAD_S)
+    if not is_synced(path):  # its exit code is 0 also without an account
+        reason = _reason(said.stdout) or f"wandb sync ended with {said.returncode}"
+        raise Failed(f"not uploaded, {path.name}: {reason}")
+
+
+def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
+    environment = mirror.environment() | {"NO_COLOR": "1", "WANDB__GRAPHQL_RETRY_MAX": RETRIES}
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{command[0]} has not ended after {seconds:g} s") from None
+
+
+def _reason(said: bytes) -> str:
+    """The first line that speaks of an error, else the last."""
+    lines = [line.strip().removeprefix("wandb: ") for line in said.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")[:300]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,215 @@
+"""`vocl tend`: one pass over submitted runs that brings them as far as they get without a person.
+
+Collects how jobs ended that are gone, queues again what was lost through no fault of its own, and
+queues what limits had left out. A pass changes nothing that another pass, or another person's, has
+seen to already; made for cron.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launch import arm, frozen, policy, refusal, slurm
+from launch.enqueue import Queued, enqueue, recover
+from launch.plan import Spec, select
+from launch.runs import Entry
+from launch.selector import Target, resolve
+from launch.slurm import SlurmError
+from launch.states import LIVE, RunState, look
+from vocl import claims
+from vocl.claims import Claim
+from vocl.errors import UserError
+
+WATCH_S = 60.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl tend NAME|SELECTOR [--watch]`: 0 nothing is left to do or all is well, 1 SLURM does not answer.
+
+    `--watch` repeats until nothing is queued, running or to be queued; `--arm` (what `vocl submit
+    --tend` does) queues a one-core job that does the same once the arrays of this pass are over.
+    """
+    options = [a for a in arguments if a.startswith("--")]
+    if wrong := [o for o in options if o not in ("--watch", "--arm")]:
+        raise UserError(f"vocl tend {wrong[0]}: no such option, choose from --watch, --arm")
+    target = resolve([a for a in arguments if a not in options])
+    while True:
+        try:
+            done = tend(target)
+        except OSError as error:
+            raise UserError(
+                f"{target.root}: cannot write there: {error.strerror}: {error.filename}"
+            ) from None
+        print(time.strftime("%F %T ") + done.summary if "--watch" in options else done.summary, flush=True)
+        if "--watch" not in options or not done.live:
+            break
+        time.sleep(WATCH_S)
+    if "--arm" in options and not done.trouble:
+        arm.arm(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
+    return 1 if done.trouble else 0
+
+
+@dataclass
+class Pass:
+    """What a pass found in the end; `trouble` where SLURM did not answer."""
+
+    states: dict[str, RunState]
+    queued: Queued = field(default_factory=Queued)
+    trouble: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether something may happen yet without a person."""
+        return any(state.name in LIVE or _is_left_out(state.claim) for state in self.states.values())
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        counts = Counter(state.name for state in self.states.values())
+        words = [f"{count} {name}" for name, count in sorted(counts.items())]
+        if self.queued.refused:
+            words.append(f"{len(self.queued.refused)} not let in: {self.queued.trouble}")
+        told = f"{len(self.states)} runs: {', '.join(words)}"
+        return f"{told}; {self.trouble}" if self.trouble else told
+
+
+def tend(target: Target) -> Pass:
+    """One pass over the runs of `target`."""
+    root, labels = target.root, {entry.id: entry for entry in target.entries}
+    with suppress(SlurmError):
+        recover(root, target.runs)
+    states, trouble = look(root, target.runs)
+    if trouble:
+        return Pass(states, trouble=trouble)
+    for run in target.runs:
+        states[run] = _collect(root / "runs" / run, states[run], labels[run])
+    try:
+        todo = _wanted(target, states)
+        left, room = _left_out(target, states)
+    except SlurmError as error:
+        return Pass(states, trouble=str(error))
+    reasons = {spec.id: reason for spec, reason in todo} | {spec.id: "was left out" for spec in left}
+    queued = Queued()
+    tag = ("tend", target.name or "")
+    for specs, limit in (([spec for spec, _ in todo], None), (left, room)):
+        known = [spec for spec in specs if states[spec.id].claim is not None]
+        new = [spec for spec in specs if states[spec.id].claim is None]
+        for found in (frozen.again(root, known, states, tag, limit), enqueue(root, new, states, tag)):
+            queued.arrays |= found.arrays
+            queued.refused += found.refused
+            queued.trouble = queued.trouble or found.trouble
+    for job, runs in queued.arrays.items():
+        for run in runs:
+            print(f"queued {_told(labels[run])} in job {job}: {reasons[run]}")
+            states[run] = RunState("queued", reasons[run])
+    answers = not queued.trouble or refusal.is_limit(queued.trouble)
+    return Pass(states, queued, "" if answers else queued.trouble)
+
+
+def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
+    """Write down how a job ended that is gone and has not said it itself."""
+    claim = state.claim
+    if claim is None or claim.end is not None or claim.cluster != "slurm" or not _is_mine(claim):
+        return state
+    if state.name not in ("interrupted", "failed") or claims.newest(folder) != claim:
+        return state  # it has moved since: the next pass sees more
+    if (folder / "result.json").is_file():
+        return state
+    outcome = "failed" if state.name == "failed" else "stopped"
+    step = policy.checkpoint(folder)
+    claims.over(claim, outcome, reason=state.reason, line=state.reason, job=state.job, step=step)
+    where = f" on {state.node}" if state.node else ""
+    print(f"collected {_told(entry)}: {state.reason}{where}, saved at step {step}")
+    return _seen(folder, state)
+
+
+def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str]]:
+    """Runs to queue again, and why; gives up, on record, those that would come to nothing."""
+    killed = {run: state for run, state in states.items() if policy.lost_in_the_dark(state)}
+    ended = policy.accounted(target.root, killed)
+    found, seen = [], set()
+    for entry in target.entries:
+        folder, state = target.root / "runs" / entry.id, states[entry.id]
+        if entry.id in seen or _is_left_out(state.claim) or not _is_mine(state.claim):
+            continue
+        seen.add(entry.id)
+        verdict = policy.judge(target.root, folder, state, ended.get(entry.id))
+        if verdict is None or state.claim is None:
+            continue
+        if verdict.again:
+            spec = _frozen(target, entry, state.claim, verdict.cluster)
+            found += [(spec, verdict.reason)] if spec is not None else []
+        elif not (state.name == "failed" and state.reason == verdict.reason):
+            kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
+            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason, "final": True})
+            print(f"gave up {_told(entry)}: {verdict.reason}")
+            states[entry.id] = _seen(folder, state)
+    return found
+
+
+def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], int | None]:
+    """Runs that were selected and never let in, and for how many of them there may be room by now."""
+    unclaimed = [e for e in target.entries if states[e.id].name == "absent" and states[e.id].claim is None]
+    entries = {e.id: e for e in target.entries if _is_left_out(states[e.id].claim)}
+    entries = {run: entry for run, entry in entries.items() if _is_mine(states[run].claim)}
+    found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
+    specs = [spec for spec in found if spec is not None]
+    specs += _composed(target, {entry.id for entry in unclaimed})
+    counts = [(states[run].claim.end or {}).get("in_queue") for run in entries]
+    if not specs or None in counts or not counts:
+        return specs, None
+    # that many were let in once; where some have left, twice as many are tried, to find the limit again
+    room = max(1, *counts) - slurm.own_jobs()
+    return (specs, 2 * room) if room > 0 else ([], 0)
+
+
+def _composed(target: Target, runs: set[str]) -> list[Spec]:
+    """Runs whose submission broke off before they were claimed; those of other ids by now are left."""
+    if not runs or not target.arguments:
+        return []
+    selection = target.selection or select([*target.arguments, f"runtime.root={target.root}"])
+    specs = [spec for spec in selection.runs if spec.id in runs]
+    return [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
+
+
+def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str, Any]) -> Spec | None:
+    """The run as it was submitted; where that is not to be had it says so, and the others go on."""
+    try:
+        frozen.code_of(target.root, entry.id, claim)
+        return frozen.spec_of(target.root, entry, claim, cluster)
+    except UserError as error:
+        print(f"not queued {_told(entry)}: {error}")
+        return None
+
+
+def _is_mine(claim: Claim | None) -> bool:
+    """Whether this user submitted it: another's jobs go to another's account, and are theirs to tend."""
+    return claim is None or claim.user == getpass.getuser()
+
+
+def _is_left_out(claim: Claim | None) -> bool:
+    end = claim.end if claim is not None else None
+    if end is None or end["outcome"] != "withdrawn" or claim.cluster != "slurm":
+        return False
+    return refusal.is_passing(end.get("line", ""))
+
+
+def _seen(folder: Path, state: RunState) -> RunState:
+    """`state` with what was just written about its claim."""
+    claim = claims.newest(folder)
+    end = (claim.end if claim else None) or {}
+    name = "failed" if end.get("outcome") == "failed" else state.name
+    return RunState(
+        name, end.get("reason", state.reason), state.step, job=state.job, node=state.node, claim=claim
+    )
+
+
+def _told(entry: Entry) -> str:
+    return f"{entry.id} ({entry.label})"

@@ -1,0 +1,210 @@
+"""SLURM's commands as small executables over a JSON file: no daemon, any state, any fault.
+
+    slurm = FakeSlurm(tmp_path / "slurm")          # then put it on PATH: slurm.install(monkeypatch)
+    slurm.job("vocl-abc", "7", 0, "RUNNING", node="n1")       # squeue shows it
+    slurm.ended("vocl-abc", "7", 1, "TIMEOUT")                # sacct alone shows it
+    slurm.fault("squeue", "timeout")               # or garbage, binary, an error message to refuse with
+    slurm.missing(monkeypatch, "squeue")           # the command is not there
+
+sbatch makes pending jobs, scancel and `scontrol requeue` change them, `slurm.calls` lists all calls.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+COMMANDS = ("squeue", "sacct", "sbatch", "scontrol", "scancel")
+SHIM = """#!{python} -S
+import sys
+sys.path.insert(0, {here!r})
+from fake_slurm import answer
+sys.exit(answer({command!r}, sys.argv[1:], {state!r}))
+"""
+HANG_S = 30.0
+LIVE = ("PENDING", "RUNNING")
+
+
+class FakeSlurm:
+    """The commands in `folder`/bin and what they know in `folder`/state.json."""
+
+    def __init__(self, folder: Path, max_array_size: int = 1001) -> None:
+        self.bin, self.state = folder / "bin", folder / "state.json"
+        self.bin.mkdir(parents=True)
+        content = {"jobs": [], "accounting": [], "faults": {}, "calls": [], "next": 100}
+        self.state.write_text(json.dumps(content | {"max_array_size": max_array_size}))
+        for command in COMMANDS:
+            here = str(Path(__file__).parent)
+            text = SHIM.format(python=sys.executable, here=here, command=command, state=str(self.state))
+            (self.bin / command).write_text(text)
+            (self.bin / command).chmod(0o755)
+
+    def install(self, monkeypatch: Any) -> None:
+        """Put the commands first on PATH."""
+        monkeypatch.setenv("PATH", str(self.bin), prepend=":")
+
+    def missing(self, monkeypatch: Any, *commands: str) -> None:
+        """Commands that this machine lacks; nothing but the others is on PATH then."""
+        for command in commands or COMMANDS:
+            (self.bin / command).unlink()
+        monkeypatch.setenv("PATH", str(self.bin))
+
+    def job(
+        self,
+        name: str,
+        job: str,
+        index: int,
+        state: str,
+        reason: str = "None",
+        node: str = "",
+        after: str = "",
+    ) -> None:
+        """An element that the queue knows (once more, for another state)."""
+        entry = {"name": name, "job": job, "index": index, "state": state, "reason": reason, "node": node}
+        with changing(self.state) as content:
+            kept = [j for j in content["jobs"] if (j["job"], j["index"]) != (job, index)]
+            content["jobs"] = [*kept, entry]
+
+    def ended(
+        self,
+        name: str,
+        job: str,
+        index: int,
+        state: str,
+        code: str = "0:0",
+        node: str = "n1",
+        elapsed: int = 60,
+    ) -> None:
+        """An element that left the queue, as accounting tells it."""
+        entry = {"name": name, "job": job, "index": index, "state": state, "code": code, "node": node}
+        with changing(self.state) as content:
+            kept = [j for j in content["jobs"] if (j["job"], j["index"]) != (job, index)]
+            content["jobs"] = kept
+            content["accounting"].append(entry | {"elapsed": 60})
+
+    def fault(self, command: str, kind: str | None) -> None:
+        """From now on `command` hangs ("timeout"), talks nonsense ("garbage", "binary") or refuses with
+        the message `kind`; None heals it."""
+        with changing(self.state) as content:
+            content["faults"][command] = kind
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """Every command line so far."""
+        return json.loads(self.state.read_text())["calls"]
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """What the queue holds."""
+        return json.loads(self.state.read_text())["jobs"]
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[dict[str, Any]]:
+    """The state, written back after the block; one process at a time."""
+    with path.with_suffix(".lock").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        content = json.loads(path.read_text())
+        yield content
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content, indent=1))
+        temporary.replace(path)
+
+
+def answer(command: str, arguments: list[str], state: str) -> int:
+    """What a shim does; its exit code."""
+    with changing(Path(state)) as content:
+        content["calls"].append([command, *arguments])
+        fault = content["faults"].get(command)
+        if fault is None:
+            return globals()[f"_{command}"](content, arguments)
+    if fault == "timeout":
+        time.sleep(HANG_S)
+    elif fault == "garbage":
+        print("Warning: this is | not what you asked for")
+        return 0
+    elif fault == "binary":
+        sys.stdout.buffer.write(b"\xff\xfe|\x00\n")
+        return 0
+    print(f"{command}: error: {fault}", file=sys.stderr)
+    return 1
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    return next((a.partition("=")[2] for a in arguments if a.startswith(f"--{name}=")), None)
+
+
+def _squeue(content: dict[str, Any], arguments: list[str]) -> int:
+    names = _option(arguments, "name")
+    form = _option(arguments, "format") or "%A"
+    for job in content["jobs"]:
+        if names is not None and job["name"] not in names.split(","):
+            continue
+        if "--states=all" not in arguments and job["state"] not in LIVE:
+            continue
+        fields = {"%j": job["name"], "%F": job["job"], "%A": job["job"], "%K": str(job["index"])}
+        fields |= {"%T": job["state"], "%r": job["reason"], "%N": job["node"]}
+        print(re.sub("%[a-zA-Z]", lambda found, fields=fields: fields[found[0]], form))
+    return 0
+
+
+def _sacct(content: dict[str, Any], arguments: list[str]) -> int:
+    wanted = (_option(arguments, "jobs") or "").split(",")
+    columns = (_option(arguments, "format") or "").split(",")
+    for job in content["accounting"]:
+        if job["job"] in wanted:
+            fields = {"JobName": job["name"], "JobID": f"{job['job']}_{job['index']}", "State": job["state"]}
+            fields |= {"ExitCode": job["code"], "NodeList": job["node"], "ElapsedRaw": str(job["elapsed"])}
+            print("|".join(fields[column] for column in columns))
+    return 0
+
+
+def _sbatch(content: dict[str, Any], arguments: list[str]) -> int:
+    script = Path(next(a for a in arguments if not a.startswith("-"))).read_text()
+    given = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", script, re.MULTILINE))
+    count = re.match(r"0-(\d+)", given.get("array", "0-0"))
+    last = int(count[1]) if count else 0
+    if last >= content["max_array_size"]:
+        print("sbatch: error: Batch job submission failed: Invalid job array specification", file=sys.stderr)
+        return 1
+    job = str(content["next"])
+    content["next"] += 1
+    name = given.get("job-name", "").strip("'\"")
+    reason = "Dependency" if "dependency" in given else "Priority"
+    for index in range(last + 1):
+        content["jobs"].append(
+            {"name": name, "job": job, "index": index, "state": "PENDING", "reason": reason, "node": ""}
+        )
+    print(f"Submitted batch job {job}")
+    return 0
+
+
+def _scontrol(content: dict[str, Any], arguments: list[str]) -> int:
+    if arguments[:2] == ["show", "config"]:
+        print(f"Configuration data as of now\nMaxArraySize            = {content['max_array_size']}")
+    elif arguments[:1] == ["requeue"]:
+        for job in _named(content, arguments[1:]):
+            job |= {"state": "PENDING", "reason": "BeginTime", "node": ""}
+    elif arguments[:2] == ["show", "hostnames"]:
+        print(arguments[2].replace(",", "\n"))
+    return 0
+
+
+def _scancel(content: dict[str, Any], arguments: list[str]) -> int:
+    for job in _named(content, [a for a in arguments if not a.startswith("-")]):
+        content["jobs"].remove(job)
+        if job["state"] == "RUNNING":  # one cancelled while pending leaves no trace in accounting
+            ended = {"state": "CANCELLED by 0", "code": "0:15", "node": job["node"], "elapsed": 60}
+            content["accounting"].append({k: job[k] for k in ("name", "job", "index")} | ended)
+    return 0
+
+
+def _named(content: dict[str, Any], ids: list[str]) -> list[dict[str, Any]]:
+    return [j for j in content["jobs"] if j["job"] in ids or f"{j['job']}_{j['index']}" in ids]

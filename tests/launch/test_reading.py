@@ -1,0 +1,417 @@
+"""The verbs that only read: status, why, ls, logs, diff."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_slurm import FakeSlurm
+from run_records import Sweep, beat, end, finish, start
+
+import launch.status
+from launch import watch
+from launch.cli import main
+from launch.health import flags
+from launch.plan import select
+from launch.records import Records
+from launch.runs import ROOT, choose
+from vocl.config import CONF
+from vocl.track import Track
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    fake = FakeSlurm(tmp_path / "slurm")
+    fake.install(monkeypatch)
+    return fake
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, slurm: FakeSlurm) -> Sweep:
+    """One run done, one running, one queued, two that failed alike, one that reached its time limit."""
+    sweep = Sweep(tmp_path / "results", DONE, RUNNING, QUEUED, BAD, WORSE, LATE)
+    sweep.table()
+    finish(sweep.folder(DONE), video_mbo=0.5, video_ari=0.25)
+    sweep.begin(RUNNING)
+    reports(sweep.folder(RUNNING), [1.0] * 12)
+    beat(sweep.folder(RUNNING), 50)
+    slurm.job(sweep.name, "7", 1, "RUNNING", node="n2")
+    slurm.job(sweep.name, "7", 2, "PENDING", "Priority")
+    for step, run in ((12, BAD), (13, WORSE)):
+        sweep.begin(run, f"n{step}")
+        start(sweep.folder(run))
+        beat(sweep.folder(run), step, age_s=3600)
+        end(sweep.folder(run), "failed", kind="ValueError", message=f"video {step} of {run} is empty")
+        (sweep.folder(run) / "log.txt").write_text(f"reading {step}\nfailed: ValueError\n")
+        sweep.over(run, "failed", code=1, line="failed: ValueError")
+    sweep.begin(LATE)
+    slurm.ended(sweep.name, "7", 5, "TIMEOUT", node="n9")
+    return sweep
+
+
+def reports(folder: Path, losses: list[float], **facts: float) -> None:
+    """Lines of metrics.jsonl as the training writes them."""
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    track = Track(folder, 100, progress=False)
+    for i, loss in enumerate(losses):
+        track.step(i * 5, norm=1.0, clip=None)
+        line = {"loss": loss, "term.loss": 9.0, "slots_used": 5.0, "mask_entropy": 0.3, "stage": 0.0, **facts}
+        track.log(i * 5, line | {"stage": int(line["stage"])})
+
+
+def status(sweep: Sweep, *arguments: str, verb: str = "status") -> int:
+    return main([verb, *arguments, f"runtime.root={sweep.root}"])
+
+
+def words(text: str, beginning: str) -> list[str]:
+    """Of the line with this word."""
+    (line,) = [line for line in text.splitlines() if beginning in line]
+    return line.split()
+
+
+def test_the_root_is_that_of_the_configs() -> None:
+    assert yaml.safe_load((CONF / "runtime" / "default.yaml").read_text())["root"] == ROOT
+
+
+def test_status_of_an_ablation(sweep: Sweep, capsys) -> None:
+    assert status(sweep, "trio") == 0
+    out = capsys.readouterr().out
+    assert words(out, f" {DONE} ") == ["row", DONE, "all", "0", DONE, "done"]
+    row = words(out, f" {RUNNING} ")
+    assert row[4:7] == [RUNNING, "running", "50/100"]
+    assert row[-2:] == ["7_1", "n2"]
+    assert words(out, f" {QUEUED} ")[5:] == ["queued", "7_2", "Priority"]
+    assert "ValueError: video 12 of d000000001 is empty" in out
+    assert words(out, f" {LATE} ")[-2:] == ["time", "limit"]
+    summary = "6 runs: 1 done, 3 failed, 1 running, 1 queued; "
+    assert [line for line in out.splitlines() if line.startswith(summary)]
+    assert "3.5 GPU hours so far" in out  # 1.5 of the done one, an hour of each failed one
+    assert "warning" not in out
+
+
+def test_lines_are_not_wrapped(sweep: Sweep) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.cli", "status", "trio", f"runtime.root={sweep.root}"],
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": "20"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = [line for line in done.stdout.splitlines() if BAD in line.split()]
+    assert line.endswith("is empty") and "\x1b" not in done.stdout
+
+
+def test_status_loads_nothing_that_it_does_not_need(sweep: Sweep) -> None:
+    code = (
+        f"import sys; from launch.cli import main; main(['status', 'trio', 'runtime.root={sweep.root}']);"
+        "print({'torch', 'hydra', 'pandas', 'yaml', 'rich', 'submitit', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
+
+
+def test_status_without_a_selector_shows_all_there_is(sweep: Sweep, capsys) -> None:
+    beat(sweep.root / "runs" / "f123456789", 3)
+    assert status(sweep) == 0
+    out = capsys.readouterr().out
+    assert "ablation trio" in out and "runs outside of any ablation" in out
+    assert "f123456789" in out and "7 runs: " in out
+    assert main(["status", f"runtime.root={sweep.root}/nowhere"]) == 0
+    assert capsys.readouterr().out == f"no runs in {sweep.root}/nowhere\n"
+
+
+def test_status_by_run_ids(sweep: Sweep, capsys) -> None:
+    assert status(sweep, "a", QUEUED) == 0
+    out = capsys.readouterr().out
+    assert DONE in out and QUEUED in out and RUNNING not in out
+    Sweep(sweep.root, "a999999999")
+    assert status(sweep, "a") == 2
+    assert "a: several runs begin so: a000000001, a999999999" in capsys.readouterr().err
+
+
+def test_status_of_what_was_never_submitted_is_composed(
+    declare: Callable[..., str], tmp_path, capsys
+) -> None:
+    arguments = ["trio", declare(), f"runtime.root={tmp_path}/results"]
+    assert main(["status", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert all(spec.id in out for spec in select(arguments).specs)
+    assert "6 runs: 6 absent" in out
+    assert main(["status", "nosuch", f"runtime.root={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no run under" in error and "choose from" in error and "demo" in error
+    assert main(["status", "--wach", f"runtime.root={tmp_path}"]) == 2
+
+
+def test_blocked_by_the_source(sweep: Sweep, capsys) -> None:
+    sweep.table(**{QUEUED: BAD})
+    assert status(sweep, "trio", verb="why") == 0
+    assert "1 blocked: starts from RUN, which has failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["timeout", "garbage", "Unable to contact slurm controller"])
+def test_slurm_does_not_answer(sweep: Sweep, slurm: FakeSlurm, capsys, monkeypatch, fault: str) -> None:
+    slurm.fault("squeue", fault)
+    monkeypatch.setattr(launch.status, "PATIENCE_S", 0.3 if fault == "timeout" else 20.0)
+    assert status(sweep, "trio") == 0
+    out = capsys.readouterr().out
+    assert out.count("warning: ") == 1 and "this is what the records say" in out
+    assert words(out, f" {RUNNING} ")[5:7] == ["running", "50/100"]
+    assert "1 done" in out
+
+
+def test_flags(tmp_path: Path) -> None:
+    def flagged(losses: list[float], **facts: float) -> str:
+        folder = tmp_path / "run"
+        reports(folder, losses, **facts)
+        (folder / "config.yaml").write_text("seed: 0\nmodel:\n  _target_: x\n  num_slots: 7\n")
+        return "; ".join(flags(Records(folder)))
+
+    falling = [1 / (i + 1) + 0.01 * (i % 3) for i in range(20)]
+    risen = [*falling[:15], 5.0, *falling[15:]]
+    assert flagged(falling) == ""
+    assert flagged([*falling[:9], 50.0]) == "loss spike: 0.1311 to 50 at step 45"
+    assert flagged(risen) == "loss spike: 0.07692 to 5 at step 75, and came back"
+    assert flagged([1.0, 9.0, 1.0]) == ""
+    assert flagged(falling, slots_used=1.1) == "slots collapsed: 1.1 of 7 slots win a patch"
+    assert "mask entropy 1.94 of at most 1.95" in flagged(falling, mask_entropy=1.94)
+    assert flagged([0.5] * 20, slots_used=1.6) == ""
+    assert flagged([0.1], slots_used=1.0) == ""  # too early to tell
+
+
+def test_a_new_stage_is_no_spike(tmp_path: Path) -> None:
+    reports(tmp_path, [0.1, 0.11] * 10)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    reports(tmp_path, [5.0, 5.1] * 10, stage=1)
+    (tmp_path / "metrics.jsonl").write_text(before + (tmp_path / "metrics.jsonl").read_text())
+    assert flags(Records(tmp_path)) == []
+    assert len(Records(tmp_path).losses) == 20
+
+
+def test_a_log_that_is_being_written(tmp_path: Path) -> None:
+    reports(tmp_path, [0.1] * 400)
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 2000, "loss": 9')
+    losses = Records(tmp_path).losses
+    assert losses[-1] == (1995, 0.1) and set(losses) <= {(i * 5, 0.1) for i in range(400)}
+    assert len(losses) > 80
+
+
+def test_a_flag_is_one_line(sweep: Sweep, capsys) -> None:
+    reports(sweep.folder(RUNNING), [0.1] * 30 + [7.0] * 2, slots_used=1.0)
+    status(sweep, "trio")
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("warning")]
+    assert line.startswith(
+        f"warning: {RUNNING} (row {RUNNING}, all, seed 0): slots collapsed: 1.0 of all slots"
+    )
+    assert "loss spike: 0.1 to 7 at step 150" in line
+
+
+def test_why(sweep: Sweep, capsys) -> None:
+    assert status(sweep, "trio", verb="why") == 0
+    out = capsys.readouterr().out
+    assert "2 failed: ValueError: video # of RUN is empty" in out
+    assert f"such as: ValueError: video 12 of {BAD} is empty" in out
+    assert "node: n12, n13; step: 12 to 13" in out
+    assert f"record: {sweep.folder(BAD)}/events/0001-failed.json" in out
+    assert f"log: {sweep.folder(BAD)}/log.txt" in out and "| reading 12" in out
+    assert "1 failed: time limit" in out and "node: n9" in out
+    assert out.index("2 failed") < out.index("1 failed")
+    assert out.splitlines()[-1].startswith("6 runs: 3 failed; ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "cause"),
+    [
+        ("NonFinite", "step 7: loss is nan", "NaN: a loss or gradient was not finite"),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 20.00 MiB", "out of memory: the GPU's"),
+        (
+            "OSError",
+            "[Errno 28] No space left on device: '/a/0123456789/b'",
+            "OSError: [Errno #] No space left",
+        ),
+    ],
+)
+def test_causes(sweep: Sweep, capsys, kind: str, message: str, cause: str) -> None:
+    folder = sweep.root / "runs" / "f555555555"
+    end(folder, "failed", kind=kind, message=message, traceback="Traceback\n  at line 3")
+    assert status(sweep, "f5", verb="why") == 0
+    out = capsys.readouterr().out
+    assert f"1 failed: {cause}" in out
+    assert "| at line 3" in out or "|   at line 3" in out
+
+
+def test_why_shows_what_the_job_printed_where_the_run_never_began(sweep: Sweep, slurm, capsys) -> None:
+    log = sweep.root / "ledger" / sweep.submission.token / "7_2_0_log.out"
+    log.parent.mkdir()
+    log.write_text("module: command not found\n")
+    slurm.ended(sweep.name, "7", 2, "FAILED", "127:0")
+    assert status(sweep, QUEUED, verb="why") == 0
+    out = capsys.readouterr().out
+    assert "1 failed: job failed, exit code #:#" in out and "| module: command not found" in out
+
+
+def test_why_not(sweep: Sweep, capsys) -> None:
+    assert status(sweep, DONE, verb="why") == 0
+    assert capsys.readouterr().out == "1 run: none failed or interrupted\n"
+
+
+def config(folder: Path, **model: object) -> None:
+    content = {
+        "seed": 3,
+        "train": {"steps": 100, "lr": 0.0004, "precision": "fp32"},
+        "model": {"_target_": "vocl.models.recurrent.Recurrent", **model},
+        "backbone": {"_target_": "vocl.nn.backbone.Timm", "name": "dino_s16", "norm": True},
+        "loss": {"feature_mse": {}, "slot_contrast": {}},
+        "dataset": {"name": "movi_c"},
+        "runtime": {"root": str(folder)},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ([], {DONE, RUNNING}),
+        (["model.num_slots=7"], {DONE}),
+        (["model.num_slots=7.0", "seed=3"], {DONE}),
+        (["model.num_slots=1*"], {RUNNING}),
+        (["train.lr=4e-4"], {DONE, RUNNING}),
+        (["backbone.norm=true"], {DONE, RUNNING}),
+        (["backbone.norm=1"], set()),
+        (["dataset=movi_*", "model=Recurrent"], {DONE, RUNNING}),
+        (["loss=[slot_contrast,feature_mse]"], {DONE, RUNNING}),
+        (["loss=[feature_mse]"], set()),
+    ],
+)
+def test_ls(sweep: Sweep, capsys, filters: list[str], found: set[str]) -> None:
+    config(sweep.folder(DONE), num_slots=7)
+    config(sweep.folder(RUNNING), num_slots=11)
+    assert status(sweep, DONE, RUNNING, *filters, verb="ls") == 0
+    out = capsys.readouterr().out
+    assert {run for run in (DONE, RUNNING) if run in out} == found
+    assert out.endswith(f"{len(found)} of 2 runs\n")
+
+
+def test_ls_tells_what_a_run_is(sweep: Sweep, capsys) -> None:
+    config(sweep.folder(DONE), num_slots=7)
+    assert status(sweep, "trio", "model.num_slots=7", verb="ls") == 0
+    out = capsys.readouterr().out
+    assert "Recurrent 7 slots dino_s16 movi_c feature_mse+slot_contrast 100 steps" in out
+    assert words(out, DONE)[:7] == [DONE, "done", "trio", "row", DONE, "all", "0"]
+    assert status(sweep, "model.num_slot=7", verb="ls") == 2
+    assert capsys.readouterr().err == "model.num_slot: no run's config has this key\n"
+    assert status(sweep, "demo", verb="ls") == 2
+    assert "no ablation that was submitted" in capsys.readouterr().err
+
+
+def test_logs(sweep: Sweep, capsys) -> None:
+    (sweep.folder(DONE) / "log.txt").write_text("".join(f"line {i}\n" for i in range(50)) + "last")
+    assert status(sweep, "a0", "-n", "2", verb="logs") == 0
+    assert capsys.readouterr().out == "line 49\nlast"
+    assert status(sweep, "a0", "-n3", verb="logs") == 0
+    assert capsys.readouterr().out == "line 48\nline 49\nlast"
+    assert status(sweep, "a0", verb="logs") == 0
+    assert capsys.readouterr().out.startswith("line 21\n")
+    for arguments in (["nosuch"], [QUEUED], ["-n", "x", DONE], []):
+        assert status(sweep, *arguments, verb="logs") == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_logs_follow(sweep: Sweep) -> None:
+    path = sweep.folder(QUEUED) / "log.txt"
+    command = [sys.executable, "-m", "launch.cli", "logs", QUEUED, "-f", f"runtime.root={sweep.root}"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    time.sleep(0.3)
+    path.write_text("first\n")
+    assert process.stdout.readline() == "first\n"
+    with path.open("a") as log:
+        log.write("second\n")
+    assert process.stdout.readline() == "second\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+
+
+def test_diff(sweep: Sweep, capsys) -> None:
+    for run, slots, code in ((DONE, 7, "aaa"), (BAD, 11, "bbb")):
+        config(sweep.folder(run), num_slots=slots)
+        start(sweep.folder(run), code=code, commit="123")
+    finish(sweep.folder(BAD), video_mbo=0.75)
+    assert status(sweep, DONE, BAD, verb="diff") == 0
+    out = capsys.readouterr().out
+    assert "  model.num_slots: 7 -> 11" in out and "runtime" not in out
+    assert words(out, "code") == ["code", "aaa", "bbb", "differs"]
+    assert words(out, "commit") == ["commit", "123", "123"]
+    assert words(out, "video_mbo") == ["video_mbo", "0.5", "0.75", "+0.25"]
+    assert words(out, "video_ari") == ["video_ari", "0.25", "-"]
+    assert status(sweep, DONE, verb="diff") == 2
+
+
+def test_watching_asks_slurm_less_and_less_until_there_is_news(sweep: Sweep, slurm, monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    patient, chosen = watch.Patient(), choose(["trio", f"runtime.root={sweep.root}"])
+
+    def asked_after(seconds: float) -> bool:
+        now[0] += seconds
+        before = len(slurm.calls)
+        chosen.look(patient)
+        return len(slurm.calls) > before
+
+    assert asked_after(0)
+    assert [asked_after(s) for s in (3, 8)] == [False, True]
+    assert [asked_after(s) for s in (11, 10)] == [False, True]
+    assert [asked_after(s) for s in (39, 2)] == [False, True]
+    assert [asked_after(s) for s in (59, 2)] == [False, True]
+    sweep.over(RUNNING, "stopped")
+    assert asked_after(11)
+
+
+def test_watching_in_a_pipe_ends_when_nothing_is_live(tmp_path: Path, slurm: FakeSlurm, capsys) -> None:
+    sweep = Sweep(tmp_path / "results", DONE)
+    sweep.table()
+    finish(sweep.folder(DONE))
+    assert status(sweep, "trio", "--watch") == 0
+    assert "1 run: 1 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", [b"q", b"\x03"])
+def test_watching_on_a_terminal_until_a_key(sweep: Sweep, key: bytes) -> None:
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(REPOSITORY)
+        arguments = ["-m", "launch.cli", "status", "trio", "--watch", f"runtime.root={sweep.root}"]
+        os.execv(sys.executable, [sys.executable, *arguments])
+    shown = b""
+    while b"q: leave" not in shown:
+        shown += os.read(terminal, 65536)
+    assert b"6 runs" in shown
+    os.write(terminal, key)
+    try:
+        while os.read(terminal, 65536):
+            pass
+    except OSError:  # the other end is gone
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def test_a_board_that_does_not_fit_shows_trouble_first(sweep: Sweep) -> None:
+    picture = launch.status.take(choose(["trio", f"runtime.root={sweep.root}"]))
+    lines = watch.fit(picture, height=8, width=60)
+    assert len(lines) <= 8 and all(len(line) <= 60 for line in lines)
+    assert BAD in lines[1] and WORSE in lines[2] and "... and 3 more" in lines[4]

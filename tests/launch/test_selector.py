@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import plan, selector
+from launch.cli import main
+from vocl.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("aaaa000001", "aaaa000002", "bbbb000001")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"seed: {seed}\n")
+    rows = [
+        {"row": "r", "column": "all", "seed": seed, "id": f"cccc00000{seed}", "after": None}
+        for seed in (0, 1)
+    ]
+    place = tmp_path / "by-name" / "mine"
+    place.mkdir(parents=True)
+    (place / "selection.json").write_text(json.dumps({"arguments": ["mine", "x=1"], "runs": rows}))
+    return tmp_path
+
+
+@pytest.fixture
+def no_composition(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("composed")
+
+    monkeypatch.setattr(selector, "select", refuse)
+
+
+def test_ids_and_their_beginnings(root: Path, no_composition: None) -> None:
+    target = selector.resolve(["bbbb", "aaaa000002", f"runtime.root={root}"])
+    assert [(entry.id, entry.seed) for entry in target.entries] == [("bbbb000001", 2), ("aaaa000002", 1)]
+    assert target.root == root and target.name is None
+    with pytest.raises(UserError, match="several runs begin so: aaaa000001, aaaa000002"):
+        selector.resolve(["aaaa", f"runtime.root={root}"])
+
+
+@pytest.mark.parametrize("word", ["mine", "ablation=mine"])
+def test_a_submitted_name_is_not_composed(root: Path, no_composition: None, word: str) -> None:
+    target = selector.resolve([word, f"runtime.root={root}"])
+    assert target.runs == ["cccc000000", "cccc000001"]
+    assert (target.name, target.arguments) == ("mine", ("mine", "x=1"))
+    part = selector.resolve([word, "seed=1", f"runtime.root={root}"])
+    assert part.runs == ["cccc000001"] and part.arguments == ("mine", "x=1", "seed=1")
+
+
+def test_anything_else_is_what_plan_selects(root: Path) -> None:
+    arguments = ["seed=3,4", f"runtime.root={root}"]
+    target = selector.resolve(arguments)
+    assert target.runs == [spec.id for spec in plan.select(arguments).specs]
+    assert target.selection is not None
+
+
+def test_a_damaged_selection_is_one_line(root: Path, capsys) -> None:
+    (root / "by-name" / "mine" / "selection.json").write_text("{")
+    with pytest.raises(UserError, match=r"selection.json: cannot be read"):
+        selector.resolve(["mine", f"runtime.root={root}"])
+    assert main(["plan"]) == 2

@@ -1,0 +1,44 @@
+"""How values are compared with a reference's, and its clips."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vocl.interface import Clip, Output
+from vocl.ops.masks import hard_masks
+
+
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    """max |ours - theirs| / max |theirs|, leading ones of the shapes aside."""
+    assert ours.squeeze().shape == theirs.squeeze().shape
+    return float((ours.detach().squeeze() - theirs.squeeze()).abs().max() / theirs.abs().max())
+
+
+def part(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
+
+
+def count(state: dict[str, Tensor], prefix: str) -> int:
+    """Number of consecutive blocks under `prefix`."""
+    return 1 + max(int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix))
+
+
+def clip_of(video: Tensor, step: int = 0) -> Clip:
+    """A clip of `video` b t c h w with keys `step`, `step` + 1, ..."""
+    b, t = video.shape[:2]
+    return Clip(video, torch.ones(b, t, dtype=torch.bool), torch.arange(b) + step, tuple(map(str, range(b))))
+
+
+def assert_same_hard_masks(output: Output, theirs: Tensor) -> None:
+    """Equal to `theirs` b t h w wherever the two best slots are not tied to the last digits."""
+    size = tuple(theirs.shape[-2:])
+    ours = hard_masks(output.masks, output.grid, size)
+    folded = output.masks.detach().unflatten(-1, tuple(output.grid)).flatten(0, 1)
+    soft = F.interpolate(folded, size=size, mode="bilinear", align_corners=False)
+    best, second = soft.topk(2, dim=1).values.unflatten(0, ours.shape[:2]).unbind(2)
+    clear = best - second > 1e-5
+    assert clear.float().mean() > 0.99
+    assert torch.equal(ours[clear], theirs.long()[clear])

@@ -1,0 +1,129 @@
+"""Who works on a run: numbered claim files in `<run>/jobs/`, at most one made per number.
+
+    NNNN.json        claim n: by which submission, of whom, where, since when
+    NNNN-start.json  its job began (again), on which node
+    NNNN-end.json    it is over, and how; absent after a kill or a preemption, which the queue explains
+
+The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
+network file systems: of any number of submitters one makes claim n + 1, and only one that has found
+claim n over tries. Nothing is ever taken back, so nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vocl.files import TEMPORARY, make_folder, share, write_json
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claim `number` on the run in `folder`: by a submission, `token`."""
+
+    folder: Path
+    number: int
+    token: str
+    cluster: str  # kind
+    user: str
+    host: str
+    pid: int
+    born: int | None  # of process `pid`: tells it from a later one of that number
+    time: float
+    start: dict[str, Any] | None
+    end: dict[str, Any] | None
+
+    @property
+    def seen(self) -> float:
+        """When something was last heard of it."""
+        return max(self.time, (self.start or {}).get("time", 0.0), (self.end or {}).get("time", 0.0))
+
+
+def newest(run: Path) -> Claim | None:
+    """The claim that owns the run, with its start and its end."""
+    try:
+        names = sorted(name for name in os.listdir(f"{run}/jobs") if name[0] != ".")
+    except FileNotFoundError:
+        return None
+    numbers = [name[:4] for name in names if len(name) == len("0001.json")]
+    return _read(run, numbers[-1], names) if numbers else None
+
+
+def history(run: Path) -> list[Claim]:
+    """All claims on the run, oldest first."""
+    folder = run / "jobs"
+    names = sorted(path.name for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
+    return [_read(run, name[:4], names) for name in names if len(name) == len("0001.json")]
+
+
+def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | None:
+    """Claim the run after `after`, which is over; None when somebody else was faster."""
+    number = after.number + 1 if after else 1
+    path = run / "jobs" / f"{number:04d}.json"
+    content = {
+        "token": token,
+        "cluster": cluster,
+        "user": getpass.getuser(),
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "born": born(os.getpid()),
+        "time": time.time(),
+    }
+    temporary = path.with_name(f"{TEMPORARY}{token}.{os.getpid()}")
+    try:
+        make_folder(path.parent)
+        temporary.write_text(json.dumps(content))
+        share(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        return None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return Claim(folder=run, number=number, start=None, end=None, **content)
+
+
+def began(claim: Claim, **facts: Any) -> None:
+    """Record that the job of `claim` begins on this node."""
+    event = {"time": time.time(), "node": os.uname().nodename, "pid": os.getpid(), **facts}
+    write_json(claim.folder / "jobs" / f"{claim.number:04d}-start.json", event)
+
+
+def over(claim: Claim, outcome: str, **facts: Any) -> None:
+    """Record that `claim` is over: done, failed, stopped (resumable) or withdrawn (never ran)."""
+    event = {"time": time.time(), "outcome": outcome, **facts}
+    write_json(claim.folder / "jobs" / f"{claim.number:04d}-end.json", event)
+
+
+def born(pid: int) -> int | None:
+    """When process `pid` of this machine began, in ticks since boot; None if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _read(run: Path, number: str, names: list[str]) -> Claim:
+    def part(suffix: str) -> dict[str, Any] | None:
+        name = f"{number}{suffix}.json"
+        if name not in names:
+            return None
+        with open(f"{run}/jobs/{name}", "rb") as file:  # of a thousand runs: quicker than by Path
+            try:
+                return {**json.loads(file.read())}
+            except (ValueError, TypeError):
+                return {"time": 0.0, "outcome": "failed", "reason": f"damaged record: jobs/{name}"}
+
+    made, start, end = part("") or {}, part("-start"), part("-end")
+    if "token" not in made:  # whose it was is lost; nobody can go on with it
+        end = made
+        made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
+    return Claim(folder=run, number=int(number), start=start, end=end, **made)
