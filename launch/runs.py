@@ -68,7 +68,10 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
         root = root[1:-1]
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
-    return Path(root).expanduser(), rest
+    folder = Path(root).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"runtime.root={root}: not a folder")
+    return folder, rest
 
 
 def choose(arguments: Sequence[str], compose: bool = True) -> Chosen:

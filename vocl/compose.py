@@ -42,8 +42,7 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     if config.get("project") is not None:
         config["project"] = str(Path(config["project"]).expanduser().resolve())
     for name in ("loss", "eval"):  # an empty choice leaves no node behind
-        config.setdefault(name, {})
-    config["loss"] = _chosen_terms(config["loss"], config["project"])
+        config[name] = _chosen(name, config.get(name, {}), config["project"])
     if any(o.startswith("debug=") and o not in ("debug=none", "debug=null") for o in overrides):
         _drop_leftovers(config)
     if any(o.startswith("curriculum=") for o in overrides):
@@ -96,17 +95,17 @@ def project_of(overrides: Iterable[str]) -> str | None:
     return folder
 
 
-def _chosen_terms(terms: Any, project: str | None) -> Any:
-    """Drop what an experiment set for a term that `loss=[...]` leaves out.
+def _chosen(group: str, nodes: Any, project: str | None) -> Any:
+    """Drop what an experiment set for a term or an evaluation that `loss=[...]`, `eval=[...]` leave out.
 
     Plain Hydra keeps such leftovers. One is recognised by having no `_target_` while a file of its
     name exists; anything else without a `_target_` is a typing error, left for `config.check`.
     """
-    if not isinstance(terms, dict):
-        return terms
-    bare = [name for name, node in terms.items() if "_target_" not in (node or {})]
-    known = group_choices("loss", project) if bare else []
-    return {name: node for name, node in terms.items() if name not in bare or name not in known}
+    if not isinstance(nodes, dict):
+        return nodes
+    bare = [name for name, node in nodes.items() if "_target_" not in (node or {})]
+    known = group_choices(group, project) if bare else []
+    return {name: node for name, node in nodes.items() if name not in bare or name not in known}
 
 
 def _drop_leftovers(config: Config) -> None:
@@ -187,6 +186,13 @@ def _explain(error: Exception, overrides: list[str]) -> str:
 
 def _explain_key(key: str, overrides: list[str]) -> str:
     """Name the keys that exist beside an unknown one, from the same composition without it."""
+    part_of = re.fullmatch(r"(\w+)/\w+@(\1\.(\w+)\.\w+)", key)  # chosen by an experiment for what is left out
+    for override in overrides if part_of else ():
+        if override.startswith(f"{part_of[1]}="):
+            return (
+                f"{override}: the experiment chooses {part_of[2]}, so {part_of[3]} cannot be left out; "
+                f"choose {part_of[1]}=[{part_of[3]}] or more"
+            )
     rest = [o for o in overrides if o.split("=")[0].lstrip("+~") != key]
     node: Any = unresolved(rest) if len(rest) < len(overrides) else None
     path = ""

@@ -183,7 +183,8 @@ def _check_stages(config: Config) -> None:
         active = stage["active_slots"]
         if active is not None and slots is not None and active > slots:
             raise UserError(
-                f"curriculum.stages.{name}.active_slots={active}: the model has model.num_slots={slots}"
+                f"curriculum.stages.{name}.active_slots={active}: the model has model.num_slots={slots}; "
+                "choose at most that many, or null for all"
             )
         for term in stage["terms"] if isinstance(stage["terms"], list) else ():
             if term not in config["loss"]:

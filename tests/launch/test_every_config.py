@@ -14,6 +14,7 @@ from launch.overrides import flatten, read_yaml
 from launch.plan import select
 from vocl import config as configs
 from vocl.compose import compose, group_choices
+from vocl.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPERIMENTS = group_choices("experiment")
@@ -68,6 +69,14 @@ def test_a_term_left_out_is_gone_though_the_experiment_sets_its_numbers(experime
     assert sorted(config["loss"]) == sorted(rest)
     if term in composed["loss"] and len(composed["loss"]) > 1:
         configs.check(config)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_evaluation_beside_an_experiment_that_sets_numbers_of_some(experiment: str) -> None:
+    try:
+        assert compose([f"experiment={experiment}", "eval=[]"])["eval"] == {}
+    except UserError as error:
+        assert "so discovery cannot be left out; choose eval=[discovery] or more" in str(error)
 
 
 def test_a_declared_table_names_real_rows_of_scores() -> None:

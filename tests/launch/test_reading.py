@@ -156,6 +156,13 @@ def test_status_of_what_was_never_submitted_is_composed(
     assert main(["status", "--wach", f"runtime.root={tmp_path}"]) == 2
 
 
+@pytest.mark.parametrize("verb", ["status", "ls", "why", "cancel"])
+def test_results_that_are_no_folder(verb: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    assert main([verb, "abcdef0123", f"runtime.root={tmp_path}/file"]) == 2
+    assert capsys.readouterr().err == f"runtime.root={tmp_path}/file: not a folder\n"
+
+
 def test_blocked_by_the_source(sweep: Sweep, capsys) -> None:
     sweep.table(**{QUEUED: BAD})
     assert status(sweep, "trio", verb="why") == 0

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module
 
+from vocl import assemble
 from vocl.interface import Clip, Output
+from vocl.load import Loaded
 from vocl.ops.masks import hard_masks
 
 
@@ -30,6 +33,18 @@ def clip_of(video: Tensor, step: int = 0) -> Clip:
     """A clip of `video` b t c h w with keys `step`, `step` + 1, ..."""
     b, t = video.shape[:2]
     return Clip(video, torch.ones(b, t, dtype=torch.bool), torch.arange(b) + step, tuple(map(str, range(b))))
+
+
+def forward_and_backward(
+    loaded: Loaded, video: Tensor, step: int = 0
+) -> tuple[Module, Output, dict[str, Tensor]]:
+    """The model, with gradients, in the stage of `step`; its output and losses, `total` among them."""
+    clip = clip_of(video)
+    loaded.model.begin(assemble.make_curriculum(loaded.config).stage(step), step)
+    output = loaded.model(clip)
+    total, terms = assemble.make_objective(loaded.config)(output, clip, "all")
+    total.backward()
+    return loaded.model, output, {"total": total.detach(), **terms}
 
 
 def assert_same_hard_masks(output: Output, theirs: Tensor) -> None:

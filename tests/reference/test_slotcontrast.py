@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparing import assert_same_hard_masks, clip_of, distance, part
+from comparing import assert_same_hard_masks, clip_of, distance, forward_and_backward, part
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vocl import assemble, run
+from vocl import run
 from vocl.interface import Output
 from vocl.load import load
 from vocl.reference import importer, slotcontrast
@@ -36,13 +36,7 @@ def imported(golden, sizes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def computed(imported, values) -> tuple[torch.nn.Module, Output, dict[str, Tensor]]:
-    """The imported model after a forward and a backward pass."""
-    loaded = load(str(imported))
-    clip = clip_of(values["video"])
-    output = loaded.model(clip)
-    total, terms = assemble.make_objective(loaded.config)(output, clip, "all")
-    total.backward()
-    return loaded.model, output, {"total": total.detach(), **terms}
+    return forward_and_backward(load(str(imported)), values["video"])
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_slotcontrast import clip_of, distance, part
+from comparing import clip_of, distance, forward_and_backward, part
 from torch import Tensor
 
 from vocl import assemble
 from vocl.events.spawn_slots import allot
 from vocl.interface import Output, SegmentOptions
-from vocl.load import Loaded, load
+from vocl.load import load
 from vocl.reference import importer, slotcurri
 
 STEPS = 100  # of the run whose transitions are followed: at 10 and 25
@@ -46,16 +46,7 @@ def imported(golden, sizes, counts, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def computed(imported, values) -> tuple[torch.nn.Module, Output, dict[str, Tensor]]:
     """The imported model with all slots, after a forward and a backward pass."""
-    return run(load(str(imported)), values, STEPS - 1)
-
-
-def run(loaded: Loaded, values: dict[str, Tensor], step: int):
-    model, clip = loaded.model, clip_of(values["video"])
-    model.begin(assemble.make_curriculum(loaded.config).stage(step), step)
-    output = model(clip)
-    total, terms = assemble.make_objective(loaded.config)(output, clip, "all")
-    total.backward()
-    return model, output, {"total": total.detach(), **terms}
+    return forward_and_backward(load(str(imported)), values["video"], STEPS - 1)
 
 
 FIELDS = [("slots", "slots"), ("recon", "reconstruction"), ("masks", "decoder_masks")]
@@ -80,7 +71,7 @@ def test_gradients(computed, values):
 
 
 def test_the_first_stage(imported, values, counts):
-    _, output, terms = run(load(str(imported)), values, 0)
+    _, output, terms = forward_and_backward(load(str(imported)), values["video"], 0)
     assert output.slots.shape[2] == counts[0]
     for field, key in FIELDS:
         assert distance(getattr(output, field), values[f"stage0.{key}"]) < 1e-4
@@ -111,7 +102,7 @@ def test_a_transition(imported, values, counts, stage, before, after):
         loaded.model.initializer.slots.copy_(before[None])
     curriculum = assemble.make_curriculum(loaded.config)
     start, (event,) = curriculum.starts[stage + 1], curriculum.events[stage + 1]
-    _, output, _ = run(loaded, values, start - 1)
+    _, output, _ = forward_and_backward(loaded, values["video"], start - 1)
     event.observe(start - 1, output)
     first, total = counts[stage : stage + 2]
     assert distance(event.error, values[f"stage{stage}.slot_error"][:first]) < 1e-4

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparing import assert_same_hard_masks, clip_of, count, distance, part
+from comparing import assert_same_hard_masks, clip_of, count, distance, forward_and_backward, part
 from torch import Tensor
 
-from vocl import assemble
 from vocl.interface import Output, SegmentOptions
 from vocl.load import load
 from vocl.nn import slot_init
@@ -86,13 +85,7 @@ def drawn(request):
 
 @pytest.fixture(scope="module")
 def computed(imported, values) -> tuple[torch.nn.Module, Output, dict[str, Tensor]]:
-    """The imported model after a forward and a backward pass."""
-    loaded = load(str(imported))
-    clip = clip_of(values["video"])
-    output = loaded.model(clip)
-    total, terms = assemble.make_objective(loaded.config)(output, clip, "all")
-    total.backward()
-    return loaded.model, output, {"total": total.detach(), **terms}
+    return forward_and_backward(load(str(imported)), values["video"])
 
 
 @pytest.mark.parametrize(

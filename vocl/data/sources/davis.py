@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vocl.data.sources.files import FolderVideo, folder_names
-from vocl.data.truth import Truth
+from vocl.data.sources.files import FolderSource, FolderVideo, folder_names
 from vocl.errors import UserError
-from vocl.interface import Source
 
 _LISTS = {"train": "train.txt", "validation": "val.txt", "trainval": "trainval.txt"}
 
 
-class Davis2016(Source):
+class Davis2016(FolderSource):
     """`<data_root>/<name>/{JPEGImages,Annotations,ImageSets}/<resolution>` (an `interface.Source`).
 
     `split`: train, validation or trainval, as ImageSets says; where ImageSets is absent every
@@ -47,23 +45,7 @@ class Davis2016(Source):
         wanted = _listed(split, lists, present) if sequences is None else list(sequences)
         origin = str(lists / _LISTS[split]) if sequences is None else "dataset.sequences"
         _all_present(wanted, present, origin, frames)
-        self._videos = [FolderVideo(video, frames / video, masks / video, binary=True) for video in wanted]
-        self._by_name = {video.name: video for video in self._videos}
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __getitem__(self, index: int) -> FolderVideo:
-        return self._videos[index]
-
-    def truth(self, name: str) -> Truth | None:
-        """The one object of the sequence `name`, in every frame."""
-        return self._by_name[name].truth()
-
-    def check(self) -> None:
-        """Look at the headers of all files; call it before anything long starts. UserError."""
-        for video in self._videos:
-            video.check()
+        super().__init__([FolderVideo(video, frames / video, masks / video, binary=True) for video in wanted])
 
 
 def _listed(split: str, lists: Path, present: Sequence[str]) -> list[str]:

@@ -125,7 +125,30 @@ def _check_mode(path: Path, mode: str, binary: bool) -> None:
         )
 
 
-class FrameFolders(Source):
+class FolderSource(Source):
+    """Videos that are folders of frames and masks; a base of sources."""
+
+    def __init__(self, videos: Sequence[FolderVideo]) -> None:
+        self._videos = list(videos)
+        self._by_name = {video.name: video for video in videos}
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> FolderVideo:
+        return self._videos[index]
+
+    def truth(self, name: str) -> Truth | None:
+        """What is true about the video `name`; None when it has no masks."""
+        return self._by_name[name].truth()
+
+    def check(self) -> None:
+        """Look at the headers of all files; call it before anything long starts. UserError."""
+        for video in self._videos:
+            video.check()
+
+
+class FrameFolders(FolderSource):
     """Videos as folders: `<data_root>/<name>/<split>/<video>/{frames,masks}` (an `interface.Source`).
 
     Frames are *.jpg, *.jpeg or *.png; masks are 8-bit PNG of the same number and size, 0 background,
@@ -145,23 +168,7 @@ class FrameFolders(Source):
         videos = folder_names(root / split)
         if not videos:
             raise UserError(f"{root / split}: holds no video; it must hold <video>/frames/*.jpg or *.png")
-        self._videos = [_video(root / split / video) for video in videos]
-        self._by_name = {video.name: video for video in self._videos}
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __getitem__(self, index: int) -> FolderVideo:
-        return self._videos[index]
-
-    def truth(self, name: str) -> Truth | None:
-        """What is true about the video `name`; None when it has no masks."""
-        return self._by_name[name].truth()
-
-    def check(self) -> None:
-        """Look at the headers of all files; call it before anything long starts. UserError."""
-        for video in self._videos:
-            video.check()
+        super().__init__([_video(root / split / video) for video in videos])
 
 
 def folder_names(folder: Path) -> list[str]:
