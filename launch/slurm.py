@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -97,6 +98,19 @@ def ask(*command: str, timeout: float = TIMEOUT_S) -> str:
         line = lines[-1] if lines else f"exit code {done.returncode}"
         raise SlurmError(f"{command[0]}: {line.removeprefix(f'{command[0]}: ')}")
     return done.stdout
+
+
+@contextmanager
+def announced(after_s: float = 5.0) -> Iterator[None]:
+    """Within the block, say so once if SLURM keeps us waiting."""
+    words = "waiting for SLURM to answer"
+    timer = threading.Timer(after_s, print, (words,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def clean_environment() -> dict[str, str]:

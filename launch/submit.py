@@ -20,7 +20,7 @@ from launch.plan import Selection, Spec, run_folder, select
 from launch.preflight import missing
 from launch.records import read_json
 from launch.selector import of_selection
-from launch.slurm import SlurmError
+from launch.slurm import SlurmError, announced
 from launch.states import LIVE, RunState, look
 from vocl import config as configs
 from vocl.config import Config
@@ -52,9 +52,10 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
         if selection.ablation:
             link(selection, selection.ablation, root)
         ids = [spec.id for spec in runs]
-        with suppress(SlurmError):
-            recover(root, ids)
-        states, trouble = look(root, ids)
+        with announced():
+            with suppress(SlurmError):
+                recover(root, ids)
+            states, trouble = look(root, ids)
         # seed by seed, so that a table half done has one seed everywhere
         todo = sorted((s for s in runs if states[s.id].name in wanted), key=lambda spec: spec.seed)
         _refuse_missing(todo)

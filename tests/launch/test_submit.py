@@ -17,6 +17,7 @@ import yaml
 import launch.local
 from launch.cli import main
 from launch.plan import select
+from launch.slurm import announced
 from launch.submit import submit_one
 from vocl import config as configs
 from vocl.load import load
@@ -185,3 +186,10 @@ def test_seeds_submitted_apart_are_one_table(
     capsys.readouterr()
     assert main(["status", "trio", f"runtime.root={tmp_path}/results"]) == 0
     assert "6 runs: 6 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("spent_s", "said"), [(0.0, ""), (0.5, "waiting for SLURM to answer\n")])
+def test_waiting_for_slurm_is_said(spent_s: float, said: str, capsys) -> None:
+    with announced(after_s=0.2):
+        time.sleep(spent_s)
+    assert capsys.readouterr().err == said
