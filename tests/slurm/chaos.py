@@ -70,8 +70,9 @@ class Chaos:
         act = self.random.choices(kinds, (3, 1, 1, 4))[0]
         live = [spec for spec in self.specs if states[spec.id].name in LIVE]
         training = [spec for spec in live if states[spec.id].rate]  # beyond its imports
-        rather = training if training and self.random.random() < 0.8 else live
-        chosen = self.random.choice(rather)
+        if not training and self.random.random() < 0.8:
+            return  # all start or wait yet: a stop now would rarely leave anything to resume
+        chosen = self.random.choice(training or live)
         with suppress(ProcessLookupError):  # it has ended by itself since
             if act(chosen, states[chosen.id]):
                 self.left -= 1
