@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from launch import ledger, slurm
+from launch import ledger, refusal, slurm
 from vocl import claims
 from vocl.claims import Claim
 from vocl.stop import EXIT_STOPPED
@@ -65,7 +65,9 @@ class Agent:
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         world = int(os.environ.get("SLURM_NTASKS", "1"))
         for run in submission.elements[index]:
-            self._start(Path(self.root) / "runs" / run, rank, world)
+            folder = Path(self.root) / "runs" / run
+            if not self._lacks_source(folder, submission.after.get(run), rank):
+                self._start(folder, rank, world)
         self._wait(rank)
         code = self._verdict()
         limit_near = signal.SIGUSR2 in self.signals and signal.SIGTERM not in self.signals
@@ -73,6 +75,20 @@ class Agent:
             self._requeue(submission.cluster["max_requeues"])
         # one rank speaks for all; others that ended too would only make srun kill it
         return code if rank == 0 or code == 1 else 0
+
+    def _lacks_source(self, run: Path, source: str | None, rank: int) -> bool:
+        """Whether `run` starts from weights that are not there: its source failed, or will run again.
+
+        Its claim is given back, so that it can be queued once they are.
+        """
+        if source is None or (run.with_name(source) / "result.json").is_file():
+            return False
+        claim = claims.newest(run)
+        line = refusal.NO_SOURCE.format(source=source)
+        print(f"{run.name}: {line}")
+        if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
+            claims.over(claim, "withdrawn", line=line)
+        return True
 
     def _start(self, run: Path, rank: int, world: int) -> None:
         """Start a run, unless it is done or another claim owns it by now."""

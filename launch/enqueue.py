@@ -43,7 +43,8 @@ def enqueue(
     Crash-safe at every point: the ledger is written before the claims, the claims before sbatch, and
     the job's name finds a job whose submitter died before it could write down the id. At most `room`
     jobs, and as many as SLURM's and the cluster's limits let in; the other runs keep their config and
-    a claim that is withdrawn, from which `vocl tend` queues them. `code`: an earlier snapshot.
+    a claim that is withdrawn, from which `vocl tend` queues them. A run whose source is neither done
+    nor queued is left out as well. `code`: an earlier snapshot.
     """
     queued = Queued()
     if not specs:
@@ -52,8 +53,8 @@ def enqueue(
         size, room = slurm.max_array_size(), min(room, _room(specs))
     except SlurmError as error:
         return Queued(refused=list(specs), trouble=str(error))
-    for cluster, group in _shapes(specs):
-        elements = _packed(group, cluster["runs_per_job"])
+    for cluster, group in shapes(specs):
+        elements = _packed(_with_source(root, group, queued), cluster["runs_per_job"])
         for begin in range(0, len(elements), size):
             room -= _enqueue_array(
                 root, cluster, elements[begin : begin + size], states, arguments, queued, code, room
@@ -74,7 +75,8 @@ def _enqueue_array(
     """Queue `chunk` as one array, or its beginning where not all is let in; returns how many jobs."""
     project = chunk[0][0].config["project"]
     code = code or snapshot.take(root, project)
-    submission = ledger.write(root, cluster, [[s.id for s in e] for e in chunk], code, arguments)
+    after = {s.id: s.after for e in chunk for s in e if s.after}
+    submission = ledger.write(root, cluster, [[s.id for s in e] for e in chunk], code, arguments, after)
     made = {s.id: _claim(root, s, states[s.id].claim, submission) for e in chunk for s in e}
     won = [[spec for spec in element if made[spec.id]] for element in chunk]
     won = [element for element in won if element]
@@ -188,14 +190,30 @@ def _room(specs: Sequence[Spec]) -> int:
     return max(0, min(limits) - slurm.own_jobs()) if limits else sys.maxsize
 
 
-def _shapes(specs: Sequence[Spec]) -> list[tuple[dict[str, Any], list[Spec]]]:
-    """Runs by what they ask of the cluster, by project, and by whether they wait for others."""
-    groups: dict[str, list[Spec]] = {}
+def shapes(specs: Sequence[Spec]) -> list[tuple[dict[str, Any], list[Spec]]]:
+    """Runs by what they ask of the cluster, by project, and by how many others in a row must be done
+    before they can start; sources come before what starts from them."""
+    sources = {spec.id: spec.after for spec in specs}
+    groups: dict[tuple[int, str], list[Spec]] = {}
     for spec in specs:
-        key = json.dumps([spec.config["cluster"], spec.config["project"], bool(spec.after)], sort_keys=True)
-        groups.setdefault(key, []).append(spec)
-    ordered = sorted(groups.values(), key=lambda group: bool(group[0].after))
-    return [(group[0].config["cluster"], group) for group in ordered]
+        depth, source = 0, spec.after
+        while source is not None:
+            depth, source = depth + 1, sources.get(source)
+        shape = json.dumps([spec.config["cluster"], spec.config["project"]], sort_keys=True)
+        groups.setdefault((depth, shape), []).append(spec)
+    ordered = sorted(groups.items(), key=lambda item: item[0][0])
+    return [(group[0].config["cluster"], group) for _, group in ordered]
+
+
+def _with_source(root: Path, specs: list[Spec], queued: Queued) -> list[Spec]:
+    """Those of `specs` whose source is done or on its way; the others are put with the refused."""
+    found, _ = look(root, {spec.after for spec in specs if spec.after})
+    going = {run for run, state in found.items() if state.name == "done" or state.name in LIVE}
+    for spec in specs:
+        if spec.after and spec.after not in going:
+            queued.refused.append(spec)
+            queued.trouble = queued.trouble or refusal.NO_SOURCE.format(source=spec.after)
+    return [spec for spec in specs if not spec.after or spec.after in going]
 
 
 def _packed(specs: list[Spec], size: int) -> list[list[Spec]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from launch.ablation import Ablation
+from launch.enqueue import shapes
 from launch.overrides import slug
 from launch.plan import Spec
 from vocl import config as configs
@@ -41,13 +41,11 @@ def gpu_hours(specs: Sequence[Spec], finished: Sequence[Path]) -> tuple[float, i
 
 def arrays(specs: Sequence[Spec], size: int = UNLIMITED) -> list[str]:
     """A line per array that submitting `specs` would queue; `size`: the most elements of one."""
-    shapes = Counter(json.dumps(spec.config["cluster"], sort_keys=True) for spec in specs)
     lines = []
-    for text, count in shapes.items():
-        cluster = json.loads(text)
+    for cluster, group in shapes(specs):
         if cluster["kind"] != "slurm":
             continue
-        elements = -(-count // cluster["runs_per_job"])
+        elements = -(-len(group) // cluster["runs_per_job"])
         packed = f" of {cluster['runs_per_job']} runs each" if cluster["runs_per_job"] > 1 else ""
         number = -(-elements // size)
         lines.append(

@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Submission:
     time: float
     arguments: list[str]
     job: str | None = None  # the scheduler's id of the array
+    after: dict[str, str] = field(default_factory=dict)  # run -> the run whose weights it starts from
 
     @property
     def name(self) -> str:
@@ -60,6 +61,7 @@ def write(
     elements: list[list[str]],
     snapshot: Path | None,
     arguments: Iterable[str],
+    after: dict[str, str] | None = None,
 ) -> Submission:
     """A new entry, not yet sent to the scheduler."""
     content: dict[str, Any] = {
@@ -72,6 +74,7 @@ def write(
         "pid": os.getpid(),
         "time": time.time(),
         "arguments": list(arguments),
+        "after": after or {},
     }
     write_json(root / "ledger" / f"{content['token']}.json", content)
     return Submission(root=root, **content)

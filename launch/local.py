@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from launch import ledger
+from launch import ledger, refusal
 from launch.freeze import freeze
 from launch.plan import Spec, run_folder
 from launch.pool import Job, Outcome, Pool
@@ -30,17 +30,21 @@ def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], argu
     if not jobs:
         return 0
     environment = {name: str(_threads(slots)) for name in THREADS} | {"PYTHONUNBUFFERED": "1"}
-    outcomes = Pool(slots, environment, make_board(len(jobs))).run(jobs)
+    pool = Pool(slots, environment, make_board(len(jobs)))
+    outcomes = pool.run(jobs)
     begun = {outcome.job.id for outcome in outcomes}
-    for job in jobs:
-        if job.id not in begun:
-            claims.over(job.claim, "withdrawn", line="stopped before it began")
+    left = [job for job in jobs if job.id not in begun]
+    for job in left:
+        why = "stopped before it began" if pool.stopped else refusal.NO_SOURCE.format(source=job.after)
+        claims.over(job.claim, "withdrawn", line=why)
+        if not pool.stopped:
+            print(f"not started: {job.id} ({job.label}): {why}", file=sys.stderr)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         print(f"failed: {outcome.job.id} ({outcome.job.label}): {_reason(outcome)}", file=sys.stderr)
-    if len(outcomes) < len(jobs) or any(outcome.state == "stopped" for outcome in outcomes):
+    if (left and pool.stopped) or any(outcome.state == "stopped" for outcome in outcomes):
         return EXIT_STOPPED
-    return 1 if failed else 0
+    return 1 if failed or left else 0
 
 
 def _claimed(
@@ -58,7 +62,7 @@ def _claimed(
         threads = config["runtime"]["threads"] or _threads(slots)
         freeze(folder, config | {"runtime": config["runtime"] | {"threads": threads}}, config["project"])
         command = (*TRAIN, str(folder / "config.yaml"))
-        jobs.append(Job(spec.id, spec.label, command, folder, config["train"]["steps"], claim))
+        jobs.append(Job(spec.id, spec.label, command, folder, config["train"]["steps"], claim, spec.after))
     return jobs
 
 

@@ -33,6 +33,12 @@ class Job:
     folder: Path  # of the run; its log.txt takes the output
     steps: int
     claim: Claim
+    after: str | None = None  # id of the run whose weights it starts from
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether those weights are there."""
+        return self.after is None or (self.folder.with_name(self.after) / "result.json").is_file()
 
 
 @dataclass(frozen=True)
@@ -83,13 +89,16 @@ class Pool:
         return bool(self.signals)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run all jobs; returns the outcomes of those that were started."""
+        """Run all jobs; returns the outcomes of those that were started. A job whose source is not
+        done when nothing else is left to do is not started."""
         waiting, outcomes = list(jobs), []
         with self._catching(), self.board:
             try:
-                while self.children or (waiting and not self.stopped):
-                    while waiting and len(self.children) < self.slots and not self.stopped:
-                        self._start(waiting.pop(0))
+                while self.children or (any(job.is_ready for job in waiting) and not self.stopped):
+                    ready = [job for job in waiting if job.is_ready]
+                    while ready and len(self.children) < self.slots and not self.stopped:
+                        waiting.remove(ready[0])
+                        self._start(ready.pop(0))
                     outcomes += self._reap()
                     self._forward()
                     time.sleep(POLL_S)

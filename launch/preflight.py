@@ -18,8 +18,23 @@ def warnings(specs: Sequence[Spec]) -> list[str]:
 
 
 def missing(config: Config) -> list[str]:
-    """What `config` needs and does not find: data, weights, room on the disk, a GPU for its precision."""
-    return [*_inputs(config), *_room(config), *_precision(config)]
+    """What `config` needs and does not find: data, weights, room, a GPU for its precision, its env_file."""
+    return [*_inputs(config), *_room(config), *_precision(config), *_secrets(config)]
+
+
+def _secrets(config: Config) -> list[str]:
+    """An env_file that is not there, or that others may read."""
+    name = config["cluster"]["env_file"]
+    if config["cluster"]["kind"] != "slurm" or not name:
+        return []
+    file = Path(name).expanduser()
+    if not file.is_file():
+        return [f"cluster.env_file={name}: no such file"]
+    return (
+        [f"cluster.env_file={name}: others may read it; chmod 600 {file}"]
+        if file.stat().st_mode & 0o077
+        else []
+    )
 
 
 def _room(config: Config) -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from launch import forecast, slurm
 from launch.plan import Selection, Spec, select
 from launch.preflight import warnings
-from launch.states import LIVE, RunState, look
+from launch.states import RunState, look
+from launch.submit import TAKEN
 
 NAMES = {"absent": "new"}  # as people say it before anything was submitted
 SHOWN = 8  # lines of a kind, before the rest is only counted
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     for line in _summary(selection, states):
         print(line)
     _print_changed(forecast.changed(selection.specs, selection.ablation, root))
-    todo = [s for s in selection.runs if states[s.id].name not in ("done", *LIVE)]
+    todo = [s for s in selection.runs if states[s.id].name in TAKEN]
     for line in [*_cost(todo, root), *([f"warning: {trouble}"] if trouble else [])]:
         print(line)
     for warning in warnings(selection.runs):

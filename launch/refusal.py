@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 LIMIT = re.compile(r"MaxSubmit|submit limit|max_jobs", re.IGNORECASE)  # of a user's jobs, in a refusal
+NO_SOURCE = "starts from {source}, which is not done"  # and so is not queued, or does not begin
 PASSING = re.compile(r"contact|timed out|temporar|connect|responding|no answer|socket", re.IGNORECASE)
 
 

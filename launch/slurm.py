@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from launch.ledger import Submission
-from vocl.errors import UserError
 
 TIMEOUT_S = 60.0
 ACTIVE = (
@@ -301,12 +300,3 @@ def interpreter(cluster: dict[str, Any]) -> str:
     if not cluster["container"]:
         return python
     return f"{shlex.join(shlex.split(cluster['container']))} {python}"
-
-
-def private(path: str) -> None:
-    """Refuse an env_file that others may read."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"cluster.env_file={path}: no such file")
-    if file.stat().st_mode & 0o077:
-        raise UserError(f"cluster.env_file={path}: others may read it; chmod 600 {file}")

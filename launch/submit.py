@@ -29,6 +29,7 @@ from vocl.files import make_folder, write_text
 from vocl.stop import EXIT_STOPPED
 
 WAIT_POLL_S = 5.0
+TAKEN = ("absent", "interrupted")  # states of the runs that a submit takes
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
     """
     selection = select([a for a in arguments if a != "--tend"])
-    code = submit(selection, ("absent", "interrupted"))
+    code = submit(selection, TAKEN)
     if "--tend" in arguments:
         arm.arm(of_selection(selection))
     return code
@@ -81,7 +82,7 @@ def submit_one(config: Config) -> int:
     """Hand over one checked config; prints its scores when it is done and the exit code of its end."""
     spec = Spec(configs.run_id(config), configs.cell_id(config), config, "", "", config["seed"])
     selection = Selection([spec], None, ())
-    code = submit(selection, ("absent", "interrupted", "failed"))
+    code = submit(selection, (*TAKEN, "failed"))
     result = run_folder(selection.root, spec) / "result.json"
     if result.is_file():
         for name, value in json.loads(result.read_text())["metrics"].items():
