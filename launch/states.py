@@ -127,14 +127,23 @@ def refuse_taken(folder: Path) -> None:
 def with_sources(states: dict[str, RunState], sources: dict[str, str]) -> dict[str, RunState]:
     """`states` where runs wait for, or are blocked by, the runs that they start from (`sources`)."""
     found = dict(states)
-    for run, source in sources.items():
-        state, other = states[run], states.get(source)
+    for run, source in _sources_first(sources):
+        state, other = found[run], found.get(source)
         if other is None or other.name == "done" or state.name not in ("absent", "queued", "waiting"):
             continue
         stuck = other.name in ("failed", "blocked")
         reason = f"starts from {source}, which {'is' if other.name != 'failed' else 'has'} {other.name}"
         found[run] = replace(state, name="blocked" if stuck else "waiting", reason=reason)
     return found
+
+
+def _sources_first(sources: dict[str, str]) -> list[tuple[str, str]]:
+    """The items, each after that of its own source."""
+
+    def depth(run: str) -> int:
+        return 1 + depth(sources[run]) if run in sources else 0
+
+    return sorted(sources.items(), key=lambda item: depth(item[0]))
 
 
 def state_of(records: Records, view: View) -> RunState:

@@ -22,7 +22,7 @@ from launch.plan import Spec, select
 from launch.runs import Entry
 from launch.selector import Target, resolve
 from launch.slurm import SlurmError
-from launch.states import LIVE, RunState, look
+from launch.states import LIVE, RunState, look, with_sources
 from vocl import claims
 from vocl.claims import Claim
 from vocl.errors import UserError
@@ -67,7 +67,10 @@ class Pass:
     @property
     def live(self) -> bool:
         """Whether something may happen yet without a person."""
-        return any(state.name in LIVE or _is_left_out(state.claim) for state in self.states.values())
+        return any(
+            state.name in LIVE or (state.name != "blocked" and _is_left_out(state.claim))
+            for state in self.states.values()
+        )
 
     @property
     def summary(self) -> str:
@@ -90,6 +93,7 @@ def tend(target: Target) -> Pass:
         return Pass(states, trouble=trouble)
     for run in target.runs:
         states[run] = _collect(root / "runs" / run, states[run], labels[run])
+    states = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
     try:
         todo = _wanted(target, states)
         left, room = _left_out(target, states)
@@ -157,7 +161,8 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
 def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], int | None]:
     """Runs that were selected and never let in, and for how many of them there may be room by now."""
     unclaimed = [e for e in target.entries if states[e.id].name == "absent" and states[e.id].claim is None]
-    entries = {e.id: e for e in target.entries if _is_left_out(states[e.id].claim)}
+    able = {e.id: e for e in target.entries if states[e.id].name not in ("waiting", "blocked")}
+    entries = {run: entry for run, entry in able.items() if _is_left_out(states[run].claim)}
     entries = {run: entry for run, entry in entries.items() if _is_mine(states[run].claim)}
     found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
     specs = [spec for spec in found if spec is not None]

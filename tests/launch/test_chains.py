@@ -149,3 +149,22 @@ def test_an_env_file_that_others_may_read_is_refused(
     file.chmod(0o600)
     assert main(["submit", *words]) == 0
     assert slurm.jobs
+
+
+def test_tend_leaves_alone_what_a_failed_source_blocks(chain: Chain, slurm: FakeSlurm, capsys) -> None:
+    assert chain.submit("slurm") == 0
+    sweep = Sweep(chain.root, slurm, [*chain.arguments, "cluster=slurm"], list(chain.ids.values()))
+    claim = chain.claim("short")
+    assert claim is not None
+    claims.over(claim, "failed", code=1, line="it broke")
+    sweep.ends(chain.ids["short"], "FAILED")
+    for row in ("long", "longer"):
+        claim = chain.claim(row)
+        assert claim is not None
+        Agent(str(chain.root), claim.token)()
+        sweep.ends(chain.ids[row], "COMPLETED")
+    calls = len([call for call in slurm.calls if call[0] == "sbatch"])
+    capsys.readouterr()
+    assert main(["tend", "chain", f"runtime.root={chain.root}", "--watch"]) == 0  # and does not wait for ever
+    assert "2 blocked, 1 failed" in capsys.readouterr().out
+    assert len([call for call in slurm.calls if call[0] == "sbatch"]) == calls
