@@ -14,7 +14,7 @@ VERBS = {  # verb: (module whose main(arguments) it is, what it does)
     "plan": ("launch.preview", "check the runs of SELECTOR and list them with their state; changes nothing"),
     "submit": (
         "launch.submit",
-        "train the runs of SELECTOR that are not done: cluster=local cluster.slots=N",
+        "train the runs of SELECTOR that are absent or were interrupted: cluster=local cluster.slots=N",
     ),
     "tend": ("launch.tend", "see how lost jobs ended, queue again what deserves it: SELECTOR [--watch]"),
     "retry": (
