@@ -39,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     selection = select([a for a in arguments if a != "--tend"])
     code = submit(selection, ("absent", "interrupted"))
-    if "--tend" in arguments:
-        arm.arm(of_selection(selection))
+    if "--tend" in arguments and not arm.arm(of_selection(selection)):
+        return code or 1
     return code
 
 
@@ -159,6 +159,8 @@ def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[S
 
 
 def tell(queued: Queued) -> None:
+    """Print what a submission came to: each array, runs that another submit claimed first, and, to
+    stderr, those that were refused and why."""
     for job, runs in queued.arrays.items():
         print(f"queued job {job}: {len(runs)} runs", flush=True)
     if queued.lost:

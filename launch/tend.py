@@ -7,7 +7,6 @@ seen to already; made for cron.
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -51,9 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         if "--watch" not in options or not done.live:
             break
         time.sleep(WATCH_S)
-    if "--arm" in options and not done.trouble:
-        arm.arm(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
-    return 1 if done.trouble else 0
+    if done.trouble:
+        return 1
+    wait_s = 0 if done.queued.arrays else int(WATCH_S)  # never in a tight circle
+    return 1 if "--arm" in options and not arm.arm(target, wait_s) else 0
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Pass:
     @property
     def live(self) -> bool:
         """Whether something may happen yet without a person."""
-        return any(state.name in LIVE or _is_left_out(state.claim) for state in self.states.values())
+        return any(state.name in LIVE or policy.is_left_out(state.claim) for state in self.states.values())
 
     @property
     def summary(self) -> str:
@@ -116,7 +116,7 @@ def tend(target: Target) -> Pass:
 def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
     """Write down how a job ended that is gone and has not said it itself."""
     claim = state.claim
-    if claim is None or claim.end is not None or claim.cluster != "slurm" or not _is_mine(claim):
+    if claim is None or claim.end is not None or claim.cluster != "slurm" or not policy.is_mine(claim):
         return state
     if state.name not in ("interrupted", "failed") or claims.newest(folder) != claim:
         return state  # it has moved since: the next pass sees more
@@ -137,7 +137,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
     found, seen = [], set()
     for entry in target.entries:
         folder, state = target.root / "runs" / entry.id, states[entry.id]
-        if entry.id in seen or _is_left_out(state.claim) or not _is_mine(state.claim):
+        if entry.id in seen or policy.is_left_out(state.claim) or not policy.is_mine(state.claim):
             continue
         seen.add(entry.id)
         verdict = policy.judge(target.root, folder, state, ended.get(entry.id))
@@ -157,8 +157,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
 def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], int | None]:
     """Runs that were selected and never let in, and for how many of them there may be room by now."""
     unclaimed = [e for e in target.entries if states[e.id].name == "absent" and states[e.id].claim is None]
-    entries = {e.id: e for e in target.entries if _is_left_out(states[e.id].claim)}
-    entries = {run: entry for run, entry in entries.items() if _is_mine(states[run].claim)}
+    entries = {e.id: e for e in target.entries if policy.is_left_out(states[e.id].claim)}
     found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
     specs = [spec for spec in found if spec is not None]
     specs += _composed(target, {entry.id for entry in unclaimed})
@@ -187,18 +186,6 @@ def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str
     except UserError as error:
         print(f"not queued {_told(entry)}: {error}")
         return None
-
-
-def _is_mine(claim: Claim | None) -> bool:
-    """Whether this user submitted it: another's jobs go to another's account, and are theirs to tend."""
-    return claim is None or claim.user == getpass.getuser()
-
-
-def _is_left_out(claim: Claim | None) -> bool:
-    end = claim.end if claim is not None else None
-    if end is None or end["outcome"] != "withdrawn" or claim.cluster != "slurm":
-        return False
-    return refusal.is_passing(end.get("line", ""))
 
 
 def _seen(folder: Path, state: RunState) -> RunState:
