@@ -126,8 +126,8 @@ def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any
     earlier = read_json(path)
     if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
         return {"arguments": arguments, "runs": rows}
-    places = {(row["row"], row["column"], row["seed"]) for row in rows}
-    others = [r for r in earlier["runs"] if (r["row"], r["column"], r["seed"]) not in places]
+    submitted = {row["seed"] for row in rows}  # whole: what else is known of them has left the table
+    others = [row for row in earlier["runs"] if row["seed"] not in submitted]
     if others:
         seeds = sorted({row["seed"] for row in [*others, *rows]})
         arguments = [a for a in arguments if not a.startswith("seed=")]

@@ -162,6 +162,16 @@ def test_fill_queues_what_is_absent_failed_or_interrupted(sweep, monkeypatch) ->
     assert {len(claims.history(it.folder(run))) for run in it.ids if run != done} == {2}
 
 
+def test_fill_tries_what_fails_here_once(tmp_path, declare, monkeypatch) -> None:
+    text = "rows: {batch: {}}\nseeds: [0]\nmetrics: [video_mbo]"
+    arguments = ["one", declare(text, "one"), f"runtime.root={tmp_path}/r", "cluster=local"]
+    monkeypatch.setattr(local, "TRAIN", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
+    (spec,) = select(arguments).runs
+    for tries in (1, 2):
+        assert main(["fill", *arguments]) == 1
+        assert len(claims.history(tmp_path / "r" / "runs" / spec.id)) == tries
+
+
 ROWS = """
 base: {eval: [discovery]}
 rows: {plain: {}, cyclic: {eval.discovery.options.cyclic: true}}
