@@ -148,7 +148,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
             found += [(spec, verdict.reason)] if spec is not None else []
         elif not (state.name == "failed" and state.reason == verdict.reason):
             kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
-            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason, "final": True})
+            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason})
             print(f"gave up {_told(entry)}: {verdict.reason}")
             states[entry.id] = _seen(folder, state)
     return found
