@@ -76,6 +76,8 @@ class Pass:
         words = [f"{count} {name}" for name, count in sorted(counts.items())]
         if self.queued.refused:
             words.append(f"{len(self.queued.refused)} not let in: {self.queued.trouble}")
+        if self.queued.lost:
+            words.append(f"{len(self.queued.lost)} claimed by another submit at the same moment")
         told = f"{len(self.states)} runs: {', '.join(words)}"
         return f"{told}; {self.trouble}" if self.trouble else told
 
@@ -102,9 +104,7 @@ def tend(target: Target) -> Pass:
         known = [spec for spec in specs if states[spec.id].claim is not None]
         new = [spec for spec in specs if states[spec.id].claim is None]
         for found in (frozen.again(root, known, states, tag, limit), enqueue(root, new, states, tag)):
-            queued.arrays |= found.arrays
-            queued.refused += found.refused
-            queued.trouble = queued.trouble or found.trouble
+            frozen.add(queued, found)
     for job, runs in queued.arrays.items():
         for run in runs:
             print(f"queued {_told(labels[run])} in job {job}: {reasons[run]}")
