@@ -47,6 +47,7 @@ class Agent:
     token: str
     children: list[Child] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
+    failed_before: bool = False  # a run of this element, before the job was requeued
 
     def __call__(self) -> None:
         """Run this element; leaves the process with an exit code other than 0 without returning."""
@@ -103,6 +104,8 @@ class Agent:
             return
         if claim.end is not None and claim.end["outcome"] != "stopped":
             print(f"{run.name}: {claim.end['outcome']} in this job before it was requeued")
+            # for rank 0 alone to tell: the others may end before it, and srun would kill it
+            self.failed_before |= rank == 0 and claim.end["outcome"] == "failed"
             return
         if rank == 0:
             restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
@@ -148,7 +151,8 @@ class Agent:
 
     def _verdict(self) -> int:
         codes = [child.code for child in self.children]
-        if any(code not in (0, EXIT_STOPPED) and not (self.signals and (code or 0) < 0) for code in codes):
+        wrong = [c for c in codes if c not in (0, EXIT_STOPPED) and not (self.signals and (c or 0) < 0)]
+        if wrong or self.failed_before:
             stopped = any(code == EXIT_STOPPED for code in codes)
             return EXIT_STOPPED if stopped and self.signals else 1
         return EXIT_STOPPED if any(code != 0 for code in codes) else 0

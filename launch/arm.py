@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Sequence
 
-from launch import frozen, slurm, snapshot
+from launch import frozen, policy, slurm, snapshot
 from launch.selector import Target
 from launch.slurm import SlurmError
-from launch.states import LIVE, RunState, look
+from launch.states import LIVE, RunState, look, with_sources
 from vocl.files import write_text
 
 TIME_MIN = 30
+LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
 
 
-def arm(target: Target, after_s: int = 0) -> str | None:
-    """Queue the job behind what is live of `target`, `after_s` seconds from now at the earliest.
+def arm(target: Target, after_s: int = 0) -> bool:
+    """Queue the job behind what is live of `target`, `after_s` seconds from now at the earliest; where
+    nothing is left but runs that limits kept out, behind nothing, `LEFT_OUT_S` from now.
 
-    None where nothing is live, or where such a job waits already.
+    Nothing is queued where nothing is to be tended, or where such a job waits already. False, once
+    that is said, where SLURM does not answer or refuses.
     """
-    states = look(target.root, target.runs)[0]
-    arrays = {state.job.partition("_")[0] for state in states.values() if state.name in LIVE and state.job}
-    if not arrays:
-        return None
-    name = _name(target)
-    own = os.environ.get("SLURM_JOB_ID")
-    if any(job.is_live and job.job != own for job in slurm.queue([name]).values()):
-        return None
+    states, trouble = look(target.root, target.runs)
+    live = [state for state in states.values() if state.name in LIVE and state.job and state.claim]
+    states = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
+    left = [s for s in states.values() if s.name != "blocked" and policy.is_left_out(s.claim)]
     try:
-        job = slurm.ask(
-            "sbatch", "--parsable", f"--begin=now+{after_s}", *_options(target, states, name, sorted(arrays))
-        ).strip()
+        if (live or left) and not trouble and not _waits(_name(target)):
+            _queue(target, live or left, after_s if live else max(after_s, LEFT_OUT_S))
     except SlurmError as error:
-        print(f"not tended by a job: {error}")
-        return None
-    print(f"job {job} tends them once they are over")
-    return job
+        trouble = str(error)
+    if trouble:
+        print(f"no tending job queued: {trouble}", file=sys.stderr)
+    return not trouble
 
 
-def _options(target: Target, states: Mapping[str, RunState], name: str, arrays: list[str]) -> list[str]:
-    claim = next(state.claim for state in states.values() if state.name in LIVE and state.claim)
+def _waits(name: str) -> bool:
+    """Whether a job of that name, other than this process's own, runs or may run yet."""
+    own = os.environ.get("SLURM_JOB_ID")
+    return any(job.is_live and job.job != own for job in slurm.queue([name]).values())
+
+
+def _queue(target: Target, states: Sequence[RunState], after_s: int) -> None:
+    """Queue the job for when the jobs of `states` are over, if they have any."""
+    arrays = sorted({state.job.partition("_")[0] for state in states if state.name in LIVE})
+    job = slurm.ask("sbatch", "--parsable", f"--begin=now+{after_s}", *_options(target, states, arrays))
+    when = "once they are over" if arrays else f"in {after_s} s"
+    print(f"job {job.strip()} tends them {when}")
+
+
+def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> list[str]:
+    name = _name(target)
+    claim = next(state.claim for state in states if state.claim)
     submission = frozen.submission_of(target.root, claim)
     assert submission is not None, claim
     cluster, folder = submission.cluster, target.root / "ledger"
@@ -59,7 +74,7 @@ def _options(target: Target, states: Mapping[str, RunState], name: str, arrays: 
     options = {"partition": cluster["partition"], "account": cluster["account"], "qos": cluster["qos"]}
     return [
         f"--job-name={name}",
-        f"--dependency=afterany:{':'.join(arrays)}",
+        *([f"--dependency=afterany:{':'.join(arrays)}"] if arrays else []),
         f"--output={folder / name}.txt",
         "--open-mode=append",
         "--requeue",
@@ -74,6 +89,7 @@ def _options(target: Target, states: Mapping[str, RunState], name: str, arrays: 
 
 
 def _name(target: Target) -> str:
-    """The job's name: one per results folder and selection."""
-    text = "\0".join([str(target.root), target.name or "", *([] if target.name else sorted(target.runs))])
+    """The job's name: one per user, who tends none but their own runs, results folder and selection."""
+    chosen = [target.name] if target.name else ["", *sorted(target.runs)]
+    text = "\0".join([getpass.getuser(), str(target.root), *chosen])
     return f"vocl-tend-{hashlib.blake2s(text.encode(), digest_size=5).hexdigest()}"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from launch import frozen, snapshot
-from launch.selector import resolve
+from launch.selector import ID, resolve
 from vocl import claims
 from vocl.compose import compose
 from vocl.errors import UserError
@@ -146,11 +146,19 @@ def _card(folder: Path, config: dict[str, Any], result: dict[str, Any], code: st
 
 def _command(folder: Path) -> str:
     """How the run was asked for; a job's own command line names nothing but its config."""
-    submission = frozen.submission_of(folder.parent.parent, claims.newest(folder))
-    if submission is not None and submission.arguments:
-        words = [a for a in submission.arguments if not a.startswith(("runtime.", "cluster", "--"))]
-        return shlex.join(["vocl", "submit", *words])
+    for claim in claims.history(folder):
+        submission = frozen.submission_of(folder.parent.parent, claim)
+        if submission is not None and _selects(submission.arguments, folder.name):
+            words = [a for a in submission.arguments if not a.startswith(("runtime.", "cluster", "--"))]
+            return shlex.join(["vocl", "submit", *words])
     events = sorted((folder / "events").glob("*-start.json"))
     command = json.loads(events[0].read_text()).get("command", []) if events else []
     words = [w for w in command[1:] if not w.startswith(("runtime.", "cluster"))]
     return shlex.join(["python", "-m", "vocl.train", *words])
+
+
+def _selects(arguments: Sequence[str], run: str) -> bool:
+    """Whether `vocl submit` takes the arguments of a submission: neither those of `vocl tend`, nor an
+    id of `run`, by which `vocl retry` names it."""
+    named = any(ID.fullmatch(word) and run.startswith(word) for word in arguments)
+    return bool(arguments) and arguments[0] != "tend" and not named

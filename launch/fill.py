@@ -26,10 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     Repeat it once what it has queued is over: evaluations can be added to trained runs only.
     """
     selection = select(arguments)
+    target = of_selection(selection)
+    # as it was before: what this very fill trains here, and in vain, is not tried a second time
+    states, trouble = look(target.root, target.runs)
     code = submit(selection, ("absent",))
     if code in (0, 1):
-        target = of_selection(selection)
-        states, trouble = look(target.root, target.runs)
         if trouble:
             print(f"not submitted: {trouble}", file=sys.stderr)
             return 1

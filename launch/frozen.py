@@ -68,11 +68,16 @@ def again(
     whole = Queued()
     for code, group in groups.items():
         limit = {} if room is None else {"room": max(0, room - sum(map(len, whole.arrays.values())))}
-        queued = enqueue(root, group, dict(states), arguments, code, **limit)
-        whole.arrays |= queued.arrays
-        whole.refused += queued.refused
-        whole.trouble = whole.trouble or queued.trouble
+        add(whole, enqueue(root, group, dict(states), arguments, code, **limit))
     return whole
+
+
+def add(whole: Queued, part: Queued) -> None:
+    """Count what `part` came to into `whole`, whose first trouble stays."""
+    whole.arrays |= part.arrays
+    whole.refused += part.refused
+    whole.lost += part.lost
+    whole.trouble = whole.trouble or part.trouble
 
 
 def _sound(claim: Claim | None) -> Claim | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import signal
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch import frozen, slurm
+from launch import frozen, refusal, slurm
 from launch.slurm import EndedJob
 from launch.states import RunState
 from vocl import claims
@@ -67,6 +68,18 @@ def lost_in_the_dark(state: RunState) -> bool:
     end = state.claim.end if state.claim else None
     code = (end or {}).get("code")
     return state.name == "failed" and code == -signal.SIGKILL and "reason" not in (end or {})
+
+
+def is_mine(claim: Claim | None) -> bool:
+    """Whether this user submitted it: another's jobs go to another's account, and are theirs to tend."""
+    return claim is None or claim.user == getpass.getuser()
+
+
+def is_left_out(claim: Claim | None) -> bool:
+    """Whether this user submitted it, and what kept it out of the queue may be over by now."""
+    if claim is None or claim.end is None or claim.cluster != "slurm" or not is_mine(claim):
+        return False
+    return claim.end["outcome"] == "withdrawn" and refusal.is_passing(claim.end.get("line", ""))
 
 
 def progressed(run: Path, claim: Claim) -> bool:

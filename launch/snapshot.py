@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 
 from vocl.config import packages
 from vocl.errors import UserError
-from vocl.files import make_folder
+from vocl.files import TEMPORARY, make_folder, share, sync, sync_folder
 from vocl.record import REPOSITORY, commit, uncommitted
 
 PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml")
@@ -32,27 +32,36 @@ def take(root: Path, project: str | None) -> Path:
     folder = root / "snapshots" / digest.hexdigest()
     if folder.is_dir():
         return folder
-    make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".tmp-"))
+    temporary = folder.with_name(f"{TEMPORARY}{secrets.token_hex(5)}")
     try:
         for name, path in files.items():
-            target = temporary / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            make_folder((temporary / name).parent)
+            shutil.copyfile(path, temporary / name)
         (temporary / "snapshot.json").write_text(
             json.dumps({"commit": commit(), "diff": uncommitted()}, indent=1)
         )
-        for path in temporary.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o444)
-        temporary.chmod(0o755)
+        _seal(temporary)
         try:
             temporary.rename(folder)
         except OSError:  # somebody else was faster, with the same content
             if not folder.is_dir():
                 raise
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _seal(folder: Path) -> None:
+    """Bring all of `folder` to disk; its files become read-only, for whom the umask, or a results folder
+    that is shared, lets read them: conf/ may name what is private."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            share(path)
+            path.chmod(path.stat().st_mode & ~0o222)
+            sync(path)
 
 
 def project_in(snapshot: Path, project: str | None) -> str | None:

@@ -40,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     selection = select([a for a in arguments if a != "--tend"])
     code = submit(selection, TAKEN)
-    if "--tend" in arguments:
-        arm.arm(of_selection(selection))
+    if "--tend" in arguments and not arm.arm(of_selection(selection)):
+        return code or 1
     return code
 
 
@@ -127,8 +127,8 @@ def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any
     earlier = read_json(path)
     if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
         return {"arguments": arguments, "runs": rows}
-    places = {(row["row"], row["column"], row["seed"]) for row in rows}
-    others = [r for r in earlier["runs"] if (r["row"], r["column"], r["seed"]) not in places]
+    submitted = {row["seed"] for row in rows}  # whole: what else is known of them has left the table
+    others = [row for row in earlier["runs"] if row["seed"] not in submitted]
     if others:
         seeds = sorted({row["seed"] for row in [*others, *rows]})
         arguments = [a for a in arguments if not a.startswith("seed=")]
@@ -160,6 +160,8 @@ def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[S
 
 
 def tell(queued: Queued) -> None:
+    """Print what a submission came to: each array, runs that another submit claimed first, and, to
+    stderr, those that were refused and why."""
     for job, runs in queued.arrays.items():
         print(f"queued job {job}: {len(runs)} runs", flush=True)
     if queued.lost:

@@ -7,7 +7,6 @@ seen to already; made for cron.
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -51,9 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         if "--watch" not in options or not done.live:
             break
         time.sleep(WATCH_S)
-    if "--arm" in options and not done.trouble:
-        arm.arm(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
-    return 1 if done.trouble else 0
+    if done.trouble:
+        return 1
+    wait_s = 0 if done.queued.arrays else int(WATCH_S)  # never in a tight circle
+    return 1 if "--arm" in options and not arm.arm(target, wait_s) else 0
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Pass:
     def live(self) -> bool:
         """Whether something may happen yet without a person."""
         return any(
-            state.name in LIVE or (state.name != "blocked" and _is_left_out(state.claim))
+            state.name in LIVE or (state.name != "blocked" and policy.is_left_out(state.claim))
             for state in self.states.values()
         )
 
@@ -79,6 +79,8 @@ class Pass:
         words = [f"{count} {name}" for name, count in sorted(counts.items())]
         if self.queued.refused:
             words.append(f"{len(self.queued.refused)} not let in: {self.queued.trouble}")
+        if self.queued.lost:
+            words.append(f"{len(self.queued.lost)} claimed by another submit at the same moment")
         told = f"{len(self.states)} runs: {', '.join(words)}"
         return f"{told}; {self.trouble}" if self.trouble else told
 
@@ -106,9 +108,7 @@ def tend(target: Target) -> Pass:
         known = [spec for spec in specs if states[spec.id].claim is not None]
         new = [spec for spec in specs if states[spec.id].claim is None]
         for found in (frozen.again(root, known, states, tag, limit), enqueue(root, new, states, tag)):
-            queued.arrays |= found.arrays
-            queued.refused += found.refused
-            queued.trouble = queued.trouble or found.trouble
+            frozen.add(queued, found)
     for job, runs in queued.arrays.items():
         for run in runs:
             print(f"queued {_told(labels[run])} in job {job}: {reasons[run]}")
@@ -120,7 +120,7 @@ def tend(target: Target) -> Pass:
 def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
     """Write down how a job ended that is gone and has not said it itself."""
     claim = state.claim
-    if claim is None or claim.end is not None or claim.cluster != "slurm" or not _is_mine(claim):
+    if claim is None or claim.end is not None or claim.cluster != "slurm" or not policy.is_mine(claim):
         return state
     if state.name not in ("interrupted", "failed") or claims.newest(folder) != claim:
         return state  # it has moved since: the next pass sees more
@@ -141,7 +141,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
     found, seen = [], set()
     for entry in target.entries:
         folder, state = target.root / "runs" / entry.id, states[entry.id]
-        if entry.id in seen or _is_left_out(state.claim) or not _is_mine(state.claim):
+        if entry.id in seen or policy.is_left_out(state.claim) or not policy.is_mine(state.claim):
             continue
         seen.add(entry.id)
         verdict = policy.judge(target.root, folder, state, ended.get(entry.id))
@@ -152,7 +152,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
             found += [(spec, verdict.reason)] if spec is not None else []
         elif not (state.name == "failed" and state.reason == verdict.reason):
             kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
-            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason, "final": True})
+            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason})
             print(f"gave up {_told(entry)}: {verdict.reason}")
             states[entry.id] = _seen(folder, state)
     return found
@@ -162,8 +162,7 @@ def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], 
     """Runs that were selected and never let in, and for how many of them there may be room by now."""
     unclaimed = [e for e in target.entries if states[e.id].name == "absent" and states[e.id].claim is None]
     able = {e.id: e for e in target.entries if states[e.id].name not in ("waiting", "blocked")}
-    entries = {run: entry for run, entry in able.items() if _is_left_out(states[run].claim)}
-    entries = {run: entry for run, entry in entries.items() if _is_mine(states[run].claim)}
+    entries = {run: entry for run, entry in able.items() if policy.is_left_out(states[run].claim)}
     found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
     specs = [spec for spec in found if spec is not None]
     specs += _composed(target, {entry.id for entry in unclaimed})
@@ -192,18 +191,6 @@ def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str
     except UserError as error:
         print(f"not queued {_told(entry)}: {error}")
         return None
-
-
-def _is_mine(claim: Claim | None) -> bool:
-    """Whether this user submitted it: another's jobs go to another's account, and are theirs to tend."""
-    return claim is None or claim.user == getpass.getuser()
-
-
-def _is_left_out(claim: Claim | None) -> bool:
-    end = claim.end if claim is not None else None
-    if end is None or end["outcome"] != "withdrawn" or claim.cluster != "slurm":
-        return False
-    return refusal.is_passing(end.get("line", ""))
 
 
 def _seen(folder: Path, state: RunState) -> RunState:

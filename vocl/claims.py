@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vocl.files import TEMPORARY, make_folder, share, write_json
+from vocl.files import TEMPORARY, make_folder, share, sync, write_json
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,6 @@ class Claim:
     time: float
     start: dict[str, Any] | None
     end: dict[str, Any] | None
-
-    @property
-    def seen(self) -> float:
-        """When something was last heard of it."""
-        return max(self.time, (self.start or {}).get("time", 0.0), (self.end or {}).get("time", 0.0))
 
 
 def newest(run: Path) -> Claim | None:
@@ -80,8 +75,7 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
         make_folder(path.parent)
         temporary.write_text(json.dumps(content))
         share(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         os.link(temporary, path)
     except FileExistsError:
         return None

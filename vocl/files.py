@@ -26,14 +26,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         share(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         temporary.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -68,6 +67,12 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def sync(file: Path) -> None:
+    """Have what was written to `file` survive a power cut."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def sweep(folder: Path) -> None:
@@ -114,7 +119,7 @@ def finite(content: Any, spell: Callable[[float], Any] = lambda number: None) ->
     return content
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut; file systems that cannot do this do not need it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

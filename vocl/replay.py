@@ -58,7 +58,7 @@ def replay(run: str, arguments: list[str]) -> None:
     found = Checkpoints(folder / "checkpoints").newest(before=first)
     device = prepare(config, folder)
     trainer = make_trainer(config, folder, device, StopFlag(), found is None, silent=True)
-    start = restore(trainer, found, config, folder)
+    start = restore(trainer, found, folder)
     print(f"{folder}: from step {start}{'' if found else ' (no checkpoint is that early)'}")
     for step, clip in trainer.batches(range(start, last)):
         try:

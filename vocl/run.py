@@ -151,7 +151,7 @@ def _make_track(folder: Path | None, steps: int, runtime: Runtime) -> Track:
     return Track(folder, steps, runtime.progress, mirror)
 
 
-def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, config: Config, folder: Path) -> int:
+def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, folder: Path) -> int:
     """Put the trainer into the world of the checkpoint `found`, or of the first step; returns the step."""
     if found is None:
         trainer.frozen = trainer.frozen_now()
@@ -174,7 +174,7 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
     found = trainer.checkpoints.newest()
     seen = dist.gather_objects(found and found[0].digest)
     assert len(set(seen)) == 1, f"the processes see different checkpoints: {seen}"
-    start = restore(trainer, found, config, folder)
+    start = restore(trainer, found, folder)
     if dist.rank() == 0:
         attempts.start(
             start,

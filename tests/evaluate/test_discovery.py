@@ -17,6 +17,7 @@ from vocl.errors import UserError
 from vocl.evaluate.discovery import Discovery
 from vocl.evaluate.protocol import Protocol
 from vocl.interface import Grid, SegmentOptions, Segments
+from vocl.metrics.overlap import MeanBestOverlap
 from vocl.settings import Dataset
 from vocl.train import composed
 
@@ -85,8 +86,10 @@ class Oracle(nn.Module):
         return Segments(masks=masks, grid=grid, carry=(carry or 0) + clip.video.shape[1])
 
 
-def make(window=24, resolution="truth", overlap="drop", empty="skip", max_videos=None, cyclic=False):
-    return Discovery(
+def make(
+    window=24, resolution="truth", overlap="drop", empty="skip", max_videos=None, cyclic=False, kind=Discovery
+):
+    return kind(
         split="validation",
         max_videos=max_videos,
         window=window,
@@ -229,3 +232,13 @@ def test_the_order_of_a_cyclic_sweep(recurrent, iterations):
     frames_in_order = [0, 1, 2, 3, 2, 1, 0]
     rounds = [3, 2, 2, 2, 2, 2, 2] if iterations is None else [4] * 7
     assert visits == list(zip(frames_in_order, rounds, strict=True))
+
+
+def test_a_subclass_adds_a_score_of_its_own():
+    class Wider(Discovery):
+        def metrics(self):
+            return super().metrics() | {"image_again": MeanBestOverlap(level="image")}
+
+    before, found = (make(kind=kind).run(Oracle(), Drawn(), DATASET, CPU) for kind in (Discovery, Wider))
+    assert found.metrics == before.metrics | {"image_again": before.metrics["image_mbo"]}
+    assert [row["image_again"] for row in found.rows] == [row["image_mbo"] for row in before.rows]

@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from launch import fill, local, snapshot
+from launch import fill, frozen, local, snapshot
 from launch.cli import main
 from launch.plan import select
 from vocl import claims
@@ -67,6 +67,23 @@ def test_retry_says_when_the_snapshot_is_gone(sweep, capsys) -> None:
     assert main(["retry", "duo", f"runtime.root={it.root}"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"vocl retry {it.ids[0]} --new-code" in error
+
+
+@pytest.mark.parametrize("verb", ["retry", "tend"])
+def test_it_is_said_when_another_submit_was_faster(sweep, monkeypatch, capsys, verb) -> None:
+    it = sweep()
+    run = it.ids[0]
+    it.lost(run, "PREEMPTED")
+    real = frozen.spec_of
+
+    def late(*arguments):
+        claims.make(it.folder(run), claims.newest(it.folder(run)), "abc", "slurm")
+        return real(*arguments)
+
+    monkeypatch.setattr(frozen, "spec_of", late)
+    main([verb, "duo", f"runtime.root={it.root}"])
+    assert "claimed by another submit at the same moment" in capsys.readouterr().out
+    assert [claim.token for claim in claims.history(it.folder(run))][1:] == ["abc"]
 
 
 @pytest.mark.parametrize("option", ["--exclude-node", "--exclude-nodes=x", "--newcode"])
@@ -160,6 +177,16 @@ def test_fill_queues_what_is_absent_failed_or_interrupted(sweep, monkeypatch) ->
     assert sorted(it.state(run).name for run in it.ids) == ["done", "queued", "queued", "queued"]
     assert main(["fill", *it.arguments]) == 0
     assert {len(claims.history(it.folder(run))) for run in it.ids if run != done} == {2}
+
+
+def test_fill_tries_what_fails_here_once(tmp_path, declare, monkeypatch) -> None:
+    text = "rows: {batch: {}}\nseeds: [0]\nmetrics: [video_mbo]"
+    arguments = ["one", declare(text, "one"), f"runtime.root={tmp_path}/r", "cluster=local"]
+    monkeypatch.setattr(local, "TRAIN", (sys.executable, "-S", "-c", "raise SystemExit(1)"))
+    (spec,) = select(arguments).runs
+    for tries in (1, 2):
+        assert main(["fill", *arguments]) == 1
+        assert len(claims.history(tmp_path / "r" / "runs" / spec.id)) == tries
 
 
 ROWS = """

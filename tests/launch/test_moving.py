@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch import pull
+from launch import ledger, pull
 from launch.cli import main
 from launch.plan import select
 from vocl import claims
@@ -131,6 +131,17 @@ def test_export_stands_alone_and_tells_nothing_of_this_machine(tmp_path, make_ru
     assert str(tmp_path) not in texts and "my_lab" not in texts
     assert main(["export", folder.name, str(out), place]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_the_card_names_the_submission_that_asked_for_the_run(tmp_path, make_run) -> None:
+    root = tmp_path / "r"
+    folder, before = make_run(root, 3), None
+    asked = [["duo", f"runtime.root={root}", "seed=3"], ["tend", "duo"], [folder.name[:6]]]
+    for arguments in asked:
+        entry = ledger.write(root, {}, [[folder.name]], None, arguments)
+        before = claims.make(folder, before, entry.token, "slurm")
+    assert main(["export", folder.name, f"{tmp_path}/out", f"runtime.root={root}"]) == 0
+    assert "Trained by `vocl submit duo seed=3`." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_export_refuses_a_damaged_checkpoint_and_leaves_nothing(tmp_path, make_run, capsys) -> None:

@@ -188,6 +188,16 @@ def test_seeds_submitted_apart_are_one_table(
     assert "6 runs: 6 done" in capsys.readouterr().out
 
 
+def test_a_renamed_row_leaves_the_table(fake_trainer: None, declare, tmp_path: Path, capsys) -> None:
+    text = "rows: {none: {loss: [feature_mse]}, batch: {}}\nseeds: [0]\nmetrics: [video_mbo]"
+    place = f"runtime.root={tmp_path}/results"
+    for name in ("none", "nothing"):
+        project = declare(text.replace("none", name))
+        assert main(["submit", "trio", project, place, "cluster=local"]) == 0
+    known = json.loads((tmp_path / "results/by-name/trio/selection.json").read_text())
+    assert sorted(run["row"] for run in known["runs"]) == ["batch", "nothing"]
+
+
 @pytest.mark.parametrize(("spent_s", "said"), [(0.0, ""), (0.5, "waiting for SLURM to answer\n")])
 def test_waiting_for_slurm_is_said(spent_s: float, said: str, capsys) -> None:
     with announced(after_s=0.2):

@@ -6,7 +6,7 @@ import pytest
 from acting import Sweep
 
 import launch.slurm
-from launch import selector, snapshot, tend
+from launch import arm, selector, snapshot, tend
 from launch.cli import main
 from launch.slurm import SlurmError
 from vocl import claims
@@ -274,11 +274,59 @@ def test_submit_tend_queues_a_job_behind_the_arrays(sweep) -> None:
     assert str(it.entry(it.ids[0]).snapshot) in script
 
 
+@pytest.mark.parametrize("command", ["squeue", "sbatch"])
+def test_submit_says_when_no_tending_job_could_be_queued(sweep, capsys, command) -> None:
+    it = sweep()
+    it.slurm.fault(command, "Unable to contact slurm controller")
+    capsys.readouterr()
+    assert main(["submit", *it.arguments, "--tend"]) == 1
+    error = capsys.readouterr().err
+    assert error == f"no tending job queued: {command}: error: Unable to contact slurm controller\n"
+
+
+def test_squeue_may_fail_between_the_look_and_the_tending_job(sweep, capsys, monkeypatch) -> None:
+    it = sweep()
+    real = arm.look
+
+    def then_down(*arguments):
+        found = real(*arguments)
+        it.slurm.fault("squeue", "down")
+        return found
+
+    monkeypatch.setattr(arm, "look", then_down)
+    assert main(["submit", *it.arguments, "--tend"]) == 1
+    assert "no tending job queued: squeue: error: down\n" in capsys.readouterr().err
+
+
+def test_runs_that_limits_kept_out_are_tended_where_nothing_is_live(sweep, capsys) -> None:
+    it = sweep("cluster.max_jobs=3")
+    (left,) = [run for run in it.ids if it.state(run).name == "absent"]
+    for run in it.ids:
+        if run != left:
+            it.done(run)
+    for number in range(3):  # of something else: no room yet
+        it.slurm.job("other", f"9{number}", 0, "RUNNING")
+    before = len(it.slurm.calls)
+    assert _tend(it, "--arm") == 0
+    (call,) = [c for c in it.slurm.calls[before:] if c[0] == "sbatch"]
+    assert f"--begin=now+{arm.LEFT_OUT_S}" in call
+    assert not [word for word in call if word.startswith("--dependency")]
+    assert f"tends them in {arm.LEFT_OUT_S} s" in capsys.readouterr().out
+
+
+def test_each_person_has_a_tending_job(sweep, monkeypatch) -> None:
+    it = sweep("--tend")
+    monkeypatch.setattr("getpass.getuser", lambda: "somebody_else")
+    assert main(["submit", *it.arguments, "--tend"]) == 0
+    names = [word for c in it.slurm.calls for word in c if word.startswith("--job-name=vocl-tend-")]
+    assert len(names) == len(set(names)) == 2
+
+
 def test_runs_of_another_person_are_theirs_to_tend(sweep, monkeypatch) -> None:
     it = sweep("cluster.max_jobs=3")
     it.lost(next(run for run in it.ids if it.state(run).name == "queued"), "PREEMPTED")
     before = {run: it.state(run) for run in it.ids}
-    monkeypatch.setattr(tend.getpass, "getuser", lambda: "somebody_else")
+    monkeypatch.setattr("getpass.getuser", lambda: "somebody_else")
     assert _tend(it) == 0
     assert {run: it.state(run) for run in it.ids} == before
 

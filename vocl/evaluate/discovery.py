@@ -19,7 +19,7 @@ from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.evaluate.report import Report
 from vocl.interface import SegmentOptions, Source, Video, VideoModel
-from vocl.metrics.contingency import contingency, score_video
+from vocl.metrics.contingency import TableMetric, contingency, score_video
 from vocl.metrics.overlap import scores
 from vocl.ops.masks import hard_masks
 from vocl.settings import Dataset
@@ -61,7 +61,7 @@ class Discovery:
         """Score `model` on `source`; `keep` receives each video's soft masks, uint8 t k n."""
         was_training = model.training
         model.eval()
-        metrics = scores(empty=self.protocol.empty)
+        metrics = self.metrics()
         own = []
         count = min(len(source), self.max_videos or len(source))
         for first in range(0, count, dist.world()):
@@ -82,6 +82,10 @@ class Discovery:
         means = _means(metrics) | {"num_without_truth": count - len(rows)}
         return Report(self.protocol.name, sorted(rows, key=lambda row: row["video"]), means)
 
+    def metrics(self) -> dict[str, TableMetric]:
+        """The scores by name, none of them fed yet; a subclass may add its own."""
+        return scores(empty=self.protocol.empty)
+
     def _score(
         self,
         model: VideoModel,
@@ -89,7 +93,7 @@ class Discovery:
         truth: Truth,
         dataset: Dataset,
         device: torch.device,
-        metrics: dict[str, Any],
+        metrics: dict[str, TableMetric],
         keep: KeepMasks | None,
     ) -> dict[str, float]:
         labels, contested = truth.labels(self.protocol.overlap)
@@ -122,7 +126,7 @@ class Discovery:
             yield start, segments.masks, segments.grid
 
 
-def _means(metrics: dict[str, Any]) -> dict[str, float]:
+def _means(metrics: dict[str, TableMetric]) -> dict[str, float]:
     """The means over all ranks; a rank that had no video is no cause for a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*method of metric .* was called before")

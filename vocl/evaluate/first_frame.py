@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 
 from vocl.build import Part
-from vocl.evaluate.discovery import Discovery, _means
-from vocl.evaluate.report import Report
+from vocl.evaluate.discovery import Discovery
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.first_frame import FrameAverageIoU, MatchedForegroundARI
 
@@ -36,16 +34,9 @@ class FirstFrameObjects(Discovery):
             split=split, max_videos=max_videos, window=window, protocol=protocol, options=options
         )
         self.legacy_rank_bug = legacy_rank_bug
-        self.own: dict[str, TableMetric] = {}
 
-    def run(self, *args: Any, **kwargs: Any) -> Report:
-        self.own = {
+    def metrics(self) -> dict[str, TableMetric]:
+        return super().metrics() | {
             "video_miou_frame_avg": FrameAverageIoU(legacy_rank_bug=self.legacy_rank_bug),
             "image_fg_ari_matched": MatchedForegroundARI(legacy_rank_bug=self.legacy_rank_bug),
         }
-        report = super().run(*args, **kwargs)
-        return replace(report, metrics=report.metrics | _means(self.own))
-
-    def _score(self, *args: Any) -> dict[str, float]:
-        *before, metrics, keep = args
-        return super()._score(*before, metrics | self.own, keep)
