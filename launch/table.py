@@ -19,6 +19,8 @@ from launch.stats import Summary, paired_difference, summarise
 from vocl.compose import project_of
 from vocl.errors import UserError
 
+UNSCORED = "unscored"  # trained, but not evaluated as its row asks
+
 
 @dataclass(frozen=True)
 class Record:
@@ -134,34 +136,38 @@ def _record(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
         facts = result["wall_s"], result["code"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a record of a run: {type(error).__name__}: {error}") from None
-    chosen = _entry(folder, entries, spec, protocol)
-    if entries and chosen is None:
+    fitting = [e for e in entries if protocol in (None, "same", e["protocol"])]
+    if entries and not fitting:
         others = ", ".join(dict.fromkeys(e["protocol"] for e in entries))
         raise UserError(
             f"{path} ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
             f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
         )
-    return Record(spec, state, chosen and chosen["protocol"], chosen["metrics"] if chosen else {}, *facts)
+    if not fitting:
+        return Record(spec, state, None, {}, *facts)
+    chosen = _as_asked(folder, fitting, spec)
+    if chosen is None:
+        return Record(spec, UNSCORED, None, {}, *facts)
+    return Record(spec, state, chosen["protocol"], chosen["metrics"], *facts)
 
 
-def _entry(folder: Path, entries: list[dict[str, Any]], spec: Spec, protocol: str | None) -> Any:
-    """The stored evaluation that the row asks for: settings as its first one, protocol as the table's."""
-    fitting = [e for e in entries if protocol in (None, "same", e["protocol"])]
+def _as_asked(folder: Path, entries: list[dict[str, Any]], spec: Spec) -> dict[str, Any] | None:
+    """The stored evaluation with the settings of the row's first one; None where there is none yet."""
     wanted = next(iter(spec.config["eval"].values()), {})
+    if not wanted:
+        return entries[0]
 
     def asked(settings: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in settings.items() if key != "protocol"}
 
-    for entry in fitting:
+    for entry in entries:
         report = folder / "eval" / entry["eval_id"] / "report.json"
-        if not report.is_file() or asked(json.loads(report.read_text())["eval"]) == asked(wanted):
+        if not report.is_file():  # as when only the results were copied: settings are unknown
+            if len(entries) == 1:
+                return entry
+        elif asked(json.loads(report.read_text())["eval"]) == asked(wanted):
             return entry
-    if fitting and wanted:
-        raise UserError(
-            f"{folder} ({spec.label}): is not scored with the row's evaluation settings; "
-            f"to add them: vocl eval {spec.id} eval.<name>.<key>=<value>"
-        )
-    return fitting[0] if fitting else None
+    return None
 
 
 def _same_protocol(column: str, done: Sequence[Record]) -> None:
@@ -225,10 +231,15 @@ def _notes(settings: TableSettings, records: Sequence[Record], selection: Select
     if settings.baseline is not None:
         notes.append(f"Δ: difference to {settings.baseline}, paired by seed")
     runs = {record.spec.id: record for record in records}
-    lacking = Counter(record.state for record in runs.values() if record.state != "done")
+    unscored = sum(record.state == UNSCORED for record in records)
+    lacking = Counter(r.state for r in runs.values() if r.state not in ("done", UNSCORED))
+    command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
+    if unscored:
+        notes.append(
+            f"† and --: {unscored} runs not scored with their row's settings yet; vocl fill {command}"
+        )
     if lacking:
         told = ", ".join(f"{count} {name}" for name, count in sorted(lacking.items()))
-        command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
         notes.append(
             f"† and --: {lacking.total()} of {len(runs)} runs missing ({told}); vocl submit {command}"
         )

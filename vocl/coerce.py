@@ -62,7 +62,9 @@ def _union(value: Any, kinds: tuple[Any, ...], path: str, allowed: dict[str, Pat
             return coerce(value, kind, path, allowed)
         except UserError as error:
             errors.append(str(error))
-    raise UserError(f"{' or '.join(errors)}{' or null' if type(None) in kinds else ''}")
+    # what is wrong further down is not mended by null there
+    null = type(None) in kinds and not any(error.startswith(f"{path}.") for error in errors)
+    raise UserError(f"{' or '.join(errors)}{' or null' if null else ''}")
 
 
 def _in_range(value: Any, bounds: tuple[Any, ...], path: str) -> Any:

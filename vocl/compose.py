@@ -175,9 +175,12 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         return _explain_key(unknown.group(1), overrides)
     choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if choice:
-        group, _, name = choice.group(1).partition("/")
-        options = ", ".join(group_choices(group, project_of(overrides)))
-        return f"{group}={name}: no such choice, choose from {options}"
+        given = (o.lstrip("+").partition("=") for o in overrides)
+        spelt = next(((key, value) for key, _, value in given if f"{key}/{value}" == choice.group(1)), None)
+        group, name = spelt or choice.group(1).split("/", 1)
+        options = group_choices(group, project_of(overrides))
+        own = [option for option in options if "/" not in option] or options  # not those of groups below
+        return f"{group}={name}: no such choice, choose from {', '.join(own)}"
     if "full_key:" in text:
         key = text.split("full_key:")[1].split()[0]
         return f"{key}: {text.split('full_key:')[0].strip()}"

@@ -128,6 +128,7 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
     _check_stages(config)
+    _check_spawning(config, allowed)
 
 
 def _check_needs(
@@ -153,6 +154,24 @@ def _check_needs(
         raise UserError(
             f"{told}: gives no keys, which loss.{name} needs; choose a vision transformer "
             f"with backbone.keys=true{other}"
+        )
+
+
+def _check_spawning(config: Config, allowed: dict[str, Path]) -> None:
+    """Whether there are learned slots to fill, each with a mask of its own to be judged by."""
+    if not config["curriculum"].get("spawn"):
+        return
+    initializer = config["model"].get("initializer") or {}
+    target = initializer.get("_target_")
+    if target is None or not signature.read(target, allowed).attributes.get("learned", False):
+        raise UserError(
+            f"curriculum.spawn: fills learned slots, and model.initializer._target_={target} has none; "
+            "choose vocl.nn.slot_init.Learned there, or curriculum.spawn=null"
+        )
+    if config["model"].get("merge"):
+        raise UserError(
+            "curriculum.spawn: judges slots by their masks, and model.merge puts slots together; "
+            "choose model.merge=null, or curriculum.spawn=null"
         )
 
 

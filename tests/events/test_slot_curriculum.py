@@ -9,6 +9,7 @@ import pytest
 import torch
 from running import Killed, at_step, final, on_ranks, result, same, send, tiny
 
+from launch import cli
 from vocl import run
 from vocl.errors import UserError
 from vocl.stop import StopFlag
@@ -133,9 +134,22 @@ def test_ranks_hold_the_same_slots_after_a_transition(tmp_path):
 
 
 def test_slots_that_are_drawn_cannot_be_spawned(tmp_path):
-    with pytest.raises(UserError, match=r"curriculum\.spawn: .*initializer\.slots.*choose null"):
+    with pytest.raises(
+        UserError, match=r"curriculum\.spawn: .*slot_init\.Gaussian has none"
+    ):
         trainer(tmp_path, "model.initializer._target_=vocl.nn.slot_init.Gaussian")
     trainer(tmp_path, "model.initializer._target_=vocl.nn.slot_init.Gaussian", "curriculum=slotcurri_simple")
+
+
+def test_slots_that_are_merged_cannot_be_judged_one_by_one(capsys):
+    words = ["plan", "experiment=solv/synthetic", "curriculum=slotcurri"]
+    assert cli.main(words) == 2
+    assert "curriculum.spawn: judges slots by their masks" in capsys.readouterr().err
+    assert cli.main([*words, "model.merge=null"]) == 0
+    assert cli.main([*words, "curriculum/spawn=papers"]) == 2
+    assert capsys.readouterr().err == "curriculum/spawn=papers: no such choice, choose from paper, release\n"
+    assert cli.main([*words, "curriculum.spawn.beta=0"]) == 2
+    assert capsys.readouterr().err == "curriculum.spawn.beta=0.0: out of range, choose a value > 0\n"
 
 
 def test_a_run_too_short_for_its_stages_still_enters_them(tmp_path):

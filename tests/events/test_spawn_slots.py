@@ -194,7 +194,7 @@ MORE = "curriculum.stages.more.active_slots"
         (["curriculum.stages.few.length=0.2"], ("curriculum.stages", "0.2 + 0.15 + 0.75")),
         (["curriculum.spawn.nn_metric=manhattan"], ("curriculum.spawn.nn_metric", "euclidean, cosine")),
         (["curriculum.spawn.beta=0"], ("curriculum.spawn.beta=0",)),
-        (["curriculum/spawn=both"], ("spawn/both", "spawn/paper, spawn/release")),
+        (["curriculum/spawn=both"], ("curriculum/spawn=both", "choose from paper, release")),
         ([f"{MORE}='${{slot_count:2,x,1}}'"], (MORE,)),
     ],
 )

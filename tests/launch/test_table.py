@@ -222,3 +222,25 @@ def test_an_unknown_metric_names_those_there_are(declare, finish, root: Path, ca
     finish(select(arguments).specs[0], root, video_fg_ari=0.5)
     assert main(["table", *arguments]) == 2
     assert "no run has 'video_fgari', choose from video_fg_ari" in capsys.readouterr().err
+
+
+def test_a_row_that_differs_in_its_evaluation_is_a_hole_until_scored_so(declare, finish, tmp_path, capsys):
+    """Both rows are the same runs."""
+    text = """
+rows: {forward: {}, cyclic: {eval.discovery.options.cyclic: true}}
+seeds: [0]
+metrics: [video_mbo]
+"""
+    arguments = ["twice", declare(text, "twice"), f"runtime.root={tmp_path}/results"]
+    forward, cyclic = select(arguments).specs
+    assert forward.id == cyclic.id
+    finish(forward, tmp_path / "results", video_mbo=0.25)
+    report = tmp_path / "results" / "runs" / forward.id / "eval" / ("0" * 10) / "report.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"eval": forward.config["eval"]["discovery"]}))
+    assert main(["table", *arguments]) == 0
+    out = capsys.readouterr().out
+    row = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in out.splitlines() if "|" in line}
+    assert row["forward"].strip("*").startswith("25.0") or row["forward"].strip("*").startswith("0.25")
+    assert row["cyclic"] == "--"
+    assert f"1 runs not scored as their row asks yet; vocl fill twice {arguments[1]}" in out

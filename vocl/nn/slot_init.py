@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ class Learned(nn.Module):
 
     Drawn from N(0, 1/d); training and test are identical and deterministic.
     """
+
+    learned: ClassVar[bool] = True  # each slot is a row of `slots`, which events may fill
 
     def __init__(self, num_slots: int, slot_dim: int) -> None:
         super().__init__()
