@@ -28,8 +28,9 @@ def arm(target: Target, after_s: int = 0) -> bool:
     """
     states, trouble = look(target.root, target.runs)
     live = [state for state in states.values() if state.name in LIVE and state.job and state.claim]
-    states = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
-    left = [s for s in states.values() if s.name != "blocked" and policy.is_left_out(s.claim)]
+    sourced = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
+    able = [states[run] for run, state in sourced.items() if state.name != "blocked"]
+    left = [state for state in able if policy.is_left_out(state.claim)]
     try:
         if (live or left) and not trouble and not _waits(_name(target)):
             _queue(target, live or left, after_s if live else max(after_s, LEFT_OUT_S))

@@ -13,9 +13,12 @@ from acting import Sweep
 from fake_slurm import FakeSlurm
 
 import launch.local
+import launch.slurm
 from launch.agent import Agent
+from launch.arm import LEFT_OUT_S
 from launch.cli import main
 from launch.plan import select
+from launch.slurm import SlurmError
 from vocl import claims
 
 CHAIN = """
@@ -168,3 +171,26 @@ def test_tend_leaves_alone_what_a_failed_source_blocks(chain: Chain, slurm: Fake
     assert main(["tend", "chain", f"runtime.root={chain.root}", "--watch"]) == 0  # and does not wait for ever
     assert "2 blocked, 1 failed" in capsys.readouterr().out
     assert len([call for call in slurm.calls if call[0] == "sbatch"]) == calls
+
+
+def test_a_tending_job_waits_for_no_job_where_only_runs_without_one_wait(
+    chain: Chain, slurm: FakeSlurm, monkeypatch
+) -> None:
+    assert chain.submit("slurm") == 0
+    sweep = Sweep(chain.root, slurm, [*chain.arguments, "cluster=slurm"], list(chain.ids.values()))
+    for row in ("longer", "long"):
+        claim = chain.claim(row)
+        assert claim is not None
+        Agent(str(chain.root), claim.token)()  # gives its run back
+        sweep.ends(chain.ids[row], "COMPLETED")
+    sweep.lost(chain.ids["short"], "PREEMPTED")
+
+    def full(*arguments):
+        raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
+
+    monkeypatch.setattr(launch.slurm, "submit", full)
+    before = len(slurm.calls)
+    assert main(["tend", "chain", f"runtime.root={chain.root}", "--arm"]) == 0
+    (call,) = [call for call in slurm.calls[before:] if call[0] == "sbatch"]
+    assert f"--begin=now+{LEFT_OUT_S}" in call
+    assert not [word for word in call if word.startswith("--dependency")]
