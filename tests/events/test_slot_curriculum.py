@@ -134,9 +134,7 @@ def test_ranks_hold_the_same_slots_after_a_transition(tmp_path):
 
 
 def test_slots_that_are_drawn_cannot_be_spawned(tmp_path):
-    with pytest.raises(
-        UserError, match=r"curriculum\.spawn: .*slot_init\.Gaussian has none"
-    ):
+    with pytest.raises(UserError, match=r"curriculum\.spawn: .*slot_init\.Gaussian has none"):
         trainer(tmp_path, "model.initializer._target_=vocl.nn.slot_init.Gaussian")
     trainer(tmp_path, "model.initializer._target_=vocl.nn.slot_init.Gaussian", "curriculum=slotcurri_simple")
 

@@ -243,4 +243,4 @@ metrics: [video_mbo]
     row = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in out.splitlines() if "|" in line}
     assert row["forward"].strip("*").startswith("25.0") or row["forward"].strip("*").startswith("0.25")
     assert row["cyclic"] == "--"
-    assert f"1 runs not scored as their row asks yet; vocl fill twice {arguments[1]}" in out
+    assert "1 runs not scored as their row asks yet; vocl fill " in out
