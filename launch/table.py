@@ -235,9 +235,7 @@ def _notes(settings: TableSettings, records: Sequence[Record], selection: Select
     lacking = Counter(r.state for r in runs.values() if r.state not in ("done", UNSCORED))
     command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
     if unscored:
-        notes.append(
-            f"† and --: {unscored} runs not scored with their row's settings yet; vocl fill {command}"
-        )
+        notes.append(f"† and --: {unscored} runs not scored as their row asks yet; vocl fill {command}")
     if lacking:
         told = ", ".join(f"{count} {name}" for name, count in sorted(lacking.items()))
         notes.append(
