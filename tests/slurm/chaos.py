@@ -29,6 +29,8 @@ from launch.states import LIVE, RunState
 PERIOD_S = 3.0  # between two disturbances
 STEPS = 150  # so that a run trains for some seconds beside those that it takes to start
 PACKED = 3  # runs per job, for a part of them
+AT_ONCE = 3  # jobs of one run: more would starve each other of this machine's cores while they start
+OPTIONS = {"kill_wait": 30, "cred_expire": 20}  # a job that is launched late has not lost its credentials
 
 
 class Chaos:
@@ -39,10 +41,9 @@ class Chaos:
         single = [str(number) for number in range(count) if number % 3]
         packed = [str(number) for number in range(count) if not number % 3]
         own = ("dataset.source.num_validation=1", "cluster.partition=low", "runtime.checkpoint_every=50")
-        self.words = [
-            sweeps.words(f"seed={','.join(single)}", *own, steps=STEPS),
-            sweeps.words(f"seed={','.join(packed)}", *own, f"cluster.runs_per_job={PACKED}", steps=STEPS),
-        ]
+        some = (f"seed={','.join(single)}", f"cluster.max_running={AT_ONCE}")
+        rest = (f"seed={','.join(packed)}", f"cluster.runs_per_job={PACKED}", "cluster.max_running=1")
+        self.words = [sweeps.words(*words, *own, steps=STEPS) for words in (some, rest)]
         self.specs: list[Spec] = [spec for words in self.words for spec in sweeps.specs(words)]
         self.left = max(3, count // 2)  # disturbances; one may hit many runs
         self.done: collections.Counter[str] = collections.Counter()
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3600)
     chosen = parser.parse_args(arguments)
-    cluster = TestCluster(max_array_size=40, kill_wait=30).start()
+    cluster = TestCluster(max_array_size=40, **OPTIONS).start()
     try:
         print(chaos(cluster, chosen.runs, chosen.seed, chosen.seconds))
     finally:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from chaos import chaos
+from chaos import OPTIONS, chaos
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("matrix-stops")]
 
 
 def test_disturbed_runs_end_done_or_failed_and_as_if_undisturbed(start_cluster):
-    line = chaos(start_cluster(kill_wait=30), count=20, seed=1, seconds=900)
+    line = chaos(start_cluster(**OPTIONS), count=20, seed=1, seconds=900)
     print(line)
     assert line.startswith("runs=20 ")
