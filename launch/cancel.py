@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     for run, job in jobs.items():
         _end(states[run].claim)
-        print(f"cancelled {_told(live[run])}: job {job}")
+        print(f"cancelled {live[run].told}: job {job}")
     for run, reason in spared.items():
-        print(f"not cancelled {_told(live[run])}: {reason}", file=sys.stderr)
+        print(f"not cancelled {live[run].told}: {reason}", file=sys.stderr)
     here = {run: entry for run, entry in live.items() if run not in on_slurm}
     left = sum(not _stop_here(target.root / "runs" / run, entry, states[run]) for run, entry in here.items())
     print(f"{len(target.runs)} runs: {len(live) - left - len(spared)} cancelled, {len(spared) + left} not")
@@ -102,10 +102,10 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
         if _leaves(child, folder, claim):
             if not (folder / "result.json").is_file():
                 claims.over(claim, "failed", reason=REASON)
-            print(f"cancelled {_told(entry)}: process {child}")
+            print(f"cancelled {entry.told}: process {child}")
             return True
         trouble = f"process {child} has not left within {POOL_WAIT_S:.0f} s"
-    print(f"not cancelled {_told(entry)}: {trouble}", file=sys.stderr)
+    print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
     return False
 
 
@@ -135,7 +135,3 @@ def _leaves(child: int, folder: Path, claim: Claim) -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-def _told(entry: Entry) -> str:
-    return f"{entry.id} ({entry.label})"

@@ -53,11 +53,15 @@ def enqueue(
         size, room = slurm.max_array_size(), min(room, _room(specs))
     except SlurmError as error:
         return Queued(refused=list(specs), trouble=str(error))
+    taken: dict[str | None, Path] = {}  # one submission has one code, also if the checkout is being edited
     for cluster, group in shapes(specs):
         elements = _packed(_with_source(root, group, queued), cluster["runs_per_job"])
+        project = group[0].config["project"]
+        if elements and project not in taken:
+            taken[project] = code or snapshot.take(root, project)
         for begin in range(0, len(elements), size):
             room -= _enqueue_array(
-                root, cluster, elements[begin : begin + size], states, arguments, queued, code, room
+                root, cluster, elements[begin : begin + size], states, arguments, queued, taken[project], room
             )
     return queued
 
@@ -69,12 +73,10 @@ def _enqueue_array(
     states: dict[str, RunState],
     arguments: Iterable[str],
     queued: Queued,
-    code: Path | None,
+    code: Path,
     room: int,
 ) -> int:
     """Queue `chunk` as one array, or its beginning where not all is let in; returns how many jobs."""
-    project = chunk[0][0].config["project"]
-    code = code or snapshot.take(root, project)
     after = {s.id: s.after for e in chunk for s in e if s.after}
     submission = ledger.write(root, cluster, [[s.id for s in e] for e in chunk], code, arguments, after)
     made = {s.id: _claim(root, s, states[s.id].claim, submission) for e in chunk for s in e}
@@ -87,7 +89,7 @@ def _enqueue_array(
     specs = [spec for element in won for spec in element]
     try:
         for spec in specs:
-            freeze(run_folder(root, spec), spec.config, snapshot.project_in(code, project))
+            freeze(run_folder(root, spec), spec.config, snapshot.project_in(code, spec.config["project"]))
         work = Agent(str(root), submission.token)
         job, sent, trouble = _send(submission, work, code, _sources(root, specs), room)
     except BaseException:

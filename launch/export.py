@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from launch import frozen, snapshot
+from launch.records import is_intact
 from launch.selector import ID, resolve
 from vocl import claims
 from vocl.compose import compose
@@ -75,8 +75,7 @@ def _checkpoint(folder: Path) -> Path:
     """The newest checkpoint whose content matches its name."""
     found = [(CHECKPOINT.match(path.name), path) for path in (folder / "checkpoints").glob("*.pt")]
     for _, path in sorted(((m[1], path) for m, path in found if m), reverse=True):
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-        if path.name.endswith(f"-{digest}.pt"):
+        if is_intact(path):
             return path
     raise UserError(f"{folder}: has no valid checkpoint")
 

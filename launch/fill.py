@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launch import retry
+from launch.overrides import in_grammar
 from launch.plan import Selection, Spec, run_folder, select
 from launch.selector import of_selection
 from launch.states import look
@@ -67,7 +68,7 @@ def missing_evaluations(folder: Path, spec: Spec) -> list[tuple[str, ...]]:
         if report.is_file():
             stored.append(json.loads(report.read_text())["eval"])
     return [
-        (f"eval=[{name}]", *(f"++eval.{name}.{key}={_spelt(value)}" for key, value in _leaves(settings)))
+        (f"eval=[{name}]", *(f"++eval.{name}.{key}={in_grammar(value)}" for key, value in _leaves(settings)))
         for name, settings in spec.config["eval"].items()
         if settings not in stored
     ]
@@ -79,8 +80,3 @@ def _leaves(settings: Config) -> Iterator[tuple[str, Any]]:
             yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(value))
         else:
             yield key, value
-
-
-def _spelt(value: Any) -> str:
-    """A value in Hydra's grammar."""
-    return json.dumps(value)

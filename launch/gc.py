@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import ledger
-from launch.selector import is_word, results_root
+from launch.plan import is_word
+from launch.selector import results_root
 from vocl import claims
 from vocl.claims import Claim
 from vocl.errors import UserError
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """`vocl gc [--yes] [runtime.root=PATH]`: list it, or with `--yes` remove it; returns 0."""
     for argument in arguments:
         if argument != "--yes" and not argument.startswith("runtime.root="):
-            kind = "selector" if is_word(argument) else "option"
+            kind = "selector" if is_word(argument.removeprefix("ablation=")) else "option"
             raise UserError(f"vocl gc {argument}: takes no such {kind}, only --yes and runtime.root=PATH")
     root = results_root(arguments)
     if not (root / "runs").is_dir():

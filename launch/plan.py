@@ -71,8 +71,8 @@ def select(arguments: Sequence[str]) -> Selection:
     """
     if not arguments:
         raise UserError("no selector: give an ablation's name or Hydra overrides, e.g. demo or seed=0,1,2")
-    names = [a.removeprefix("ablation=") for a in arguments if a.startswith("ablation=") or _is_word(a)]
-    extras = [quoted(a) for a in arguments if not a.startswith("ablation=") and not _is_word(a)]
+    names = [a.removeprefix("ablation=") for a in arguments if a.startswith("ablation=") or is_word(a)]
+    extras = [quoted(a) for a in arguments if not a.startswith("ablation=") and not is_word(a)]
     if len(names) > 1:
         raise UserError(f"{' '.join(names)}: choose one ablation")
     swept = {o.partition("=")[0]: _values(o, project_of(extras)) for o in extras}
@@ -96,7 +96,8 @@ def run_folder(root: Path, spec: Spec) -> Path:
     return root / "runs" / spec.id
 
 
-def _is_word(argument: str) -> bool:
+def is_word(argument: str) -> bool:
+    """Whether an argument is a name or an id, not an override or an option."""
     return "=" not in argument and argument[:1] not in ("-", "+", "~", "")
 
 

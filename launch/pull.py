@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -17,7 +16,9 @@ from typing import Any
 
 import yaml
 
-from launch import frozen
+from launch.freeze import PATHS
+from launch.ls import read_config
+from launch.records import is_intact
 from launch.selector import results_root
 from launch.states import LIVE, STALE_S, RunState, look
 from vocl import claims
@@ -30,7 +31,6 @@ from vocl.files import TEMPORARY, make_folder
 REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
 ID = re.compile(r"[0-9a-f]{10}")
 VANISHED = 24  # rsync: a file was removed while it copied, as running jobs do with checkpoints
-PLACES = ("root", "data_root", "weights_root")  # of runtime
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -133,8 +133,8 @@ def _why_not(theirs: Path, ours: Path, here: RunState | None) -> str:
     """What speaks against taking a run; "" if nothing."""
     if not ID.fullmatch(theirs.name) or here is None:
         return "its name is no run id"
-    config = _config(theirs)
-    if config is None or _id_of(config) != theirs.name:
+    config = read_config(theirs)
+    if not config or _id_of(config) != theirs.name:
         return "its config.yaml describes another run"
     if here.name in LIVE:
         return f"{here.name} here"
@@ -167,18 +167,9 @@ def _broken(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its result.json cannot be read: {error}"
     for path in (folder / "checkpoints").glob("[0-9]*.pt"):
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-        if not path.name.endswith(f"-{digest}.pt"):
+        if not is_intact(path):
             lacking.append(f"{path.name} is damaged")
     return f"incomplete: {', '.join(lacking)}" if lacking else ""
-
-
-def _config(folder: Path) -> Config | None:
-    try:
-        saved = yaml.load((folder / "config.yaml").read_text(), frozen.LOADER)
-    except (OSError, yaml.YAMLError):
-        return None
-    return saved if isinstance(saved, dict) else None
 
 
 def _id_of(config: Config) -> str | None:
@@ -190,10 +181,10 @@ def _id_of(config: Config) -> str | None:
 
 def _settle(folder: Path, root: Path) -> None:
     """Put this machine's folders into the config, and say where it brings code of its own."""
-    config = _config(folder)
-    assert config is not None, folder
+    config = read_config(folder)
+    assert config, folder
     own = compose([])["runtime"] | {"root": str(root)}
-    config["runtime"] |= {key: str(Path(own[key]).expanduser().absolute()) for key in PLACES}
+    config["runtime"] |= {key: str(Path(own[key]).expanduser().absolute()) for key in PATHS}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if config.get("project") is not None:
         print(f"note: {folder.name} imports code of its own from {config['project']} when it is used")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -161,6 +162,12 @@ class Records:
 
     def _json(self, name: str) -> dict[str, Any] | None:
         return read_json(f"{self._place}/{name}")
+
+
+def is_intact(checkpoint: Path) -> bool:
+    """Whether the content of a checkpoint has the digest that its name tells."""
+    digest = hashlib.blake2b(checkpoint.read_bytes(), digest_size=8).hexdigest()
+    return checkpoint.name.endswith(f"-{digest}.pt")
 
 
 def read_json(path: str | Path) -> dict[str, Any] | None:

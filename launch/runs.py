@@ -32,6 +32,11 @@ class Entry:
         seed = "" if self.seed is None else f"seed {self.seed}"
         return ", ".join(part for part in (self.row, self.column, seed) if part)
 
+    @property
+    def told(self) -> str:
+        """Id and label, for lines about one run."""
+        return f"{self.id} ({self.label})"
+
 
 @dataclass(frozen=True)
 class Chosen:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.plan import Selection, select
+from launch.plan import Selection, is_word, select
 from launch.runs import Entry, all_runs, find_run, root_of
 from vocl.errors import UserError
 
@@ -40,12 +40,13 @@ def resolve(arguments: Sequence[str]) -> Target:
     it), or what `plan.select` takes; beside all of them runtime.root=PATH."""
     if not arguments:
         raise UserError("no selector: give run ids, an ablation's name, or Hydra overrides")
-    words = [a.removeprefix("ablation=") for a in arguments if is_word(a)]
-    others = [a for a in arguments if not is_word(a)]
+    plain = [a.removeprefix("ablation=") for a in arguments]
+    words = [a for a in plain if is_word(a)]
+    others = [a for a in plain if not is_word(a)]
     root = results_root(others)
     seeds = [a.partition("=")[2] for a in others if a.startswith("seed=")]
-    plain = all(a.startswith(("runtime.root=", "seed=", "project=", "cluster=", "cluster.")) for a in others)
-    if words and plain:
+    few = all(a.startswith(("runtime.root=", "seed=", "project=", "cluster=", "cluster.")) for a in others)
+    if words and few:
         found = [_by_id(root, word) for word in words]
         if all(found) and not seeds:
             return Target(root, [entry for entry in found if entry], None, (), None)
@@ -83,12 +84,6 @@ def read(root: Path, name: str) -> Target:
 def results_root(overrides: Iterable[str]) -> Path:
     """runtime.root of the overrides, or the default; absolute."""
     return root_of(overrides)[0].absolute()
-
-
-def is_word(argument: str) -> bool:
-    """Whether an argument is a name or an id, not an override or an option."""
-    bare = argument.removeprefix("ablation=")
-    return "=" not in bare and bare[:1] not in ("-", "+", "~", "")
 
 
 def _by_id(root: Path, word: str) -> Entry | None:

@@ -15,18 +15,19 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from launch.records import read_json
+from launch.states import STALE_S
 from vocl import mirror
 from vocl.errors import EXIT_USER, UserError
+from vocl.wandb_process import last_sealed, sealed
 
 CLIENT = (sys.executable, "-m", "wandb", "sync")
 UPLOAD_S = 1800.0  # for one folder
 WRITE_S = 120.0
 RETRIES = "3"  # of the client, which else tries for hours: about 15 s
-BEATING_S = 60.0  # a heartbeat younger than this is a training's
 
 
 class Failed(Exception):
@@ -68,7 +69,7 @@ def sync(folder: Path) -> str:
 
 def sealed_folders(folder: Path) -> list[Path]:
     """What the client finished offline, oldest first: names are by time, in UTC."""
-    return [folder / "wandb" / name for name in sorted(_sealed(folder)) if name.startswith("offline-")]
+    return [folder / "wandb" / name for name in sorted(sealed(folder)) if name.startswith("offline-")]
 
 
 def is_synced(path: Path) -> bool:
@@ -78,8 +79,8 @@ def is_synced(path: Path) -> bool:
 
 def is_live(folder: Path) -> bool:
     """Whether a training may be writing: it has no end yet, and beat a moment ago."""
-    heartbeat = _json(folder / "heartbeat.json")
-    if not heartbeat or time.time() - heartbeat["time"] > BEATING_S:
+    heartbeat = read_json(folder / "heartbeat.json")
+    if not heartbeat or time.time() - heartbeat["time"] > STALE_S:
         return False
     return all(
         path.stem.endswith("-start")
@@ -115,26 +116,21 @@ def _find(name: str, root: Path) -> Path:
     raise UserError(f"{name}: neither a run folder nor a run id in {root}/runs")
 
 
-def _sealed(folder: Path) -> dict[str, Any]:
-    return _json(folder / "wandb" / "sealed.json")
-
-
 def _online(folder: Path) -> bool:
     """Whether an online attempt was cut off: then the server alone knows what it has."""
     written = {path.name for path in (folder / "wandb").glob("run-*-*")}
-    return bool(written - _sealed(folder).keys())
+    return bool(written - sealed(folder).keys())
 
 
 def _lacks(folder: Path) -> bool:
     """Whether the records say more than the client's finished folders."""
-    entries = _sealed(folder).values()
-    result = _json(folder / "result.json")
-    if result and not any(entry["evals"] == list(result["evals"]) for entry in entries):
+    result = read_json(folder / "result.json")
+    if result and not any(entry["evals"] == list(result["evals"]) for entry in sealed(folder).values()):
         return True
     path = folder / "metrics.jsonl"
     rows = path.read_bytes().splitlines() if path.is_file() else []
     last = json.loads(rows[-1])["step"] if rows else -1
-    return last > max((entry["step"] for entry in entries), default=-1)
+    return last > last_sealed(folder)
 
 
 def _mirror(folder: Path, mode: str) -> None:
@@ -174,7 +170,3 @@ def _reason(said: bytes) -> str:
     lines = [line.strip().removeprefix("wandb: ") for line in said.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")[:300]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

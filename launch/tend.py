@@ -111,7 +111,7 @@ def tend(target: Target) -> Pass:
             frozen.add(queued, found)
     for job, runs in queued.arrays.items():
         for run in runs:
-            print(f"queued {_told(labels[run])} in job {job}: {reasons[run]}")
+            print(f"queued {labels[run].told} in job {job}: {reasons[run]}")
             states[run] = RunState("queued", reasons[run])
     answers = not queued.trouble or refusal.is_limit(queued.trouble)
     return Pass(states, queued, "" if answers else queued.trouble)
@@ -130,7 +130,7 @@ def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
     step = policy.checkpoint(folder)
     claims.over(claim, outcome, reason=state.reason, line=state.reason, job=state.job, step=step)
     where = f" on {state.node}" if state.node else ""
-    print(f"collected {_told(entry)}: {state.reason}{where}, saved at step {step}")
+    print(f"collected {entry.told}: {state.reason}{where}, saved at step {step}")
     return _seen(folder, state)
 
 
@@ -153,7 +153,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
         elif not (state.name == "failed" and state.reason == verdict.reason):
             kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
             claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason})
-            print(f"gave up {_told(entry)}: {verdict.reason}")
+            print(f"gave up {entry.told}: {verdict.reason}")
             states[entry.id] = _seen(folder, state)
     return found
 
@@ -189,7 +189,7 @@ def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str
         frozen.code_of(target.root, entry.id, claim)
         return frozen.spec_of(target.root, entry, claim, cluster)
     except UserError as error:
-        print(f"not queued {_told(entry)}: {error}")
+        print(f"not queued {entry.told}: {error}")
         return None
 
 
@@ -201,7 +201,3 @@ def _seen(folder: Path, state: RunState) -> RunState:
     return RunState(
         name, end.get("reason", state.reason), state.step, job=state.job, node=state.node, claim=claim
     )
-
-
-def _told(entry: Entry) -> str:
-    return f"{entry.id} ({entry.label})"

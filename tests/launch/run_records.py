@@ -8,10 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fake_slurm import FakeSlurm
+
 from launch import ledger
+from launch.cli import main
 from launch.ledger import Submission
 from vocl import claims
 from vocl.claims import Claim
+from vocl.track import Track
+
+DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
 
 
 class Sweep:
@@ -82,3 +88,46 @@ def finish(folder: Path, **scores: float) -> None:
     """The run is done."""
     evals = {"discovery": {"eval_id": "0" * 10, "protocol": "vocl", "metrics": scores}}
     put(folder / "result.json", {"gpu_hours": 1.5, "steps": 100, "metrics": scores, "evals": evals})
+
+
+def reports(folder: Path, losses: list[float], **facts: float) -> None:
+    """Lines of metrics.jsonl as the training writes them."""
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    track = Track(folder, 100, progress=False)
+    for i, loss in enumerate(losses):
+        track.step(i * 5, norm=1.0, clip=None)
+        line = {"loss": loss, "term.loss": 9.0, "slots_used": 5.0, "mask_entropy": 0.3, "stage": 0.0, **facts}
+        track.log(i * 5, line | {"stage": int(line["stage"])})
+
+
+def six_runs(root: Path, slurm: FakeSlurm) -> Sweep:
+    """One run done, one running, one queued, two that failed alike, one that reached its time limit."""
+    sweep = Sweep(root, DONE, RUNNING, QUEUED, BAD, WORSE, LATE)
+    sweep.table()
+    finish(sweep.folder(DONE), video_mbo=0.5, video_ari=0.25)
+    sweep.begin(RUNNING)
+    reports(sweep.folder(RUNNING), [1.0] * 12)
+    beat(sweep.folder(RUNNING), 50)
+    slurm.job(sweep.name, "7", 1, "RUNNING", node="n2")
+    slurm.job(sweep.name, "7", 2, "PENDING", "Priority")
+    for step, run in ((12, BAD), (13, WORSE)):
+        sweep.begin(run, f"n{step}")
+        start(sweep.folder(run))
+        beat(sweep.folder(run), step, age_s=3600)
+        end(sweep.folder(run), "failed", kind="ValueError", message=f"video {step} of {run} is empty")
+        (sweep.folder(run) / "log.txt").write_text(f"reading {step}\nfailed: ValueError\n")
+        sweep.over(run, "failed", code=1, line="failed: ValueError")
+    sweep.begin(LATE)
+    slurm.ended(sweep.name, "7", 5, "TIMEOUT", node="n9")
+    return sweep
+
+
+def status(sweep: Sweep, *arguments: str, verb: str = "status") -> int:
+    return main([verb, *arguments, f"runtime.root={sweep.root}"])
+
+
+def words(text: str, beginning: str) -> list[str]:
+    """Of the line with this word."""
+    (line,) = [line for line in text.splitlines() if beginning in line]
+    return line.split()

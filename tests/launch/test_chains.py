@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from acting import Sweep
@@ -14,6 +15,7 @@ from fake_slurm import FakeSlurm
 
 import launch.local
 import launch.slurm
+from launch import snapshot
 from launch.agent import Agent
 from launch.arm import LEFT_OUT_S
 from launch.cli import main
@@ -100,6 +102,19 @@ def test_each_array_waits_for_the_one_before(chain: Chain, slurm: FakeSlurm, cap
     assert capsys.readouterr().out.count("to queue: 1 array, 1 jobs") == 3
     assert chain.submit("slurm") == 0
     assert [dependency(chain, row) for row in ROWS] == ["", "afterany:100", "afterany:101"]
+
+
+def test_the_arrays_of_one_submit_have_one_code(chain: Chain, slurm: FakeSlurm, monkeypatch) -> None:
+    """Also when the checkout is edited between them."""
+    take, taken = snapshot.take, []
+
+    def counted(*arguments: Any) -> Path:
+        taken.append(arguments)
+        return take(*arguments)
+
+    monkeypatch.setattr(snapshot, "take", counted)
+    assert chain.submit("slurm") == 0
+    assert len(taken) == 1 and len(slurm.jobs) == 3
 
 
 def test_a_run_whose_source_failed_is_not_queued(chain: Chain, slurm: FakeSlurm, capsys) -> None:

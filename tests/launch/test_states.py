@@ -14,13 +14,6 @@ RUN = "0123456789"
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    fake = FakeSlurm(tmp_path / "slurm")
-    fake.install(monkeypatch)
-    return fake
-
-
-@pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     return Sweep(tmp_path / "results", RUN)
 

@@ -1,20 +1,32 @@
-"""The verbs that only read: status, why, ls, logs, diff."""
+"""`vocl status`: the board, its warnings, and watching it."""
 
 from __future__ import annotations
 
 import os
 import pty
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from fake_slurm import FakeSlurm
-from run_records import Sweep, beat, end, finish, start
+from run_records import (
+    BAD,
+    DONE,
+    LATE,
+    QUEUED,
+    RUNNING,
+    WORSE,
+    Sweep,
+    beat,
+    finish,
+    reports,
+    six_runs,
+    status,
+    words,
+)
 
 import launch.status
 from launch import watch
@@ -24,61 +36,13 @@ from launch.plan import select
 from launch.records import Records
 from launch.runs import ROOT, choose
 from vocl.config import CONF
-from vocl.track import Track
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    fake = FakeSlurm(tmp_path / "slurm")
-    fake.install(monkeypatch)
-    return fake
 
 
 @pytest.fixture
 def sweep(tmp_path: Path, slurm: FakeSlurm) -> Sweep:
-    """One run done, one running, one queued, two that failed alike, one that reached its time limit."""
-    sweep = Sweep(tmp_path / "results", DONE, RUNNING, QUEUED, BAD, WORSE, LATE)
-    sweep.table()
-    finish(sweep.folder(DONE), video_mbo=0.5, video_ari=0.25)
-    sweep.begin(RUNNING)
-    reports(sweep.folder(RUNNING), [1.0] * 12)
-    beat(sweep.folder(RUNNING), 50)
-    slurm.job(sweep.name, "7", 1, "RUNNING", node="n2")
-    slurm.job(sweep.name, "7", 2, "PENDING", "Priority")
-    for step, run in ((12, BAD), (13, WORSE)):
-        sweep.begin(run, f"n{step}")
-        start(sweep.folder(run))
-        beat(sweep.folder(run), step, age_s=3600)
-        end(sweep.folder(run), "failed", kind="ValueError", message=f"video {step} of {run} is empty")
-        (sweep.folder(run) / "log.txt").write_text(f"reading {step}\nfailed: ValueError\n")
-        sweep.over(run, "failed", code=1, line="failed: ValueError")
-    sweep.begin(LATE)
-    slurm.ended(sweep.name, "7", 5, "TIMEOUT", node="n9")
-    return sweep
-
-
-def reports(folder: Path, losses: list[float], **facts: float) -> None:
-    """Lines of metrics.jsonl as the training writes them."""
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    track = Track(folder, 100, progress=False)
-    for i, loss in enumerate(losses):
-        track.step(i * 5, norm=1.0, clip=None)
-        line = {"loss": loss, "term.loss": 9.0, "slots_used": 5.0, "mask_entropy": 0.3, "stage": 0.0, **facts}
-        track.log(i * 5, line | {"stage": int(line["stage"])})
-
-
-def status(sweep: Sweep, *arguments: str, verb: str = "status") -> int:
-    return main([verb, *arguments, f"runtime.root={sweep.root}"])
-
-
-def words(text: str, beginning: str) -> list[str]:
-    """Of the line with this word."""
-    (line,) = [line for line in text.splitlines() if beginning in line]
-    return line.split()
+    return six_runs(tmp_path / "results", slurm)
 
 
 def test_the_root_is_that_of_the_configs() -> None:
@@ -226,147 +190,6 @@ def test_a_flag_is_one_line(sweep: Sweep, capsys) -> None:
         f"warning: {RUNNING} (row {RUNNING}, all, seed 0): slots collapsed: 1.0 of all slots"
     )
     assert "loss spike: 0.1 to 7 at step 150" in line
-
-
-def test_why(sweep: Sweep, capsys) -> None:
-    assert status(sweep, "trio", verb="why") == 0
-    out = capsys.readouterr().out
-    assert "2 failed: ValueError: video # of RUN is empty" in out
-    assert f"such as: ValueError: video 12 of {BAD} is empty" in out
-    assert "node: n12, n13; step: 12 to 13" in out
-    assert f"record: {sweep.folder(BAD)}/events/0001-failed.json" in out
-    assert f"log: {sweep.folder(BAD)}/log.txt" in out and "| reading 12" in out
-    assert "1 failed: time limit" in out and "node: n9" in out
-    assert out.index("2 failed") < out.index("1 failed")
-    assert out.splitlines()[-1].startswith("6 runs: 3 failed; ")
-
-
-@pytest.mark.parametrize(
-    ("kind", "message", "cause"),
-    [
-        ("NonFinite", "step 7: loss is nan", "NaN: a loss or gradient was not finite"),
-        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 20.00 MiB", "out of memory: the GPU's"),
-        (
-            "OSError",
-            "[Errno 28] No space left on device: '/a/0123456789/b'",
-            "OSError: [Errno #] No space left",
-        ),
-    ],
-)
-def test_causes(sweep: Sweep, capsys, kind: str, message: str, cause: str) -> None:
-    folder = sweep.root / "runs" / "f555555555"
-    end(folder, "failed", kind=kind, message=message, traceback="Traceback\n  at line 3")
-    assert status(sweep, "f5", verb="why") == 0
-    out = capsys.readouterr().out
-    assert f"1 failed: {cause}" in out
-    assert "| at line 3" in out or "|   at line 3" in out
-
-
-def test_why_shows_what_the_job_printed_where_the_run_never_began(sweep: Sweep, slurm, capsys) -> None:
-    log = sweep.root / "ledger" / sweep.submission.token / "7_2_0_log.out"
-    log.parent.mkdir()
-    log.write_text("module: command not found\n")
-    slurm.ended(sweep.name, "7", 2, "FAILED", "127:0")
-    assert status(sweep, QUEUED, verb="why") == 0
-    out = capsys.readouterr().out
-    assert "1 failed: job failed, exit code #:#" in out and "| module: command not found" in out
-
-
-def test_why_not(sweep: Sweep, capsys) -> None:
-    assert status(sweep, DONE, verb="why") == 0
-    assert capsys.readouterr().out == "1 run: none failed or interrupted\n"
-
-
-def config(folder: Path, **model: object) -> None:
-    content = {
-        "seed": 3,
-        "train": {"steps": 100, "lr": 0.0004, "precision": "fp32"},
-        "model": {"_target_": "vocl.models.recurrent.Recurrent", **model},
-        "backbone": {"_target_": "vocl.nn.backbone.Timm", "name": "dino_s16", "norm": True},
-        "loss": {"feature_mse": {}, "slot_contrast": {}},
-        "dataset": {"name": "movi_c"},
-        "runtime": {"root": str(folder)},
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-@pytest.mark.parametrize(
-    ("filters", "found"),
-    [
-        ([], {DONE, RUNNING}),
-        (["model.num_slots=7"], {DONE}),
-        (["model.num_slots=7.0", "seed=3"], {DONE}),
-        (["model.num_slots=1*"], {RUNNING}),
-        (["train.lr=4e-4"], {DONE, RUNNING}),
-        (["backbone.norm=true"], {DONE, RUNNING}),
-        (["backbone.norm=1"], set()),
-        (["dataset=movi_*", "model=Recurrent"], {DONE, RUNNING}),
-        (["loss=[slot_contrast,feature_mse]"], {DONE, RUNNING}),
-        (["loss=[feature_mse]"], set()),
-    ],
-)
-def test_ls(sweep: Sweep, capsys, filters: list[str], found: set[str]) -> None:
-    config(sweep.folder(DONE), num_slots=7)
-    config(sweep.folder(RUNNING), num_slots=11)
-    assert status(sweep, DONE, RUNNING, *filters, verb="ls") == 0
-    out = capsys.readouterr().out
-    assert {run for run in (DONE, RUNNING) if run in out} == found
-    assert out.endswith(f"{len(found)} of 2 runs\n")
-
-
-def test_ls_tells_what_a_run_is(sweep: Sweep, capsys) -> None:
-    config(sweep.folder(DONE), num_slots=7)
-    assert status(sweep, "trio", "model.num_slots=7", verb="ls") == 0
-    out = capsys.readouterr().out
-    assert "Recurrent 7 slots dino_s16 movi_c feature_mse+slot_contrast 100 steps" in out
-    assert words(out, DONE)[:7] == [DONE, "done", "trio", "row", DONE, "all", "0"]
-    assert status(sweep, "model.num_slot=7", verb="ls") == 2
-    assert capsys.readouterr().err == "model.num_slot: no run's config has this key\n"
-    assert status(sweep, "demo", verb="ls") == 2
-    assert "no ablation that was submitted" in capsys.readouterr().err
-
-
-def test_logs(sweep: Sweep, capsys) -> None:
-    (sweep.folder(DONE) / "log.txt").write_text("".join(f"line {i}\n" for i in range(50)) + "last")
-    assert status(sweep, "a0", "-n", "2", verb="logs") == 0
-    assert capsys.readouterr().out == "line 49\nlast"
-    assert status(sweep, "a0", "-n3", verb="logs") == 0
-    assert capsys.readouterr().out == "line 48\nline 49\nlast"
-    assert status(sweep, "a0", verb="logs") == 0
-    assert capsys.readouterr().out.startswith("line 21\n")
-    for arguments in (["nosuch"], [QUEUED], ["-n", "x", DONE], []):
-        assert status(sweep, *arguments, verb="logs") == 2
-        assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_logs_follow(sweep: Sweep) -> None:
-    path = sweep.folder(QUEUED) / "log.txt"
-    command = [sys.executable, "-m", "launch.cli", "logs", QUEUED, "-f", f"runtime.root={sweep.root}"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    time.sleep(0.3)
-    path.write_text("first\n")
-    assert process.stdout.readline() == "first\n"
-    with path.open("a") as log:
-        log.write("second\n")
-    assert process.stdout.readline() == "second\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
-
-
-def test_diff(sweep: Sweep, capsys) -> None:
-    for run, slots, code in ((DONE, 7, "aaa"), (BAD, 11, "bbb")):
-        config(sweep.folder(run), num_slots=slots)
-        start(sweep.folder(run), code=code, commit="123")
-    finish(sweep.folder(BAD), video_mbo=0.75)
-    assert status(sweep, DONE, BAD, verb="diff") == 0
-    out = capsys.readouterr().out
-    assert "  model.num_slots: 7 -> 11" in out and "runtime" not in out
-    assert words(out, "code") == ["code", "aaa", "bbb", "differs"]
-    assert words(out, "commit") == ["commit", "123", "123"]
-    assert words(out, "video_mbo") == ["video_mbo", "0.5", "0.75", "+0.25"]
-    assert words(out, "video_ari") == ["video_ari", "0.25", "-"]
-    assert status(sweep, DONE, verb="diff") == 2
 
 
 def test_watching_asks_slurm_less_and_less_until_there_is_news(sweep: Sweep, slurm, monkeypatch) -> None:
