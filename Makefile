@@ -12,7 +12,7 @@ demo: env
 	$(VENV)/bin/vocl table demo --pictures
 
 test: env
-	$(VENV)/bin/python -m pytest tests -m '' -n 2 --dist loadgroup
+	$(VENV)/bin/python -m pytest tests -m '' -n 2
 
 chaos: env
 	PYTHONPATH=.:tests $(VENV)/bin/python tests/slurm/chaos.py

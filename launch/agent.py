@@ -10,6 +10,7 @@ The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Im
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from launch import ledger, refusal, slurm
+from launch import ledger, ports, refusal, slurm
 from vocl import claims
 from vocl.claims import Claim
 from vocl.stop import EXIT_STOPPED
@@ -65,10 +66,11 @@ class Agent:
         index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         world = int(os.environ.get("SLURM_NTASKS", "1"))
-        for run in submission.elements[index]:
+        meeting = os.environ[ports.VARIABLE].split(",") if world > 1 else itertools.repeat("")
+        for run, port in zip(submission.elements[index], meeting, strict=False):
             folder = Path(self.root) / "runs" / run
             if not self._lacks_source(folder, submission.after.get(run), rank):
-                self._start(folder, rank, world)
+                self._start(folder, rank, world, port)
         self._wait(rank)
         code = self._verdict()
         limit_near = signal.SIGUSR2 in self.signals and signal.SIGTERM not in self.signals
@@ -91,8 +93,8 @@ class Agent:
             claims.over(claim, "withdrawn", line=line)
         return True
 
-    def _start(self, run: Path, rank: int, world: int) -> None:
-        """Start a run, unless it is done or another claim owns it by now."""
+    def _start(self, run: Path, rank: int, world: int, port: str) -> None:
+        """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
         claim = claims.newest(run)
         if (run / "result.json").is_file():
             print(f"{run.name}: done already")
@@ -118,7 +120,7 @@ class Agent:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(self.token, rank, world),
+                env=_environment(self.token, rank, world, port),
                 preexec_fn=_end_with_parent(),
             )
         self.children.append(Child(claim, process))
@@ -201,17 +203,16 @@ def _job_id() -> str:
     return os.environ.get("SLURM_JOB_ID", "")
 
 
-def _environment(token: str, rank: int, world: int) -> dict[str, str]:
+def _environment(token: str, rank: int, world: int, port: str) -> dict[str, str]:
     """Environment of a child: its claim, and its place among the ranks of its run."""
     environment = {**os.environ, "VOCL_CLAIM": token}
     if world > 1:
-        job = int(os.environ["SLURM_JOB_ID"])
         environment |= {
             "RANK": str(rank),
             "WORLD_SIZE": str(world),
             "LOCAL_RANK": os.environ.get("SLURM_LOCALID", "0"),
             "MASTER_ADDR": _first_host(),
-            "MASTER_PORT": str(20000 + job % 20000),
+            "MASTER_PORT": port,
         }
     return environment
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from launch import frozen, policy, slurm, snapshot
+from launch import frozen, policy, sbatch, slurm, snapshot
 from launch.selector import Target
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look, with_sources
@@ -68,7 +68,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
         "#!/bin/sh",
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
         *cluster["setup"],
-        f"exec {slurm.interpreter(cluster)} {shlex.join(words)}",
+        f"exec {sbatch.interpreter(cluster)} {shlex.join(words)}",
     ]
     script = folder / f"{name}.sh"
     write_text(script, "\n".join(lines) + "\n")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch import ledger, refusal, slurm, snapshot
+from launch import ledger, refusal, sbatch, slurm, snapshot
 from launch.agent import Agent
 from launch.freeze import freeze
 from launch.ledger import Submission
@@ -121,7 +121,7 @@ def _send(
         submission = ledger.narrow(submission, submission.elements[:room])
     while True:
         try:
-            return slurm.submit(submission, work, code, after), submission, trouble
+            return sbatch.submit(submission, work, code, after), submission, trouble
         except SlurmError as error:
             job, trouble, count = _found(submission), str(error), len(submission.elements)
             if job is not None:
@@ -165,7 +165,7 @@ def recover(root: Path, runs: Iterable[str]) -> None:
         if submission.job is not None:
             continue
         job = next((j.job for j in slurm.queue([submission.name]).values() if j.is_live), None)
-        if job is not None and slurm.is_whole(submission, job):
+        if job is not None and sbatch.is_whole(submission, job):
             ledger.accepted(submission, job)
             continue
         if job is not None:

@@ -1,22 +1,16 @@
-"""Questions to SLURM and orders for it, each with a time limit; submission itself is submitit's."""
+"""Questions to SLURM and orders for it, each with a time limit; submission is in ``launch.sbatch``."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from launch.ledger import Submission
 
 TIMEOUT_S = 60.0
 ACTIVE = (
@@ -209,94 +203,3 @@ def max_array_size() -> int:
 def own_jobs() -> int:
     """Number of this user's jobs in the queue, elements counted one by one."""
     return ask("squeue", "--noheader", "--array", "--me", "--format=%A").count("\n")
-
-
-def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] = ()) -> str:
-    """Queue an array of `work()` calls, one per element, through submitit; returns the array's id.
-
-    The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `SlurmError`.
-    """
-    import submitit
-
-    submission.folder.mkdir(parents=True, exist_ok=True)
-    with _environment(clean_environment()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            executor = submitit.SlurmExecutor(submission.folder, python=interpreter(submission.cluster))
-            executor.update_parameters(**_parameters(submission, code, list(after)))
-            jobs = executor.submit_array([work] * len(submission.elements))
-        except submitit.core.utils.FailedJobError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise SlurmError(next((line for line in lines if "error:" in line), lines[-1])) from None
-        except (OSError, RuntimeError) as error:
-            raise SlurmError(" ".join(str(error).split())) from None
-    return jobs[0].job_id.partition("_")[0]
-
-
-def is_whole(submission: Submission, job: str) -> bool:
-    """Whether everything that the elements of an array load lies where they look for it."""
-    count = len(submission.elements)
-    names = [f"{job}_{index}" for index in range(count)] if count > 1 else [job]
-    return all((submission.folder / f"{name}_submitted.pkl").is_file() for name in names)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[str, Any]:
-    """submitit's parameters of a submission. Its jobs start in its own folder, outside any checkout."""
-    cluster = submission.cluster
-    extra: dict[str, Any] = {"requeue": True, "chdir": str(submission.folder)}
-    extra |= {"export": ",".join(cluster["export"]) or "NONE"}
-    extra |= {"dependency": f"afterany:{':'.join(after)}"} if after else {}
-    setup = [
-        f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
-        f"export OMP_NUM_THREADS={cluster['cpus']} MKL_NUM_THREADS={cluster['cpus']}",
-        *(_env_file(cluster["env_file"]) if cluster["env_file"] else []),
-        *cluster["setup"],
-    ]
-    return {
-        "job_name": submission.name,
-        "partition": cluster["partition"],
-        "account": cluster["account"],
-        "qos": cluster["qos"],
-        "constraint": cluster["constraint"],
-        "exclude": cluster["exclude"],
-        "gres": cluster["gres"],
-        "nodes": cluster["nodes"],
-        "ntasks_per_node": cluster["tasks"],
-        "gpus_per_node": cluster["gpus"] or None,
-        "cpus_per_task": cluster["cpus"],
-        "mem": f"{round(cluster['mem_gb'] * 1024)}M" if cluster["mem_gb"] else None,
-        "time": cluster["time_min"],
-        "signal_delay_s": cluster["signal_s"],
-        "array_parallelism": cluster["max_running"] or len(submission.elements),
-        "setup": setup,
-        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}"],
-        "stderr_to_stdout": True,
-        "wckey": None,
-        "additional_parameters": extra | cluster["sbatch"],
-    }
-
-
-def _env_file(name: str) -> list[str]:
-    """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script."""
-    quoted = shlex.quote(str(Path(name).expanduser()))
-    return ["set -a", f". {quoted}", "set +a"]
-
-
-def interpreter(cluster: dict[str, Any]) -> str:
-    """Shell words that start Python on a node."""
-    python = shlex.quote(cluster["python"] or sys.executable)
-    if not cluster["container"]:
-        return python
-    return f"{shlex.join(shlex.split(cluster['container']))} {python}"

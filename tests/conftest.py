@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
+
+import pytest
+
+SLURM = "tests/slurm/"
 
 # Before torch is loaded: tests that share a machine must not wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,3 +16,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in its background, or nohup, has them and all that they start ignore these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The files of a folder that starts SLURM stay on one worker, any other file is a worker's to itself."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        """Two SLURMs that train at once starve each other of this machine's cores."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return SLURM if nodeid.startswith(SLURM) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False  # in the order of the collection, see below
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that the other worker does the rest meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLURM))

@@ -14,6 +14,7 @@ from acting import Sweep
 from fake_slurm import FakeSlurm
 
 import launch.local
+import launch.sbatch
 import launch.slurm
 from launch import snapshot
 from launch.agent import Agent
@@ -203,7 +204,7 @@ def test_a_tending_job_waits_for_no_job_where_only_runs_without_one_wait(
     def full(*arguments):
         raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
 
-    monkeypatch.setattr(launch.slurm, "submit", full)
+    monkeypatch.setattr(launch.sbatch, "submit", full)
     before = len(slurm.calls)
     assert main(["tend", "chain", f"runtime.root={chain.root}", "--arm"]) == 0
     (call,) = [call for call in slurm.calls[before:] if call[0] == "sbatch"]

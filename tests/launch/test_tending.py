@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from acting import Sweep
 
+import launch.sbatch
 import launch.slurm
 from launch import arm, selector, snapshot, tend
 from launch.cli import main
@@ -201,14 +202,14 @@ def test_what_max_jobs_left_out_follows_as_others_leave(sweep, frozen_world, cap
 
 
 def test_a_limit_of_slurm_lets_in_what_it_does(sweep, monkeypatch, capsys) -> None:
-    real = launch.slurm.submit
+    real = launch.sbatch.submit
 
     def limited(submission, *rest):
         if len(submission.elements) + launch.slurm.own_jobs() > 2:
             raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
         return real(submission, *rest)
 
-    monkeypatch.setattr(launch.slurm, "submit", limited)
+    monkeypatch.setattr(launch.sbatch, "submit", limited)
     it = sweep()
     names = [it.state(run).name for run in it.ids]
     assert sorted(names) == ["absent", "absent", "queued", "queued"]

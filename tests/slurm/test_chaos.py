@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from chaos import OPTIONS, chaos
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("matrix-stops")]
+pytestmark = pytest.mark.slow
 
 
 def test_disturbed_runs_end_done_or_failed_and_as_if_undisturbed(start_cluster):

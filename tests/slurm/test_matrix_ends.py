@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sweeps import Sweeps, shared_folder
 
-from launch import ledger
+from launch import ledger, ports
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("matrix-ends")]
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LATER = "+cluster.sbatch.begin=2099-01-01"
@@ -29,7 +31,18 @@ def sweeps(start_cluster) -> Iterator[Sweeps]:
 
 
 @pytest.fixture(scope="module")
-def cases(sweeps: Sweeps) -> dict:
+def taken() -> Iterator[None]:
+    """The first port that each of the first fifty jobs would choose is somebody else's."""
+    with ExitStack() as others:
+        for job in range(50):
+            other = others.enter_context(socket.socket())
+            other.bind(("", ports.free(1, job)[0]))
+            other.listen()
+        yield
+
+
+@pytest.fixture(scope="module")
+def cases(sweeps: Sweeps, taken: None) -> dict:
     """All cases of this file, queued at once."""
     gates = {name: sweeps.gate(name) for name in ("killed", "agent")}
     words = {
@@ -39,6 +52,7 @@ def cases(sweeps: Sweeps) -> dict:
         "raises": sweeps.words("seed=3", "loss.probe.fails=[0]"),
         "rank": sweeps.words("seed=4", "loss.probe.fails=[1]", "cluster.tasks=2"),
         "pending": sweeps.words("seed=5,6", LATER),
+        "ranks": sweeps.words("seed=20,21", "cluster.tasks=2", "cluster.runs_per_job=2"),
         "packed": sweeps.words("seed=7,8,9", "cluster.runs_per_job=3", "eval=[discovery]"),
     }
     # one of the packed runs fails, and only it: something lies where its scores belong
@@ -107,6 +121,14 @@ def test_run_of_which_one_rank_raises_has_failed(sweeps: Sweeps, cases):
     assert sweeps.sacct(sweeps.job(spec))[0][0] == "FAILED"  # 1:0, or 9:0 if srun ended the other rank first
     assert sweeps.event(spec, "0001-failed-rank1")["kind"] == "ArithmeticError"
     assert states[spec.id].reason == "ArithmeticError: the probe was asked to fail"
+
+
+def test_packed_runs_on_two_ranks_meet_where_nobody_is(sweeps: Sweeps, cases):
+    _, specs, _ = cases["ranks"]
+    sweeps.settled(*specs)
+    assert {sweeps.job(spec) for spec in specs} == {sweeps.job(specs[0])}
+    for spec in specs:
+        assert (sweeps.ends(spec), sweeps.starts(spec)[0]["world"]) == (["done"], 2)
 
 
 def test_element_cancelled_while_pending(sweeps: Sweeps, cases):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from sweeps import Sweeps, shared_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("matrix-limits")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

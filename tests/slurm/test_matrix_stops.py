@@ -12,7 +12,7 @@ from sweeps import Sweeps, shared_folder
 
 from vocl import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("matrix-stops")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import launch.freeze
 from launch import ledger
 from vocl import claims
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("matrix-submit")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
