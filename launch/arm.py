@@ -16,6 +16,7 @@ from launch.states import LIVE, RunState, look, with_sources
 from vocl.files import write_text
 
 TIME_MIN = 30
+PATIENCE_S = 25 * 60.0  # of the job, while SLURM does not answer
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
 
 

@@ -7,6 +7,7 @@ seen to already; made for cron.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -33,27 +34,35 @@ def main(arguments: Sequence[str]) -> int:
     """`vocl tend NAME|SELECTOR [--watch]`: 0 nothing is left to do or all is well, 1 SLURM does not answer.
 
     `--watch` repeats until nothing is queued, running or to be queued; `--arm` (what `vocl submit
-    --tend` does) queues a one-core job that does the same once the arrays of this pass are over.
+    --tend` does) queues a one-core job that does the same once the arrays of this pass are over; such
+    a job asks again for `arm.PATIENCE_S` where SLURM does not answer, or refuses its successor.
     """
     options = [a for a in arguments if a.startswith("--")]
     if wrong := [o for o in options if o not in ("--watch", "--arm")]:
         raise UserError(f"vocl tend {wrong[0]}: no such option, choose from --watch, --arm")
     target = resolve([a for a in arguments if a not in options])
+    # in a job of its own, nobody else would go on once SLURM answers again
+    patience_s = arm.PATIENCE_S if "--arm" in options and "SLURM_JOB_ID" in os.environ else 0.0
+    deadline = time.monotonic() + patience_s
     while True:
-        try:
-            done = tend(target)
-        except OSError as error:
-            raise UserError(
-                f"{target.root}: cannot write there: {error.strerror}: {error.filename}"
-            ) from None
-        print(time.strftime("%F %T ") + done.summary if "--watch" in options else done.summary, flush=True)
+        done = _pass(target)
+        print(time.strftime("%F %T ") + done.summary if options else done.summary, flush=True)
         if "--watch" not in options or not done.live:
-            break
+            well = not done.trouble and ("--arm" not in options or _arm(target, done))
+            if well or time.monotonic() > deadline:
+                return 0 if well else 1
         time.sleep(WATCH_S)
-    if done.trouble:
-        return 1
-    wait_s = 0 if done.queued.arrays else int(WATCH_S)  # never in a tight circle
-    return 1 if "--arm" in options and not arm.arm(target, wait_s) else 0
+
+
+def _pass(target: Target) -> Pass:
+    try:
+        return tend(target)
+    except OSError as error:
+        raise UserError(f"{target.root}: cannot write there: {error.strerror}: {error.filename}") from None
+
+
+def _arm(target: Target, done: Pass) -> bool:
+    return arm.arm(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
 
 
 @dataclass

@@ -342,3 +342,31 @@ def test_one_run_whose_files_are_gone_does_not_keep_the_others(sweep, capsys) ->
     assert _tend(it) == 0
     assert f"not queued {broken}" in capsys.readouterr().out
     assert [it.state(run).name for run in (broken, lost)] == ["interrupted", "queued"]
+
+
+@pytest.mark.parametrize("command", ["squeue", "sbatch"])
+def test_a_tending_job_outlasts_a_controller_that_is_away(sweep, capsys, monkeypatch, command) -> None:
+    it = sweep()
+    it.slurm.fault(command, "Unable to contact slurm controller")
+    monkeypatch.setenv("SLURM_JOB_ID", "999")
+    passes = []
+
+    def sleep(seconds: float) -> None:
+        if seconds == tend.WATCH_S:  # not what waits for a child process
+            passes.append(seconds)
+            it.slurm.fault(command, None if len(passes) == 3 else "Unable to contact slurm controller")
+
+    monkeypatch.setattr(tend.time, "sleep", sleep)
+    assert _tend(it, "--arm") == 0
+    assert len(passes) == 3
+    assert "tends them once they are over" in capsys.readouterr().out
+
+
+def test_a_tending_job_gives_up_before_its_time_limit(sweep, monkeypatch) -> None:
+    assert arm.PATIENCE_S < arm.TIME_MIN * 60
+    it = sweep()
+    it.slurm.fault("squeue", "Unable to contact slurm controller")
+    monkeypatch.setenv("SLURM_JOB_ID", "999")
+    monkeypatch.setattr(arm, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(tend, "WATCH_S", 0.2)
+    assert _tend(it, "--arm") == 1
