@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from launch import board
 from launch.ls import read_config
 from launch.records import Records
-from launch.runs import find_run, root_of
+from launch.runs import root_of
 from vocl import config as configs
 from vocl.errors import UserError
+from vocl.find import find_run
 
 PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from typing import Any
 import yaml
 
 from launch import frozen, snapshot
-from launch.records import is_intact
 from launch.selector import ID, resolve
 from vocl import claims
 from vocl.compose import compose
@@ -22,8 +20,8 @@ from vocl.errors import UserError
 from vocl.files import read_json
 from vocl.folder import new_folder
 from vocl.record import REPOSITORY, code_digest
+from vocl.saved import checkpoints
 
-CHECKPOINT = re.compile(r"^(\d{9})-([0-9a-f]{16})\.pt$")
 OWN = ("runtime", "cluster")  # of this machine: paths, accounts
 
 
@@ -73,10 +71,9 @@ def _fill(place: Path, folder: Path, root: Path) -> None:
 
 def _checkpoint(folder: Path) -> Path:
     """The newest checkpoint whose content matches its name."""
-    found = [(CHECKPOINT.match(path.name), path) for path in (folder / "checkpoints").glob("*.pt")]
-    for _, path in sorted(((m[1], path) for m, path in found if m), reverse=True):
-        if is_intact(path):
-            return path
+    for found in checkpoints(folder / "checkpoints"):
+        if found.is_intact:
+            return found.path
     raise UserError(f"{folder}: has no valid checkpoint")
 
 

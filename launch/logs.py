@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch.runs import find_run, root_of
+from launch.runs import root_of
 from vocl.errors import UserError
+from vocl.find import find_run
 
 LINES = 30
 POLL_S = 0.5

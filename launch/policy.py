@@ -16,6 +16,7 @@ from launch.slurm import EndedJob
 from launch.states import RunState
 from vocl import claims
 from vocl.claims import Claim
+from vocl.saved import newest_step
 
 OUT_OF_MEMORY = "out of memory"
 PASSING = ("time limit", "node failure")  # reasons of failures that are not the run's own
@@ -59,7 +60,8 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
             return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
         return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
     if not progressed(run, claim):
-        return Verdict(False, f"{cause}; its last attempt made no progress, at step {checkpoint(run)}", {})
+        saved = newest_step(run / "checkpoints") or 0
+        return Verdict(False, f"{cause}; its last attempt made no progress, at step {saved}", {})
     return Verdict(True, cause, {})
 
 
@@ -89,12 +91,7 @@ def progressed(run: Path, claim: Claim) -> bool:
     if first is None:
         return False
     scored = any(path.stat().st_mtime > claim.time for path in (run / "eval").glob("*/report.json"))
-    return scored or checkpoint(run) > first["step"]
-
-
-def checkpoint(run: Path) -> int:
-    """The step of the newest checkpoint; 0 without one."""
-    return max((int(path.name[:9]) for path in (run / "checkpoints").glob("[0-9]*.pt")), default=0)
+    return scored or (newest_step(run / "checkpoints") or 0) > first["step"]
 
 
 def accounted(root: Path, states: Mapping[str, RunState]) -> dict[str, EndedJob]:

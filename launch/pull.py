@@ -18,7 +18,6 @@ import yaml
 
 from launch.freeze import PATHS
 from launch.ls import read_config
-from launch.records import is_intact
 from launch.selector import results_root
 from launch.states import LIVE, STALE_S, RunState, look
 from vocl import claims
@@ -27,6 +26,7 @@ from vocl.compose import compose
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import TEMPORARY, make_folder
+from vocl.saved import checkpoints
 
 REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
 ID = re.compile(r"[0-9a-f]{10}")
@@ -166,9 +166,8 @@ def _broken(folder: Path) -> str:
         lacking = [entry["rows"] for entry in entries if not (folder / entry["rows"]).is_file()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its result.json cannot be read: {error}"
-    for path in (folder / "checkpoints").glob("[0-9]*.pt"):
-        if not is_intact(path):
-            lacking.append(f"{path.name} is damaged")
+    damaged = [file for file in checkpoints(folder / "checkpoints") if not file.is_intact]
+    lacking += [f"{file.path.name} is damaged" for file in damaged]
     return f"incomplete: {', '.join(lacking)}" if lacking else ""
 
 

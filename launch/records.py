@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,11 +13,12 @@ from typing import Any
 
 from vocl import claims
 from vocl.claims import Claim
+from vocl.files import json_or_none
+from vocl.saved import newest_step
 
 ENDS = re.compile(r"\d{4}-(?:done|stopped|failed|killed)\.json")
 WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
 LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
-CHECKPOINT = re.compile(r"\d+-[0-9a-f]+\.pt$")
 STAGE = re.compile(rb'"stage": (\d+)')
 
 
@@ -86,8 +86,7 @@ class Records:
     def saved_step(self) -> int | None:
         """Step of the newest checkpoint of a run that is not done: where it will go on."""
         has_some = "checkpoints" in self.names and not self.is_done
-        kept = _names(f"{self._place}/checkpoints") if has_some else []
-        return max((int(name.partition("-")[0]) for name in kept if CHECKPOINT.match(name)), default=None)
+        return newest_step(self.folder / "checkpoints") if has_some else None
 
     @property
     def has_begun(self) -> bool:
@@ -161,23 +160,7 @@ class Records:
             return b""
 
     def _json(self, name: str) -> dict[str, Any] | None:
-        return read_json(f"{self._place}/{name}")
-
-
-def is_intact(checkpoint: Path) -> bool:
-    """Whether the content of a checkpoint has the digest that its name tells."""
-    digest = hashlib.blake2b(checkpoint.read_bytes(), digest_size=8).hexdigest()
-    return checkpoint.name.endswith(f"-{digest}.pt")
-
-
-def read_json(path: str | Path) -> dict[str, Any] | None:
-    """A mapping in a file; None where it cannot be read: a board must not fail at one run."""
-    try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+        return json_or_none(f"{self._place}/{name}")
 
 
 def _names(folder: str) -> list[str]:

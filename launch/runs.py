@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from launch.records import read_json
 from launch.states import Asker, RunState, ask, look, with_sources
 from vocl.errors import UserError
+from vocl.files import json_or_none
+from vocl.find import all_runs, find_run
 
 ROOT = "results"  # as in conf/runtime/default.yaml
 OUTSIDE = "runs outside of any ablation"
@@ -108,43 +109,17 @@ def everything(root: Path) -> Chosen:
     return Chosen(root, tables | ({OUTSIDE: outside} if outside else {}))
 
 
-def all_runs(root: Path) -> list[str]:
-    """Ids of the runs that have a folder."""
-    try:
-        return sorted(e.name for e in os.scandir(root / "runs") if e.name[0] != "." and e.is_dir())
-    except OSError:
-        return []
-
-
-def find_run(word: str, root: Path) -> Path:
-    """The folder of the run that `word` names: a folder, an id, or the beginning of one."""
-    if "/" in word and (Path(word) / "config.yaml").is_file():
-        return Path(word)
-    return root / "runs" / _one_run(word, root)
-
-
-def _one_run(word: str, root: Path) -> str:
-    known = all_runs(root)
-    found = [run for run in known if run == word] or [run for run in known if word and run.startswith(word)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{word}: several runs begin so: {', '.join(found)}")
-    shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
-    raise UserError(f"{word}: no run in {root}/runs has this id or begins so; there are {shown or 'none'}")
-
-
 def _known(root: Path, name: str) -> list[Entry] | None:
     """What `name` stands for under `root`, without composing anything."""
     table = _table(root, name)
     if table is not None or not any(run.startswith(name) for run in all_runs(root)):
         return table
-    return [Entry("", "", None, _one_run(name, root))]
+    return [Entry("", "", None, find_run(name, root).name)]
 
 
 def _table(root: Path, name: str) -> list[Entry] | None:
     """What was submitted last as ablation `name`."""
-    selection = read_json(root / "by-name" / name / "selection.json")
+    selection = json_or_none(root / "by-name" / name / "selection.json")
     if selection is None:
         return None
     return [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in selection["runs"]]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.plan import Selection, is_word, select
-from launch.runs import Entry, all_runs, find_run, root_of
+from launch.runs import Entry, root_of
 from vocl.errors import UserError
+from vocl.find import all_runs, find_run
 
 ID = re.compile(r"[0-9a-f]{4,10}")  # a run id, or its beginning
 

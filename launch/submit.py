@@ -18,14 +18,13 @@ from launch.enqueue import Queued, enqueue, recover
 from launch.overrides import slug
 from launch.plan import Selection, Spec, run_folder, select
 from launch.preflight import missing
-from launch.records import read_json
 from launch.selector import of_selection
 from launch.slurm import SlurmError, announced
 from launch.states import LIVE, RunState, look
 from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import make_folder, write_text
+from vocl.files import json_or_none, make_folder, write_text
 from vocl.stop import EXIT_STOPPED
 
 WAIT_POLL_S = 5.0
@@ -124,7 +123,7 @@ def link(selection: Selection, ablation: Ablation, root: Path) -> None:
 
 def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What was submitted as a table so far: seeds that were submitted apart belong to one table."""
-    earlier = read_json(path)
+    earlier = json_or_none(path)
     if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
         return {"arguments": arguments, "runs": rows}
     submitted = {row["seed"] for row in rows}  # whole: what else is known of them has left the table

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from launch.records import read_json
 from launch.states import STALE_S
 from vocl import mirror
 from vocl.errors import EXIT_USER, UserError
+from vocl.files import json_or_none
+from vocl.find import find_run
 from vocl.wandb_process import last_sealed, sealed
 
 CLIENT = (sys.executable, "-m", "wandb", "sync")
@@ -79,7 +80,7 @@ def is_synced(path: Path) -> bool:
 
 def is_live(folder: Path) -> bool:
     """Whether a training may be writing: it has no end yet, and beat a moment ago."""
-    heartbeat = read_json(folder / "heartbeat.json")
+    heartbeat = json_or_none(folder / "heartbeat.json")
     if not heartbeat or time.time() - heartbeat["time"] > STALE_S:
         return False
     return all(
@@ -101,19 +102,8 @@ def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path]]:
         raise UserError("vocl sync: choose RUN... or --all")
     root = Path(compose(runtime)["runtime"]["root"]).expanduser()
     if names:
-        return root, [_find(name, root) for name in names]
+        return root, [find_run(name, root).resolve() for name in names]
     return root, sorted(path.parent for path in (root / "runs").glob("*/wandb"))
-
-
-def _find(name: str, root: Path) -> Path:
-    if (Path(name).expanduser() / "config.yaml").is_file():
-        return Path(name).expanduser().resolve()
-    found = sorted((root / "runs").glob(f"{name}*/config.yaml")) if name and "/" not in name else []
-    if len(found) == 1:
-        return found[0].parent
-    if found:
-        raise UserError(f"{name}: several runs begin so: {', '.join(p.parent.name for p in found)}")
-    raise UserError(f"{name}: neither a run folder nor a run id in {root}/runs")
 
 
 def _online(folder: Path) -> bool:
@@ -124,7 +114,7 @@ def _online(folder: Path) -> bool:
 
 def _lacks(folder: Path) -> bool:
     """Whether the records say more than the client's finished folders."""
-    result = read_json(folder / "result.json")
+    result = json_or_none(folder / "result.json")
     if result and not any(entry["evals"] == list(result["evals"]) for entry in sealed(folder).values()):
         return True
     path = folder / "metrics.jsonl"

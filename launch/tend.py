@@ -26,6 +26,7 @@ from launch.states import LIVE, RunState, look, with_sources
 from vocl import claims
 from vocl.claims import Claim
 from vocl.errors import UserError
+from vocl.saved import newest_step
 
 WATCH_S = 60.0
 
@@ -136,7 +137,7 @@ def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
     if (folder / "result.json").is_file():
         return state
     outcome = "failed" if state.name == "failed" else "stopped"
-    step = policy.checkpoint(folder)
+    step = newest_step(folder / "checkpoints") or 0
     claims.over(claim, outcome, reason=state.reason, line=state.reason, job=state.job, step=step)
     where = f" on {state.node}" if state.node else ""
     print(f"collected {entry.told}: {state.reason}{where}, saved at step {step}")

@@ -96,9 +96,9 @@ def _weights_are_there(config: Config) -> None:
 
 def _warm_start_is_there(config: Config) -> None:
     if config["warm_start"] is not None:
-        from vocl.load import find_run
+        from vocl.load import trusted_run
 
-        find_run(config["warm_start"]["run"], config["runtime"]["root"])
+        trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
 
 
 def _importable(allowed: dict[str, Path]) -> None:

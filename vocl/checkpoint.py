@@ -7,13 +7,10 @@ it is stored once as `frozen-<digest>.safetensors`, hard-linked between runs tha
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +19,11 @@ from torch import Tensor
 
 from vocl.errors import UserError
 from vocl.files import make_folder, write_bytes
+from vocl.saved import Checkpoint, checkpoints, digest_of, name_of
 
-NAME = re.compile(r"^(\d{9})-([0-9a-f]{16})\.pt$")
 KEEP = 2
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint file: the world before step `step`."""
-
-    path: Path
-    step: int
-    digest: str
 
 
 class Checkpoints:
@@ -46,19 +34,15 @@ class Checkpoints:
 
     def list(self) -> list[Checkpoint]:
         """All files by step, newest first, unchecked."""
-        if not self.folder.is_dir():
-            return []
-        found = [(NAME.match(p.name), p) for p in self.folder.iterdir()]
-        files = [Checkpoint(p, int(m.group(1)), m.group(2)) for m, p in found if m]
-        return sorted(files, key=lambda c: c.step, reverse=True)
+        return checkpoints(self.folder)
 
     def save(self, step: int, state: State) -> Checkpoint:
         """Write `state` for `step`, then drop what is no longer needed."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
-        digest = _digest(content)
-        path = self.folder / f"{step:09d}-{digest}.pt"
+        digest = digest_of(content)
+        path = self.folder / name_of(step, digest)
         write_bytes(path, content)  # also over a file of this name: that one may be the damaged one
         saved = Checkpoint(path, step, digest)
         self._prune(saved)
@@ -73,7 +57,7 @@ class Checkpoints:
                 content = found.path.read_bytes()
             except FileNotFoundError:  # dropped since the listing, by the process that trains the run
                 continue
-            if _digest(content) == found.digest:
+            if digest_of(content) == found.digest:
                 return found, torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return None
 
@@ -101,10 +85,10 @@ class Checkpoints:
         from safetensors.torch import save
 
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        digest = _digest(content)
+        digest = digest_of(content)
         path = self.folder / f"frozen-{digest}.safetensors"
         original = shared / path.name
-        if not original.exists() or _digest(original.read_bytes()) != digest:
+        if not original.exists() or digest_of(original.read_bytes()) != digest:
             write_bytes(original, content)
         make_folder(path.parent)
         path.unlink(missing_ok=True)
@@ -124,10 +108,6 @@ class Checkpoints:
         if not path.is_file():
             raise UserError(f"{path}: missing; it holds the frozen weights of this run")
         content = path.read_bytes()
-        if _digest(content) != digest:
+        if digest_of(content) != digest:
             raise UserError(f"{path}: damaged, its content does not match its name")
         return load(content)
-
-
-def _digest(content: bytes | memoryview) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()

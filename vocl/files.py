@@ -108,6 +108,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def json_or_none(path: str | Path) -> dict[str, Any] | None:
+    """The mapping in a JSON file; None where it cannot be read: a board must not fail at one run."""
+    try:
+        with open(path, "rb") as file:
+            content = json.loads(file.read())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def finite(content: Any, spell: Callable[[float], Any] = lambda number: None) -> Any:
     """`content` with every float that JSON cannot say replaced by `spell` of it (by default null)."""
     if isinstance(content, float):

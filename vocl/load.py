@@ -14,10 +14,12 @@ from torch import Tensor
 
 from vocl import assemble
 from vocl import config as configs
-from vocl.checkpoint import Checkpoint, Checkpoints
+from vocl.checkpoint import Checkpoints
 from vocl.config import Config
 from vocl.errors import UserError
+from vocl.find import find_run
 from vocl.interface import VideoModel
+from vocl.saved import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,12 @@ class Loaded:
     checkpoint: Checkpoint
 
 
-def find_run(run: str, root: str) -> Path:
-    """The folder of `run`: a folder, or an id (or the unique beginning of one) under `root`."""
-    runs = Path(root).expanduser() / "runs"
-    for folder in (Path(run).expanduser(), runs / run):
-        if (folder / "config.yaml").is_file():
-            _refuse_foreign_code(folder, runs)
-            return folder
-    matches = sorted(runs.glob(f"{run}*/config.yaml")) if run and "/" not in run else []
-    if len(matches) == 1:
-        return matches[0].parent
-    if matches:
-        raise UserError(f"{run}: several runs begin so: {', '.join(p.parent.name for p in matches)}")
-    known = sorted(p.parent.name for p in runs.glob("*/config.yaml"))
-    shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
-    raise UserError(f"{run}: neither a run folder nor a run id in {runs}; there are {shown or 'none'}")
+def trusted_run(run: str, root: str) -> Path:
+    """The folder of `run`, as `find_run` names it, unless it is one whose code may not be imported."""
+    here = Path(root).expanduser()
+    folder = find_run(run, here)
+    _refuse_foreign_code(folder, here / "runs")
+    return folder
 
 
 def _refuse_foreign_code(folder: Path, runs: Path) -> None:
@@ -74,7 +67,7 @@ def read_config(path: Path, check: bool = True) -> Config:
 
 def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:
     """Load the model of a run, an id under `root` or a folder, from its newest valid checkpoint."""
-    folder = find_run(run, root)
+    folder = trusted_run(run, root)
     return load_folder(folder, read_config(folder), device)
 
 
@@ -105,7 +98,7 @@ def fill(model: VideoModel, weights: Mapping[str, Tensor], folder: Path) -> None
 
 def warm_start(model: VideoModel, config: Config) -> None:
     """Take the weights that match `warm_start.take` from another run's newest checkpoint."""
-    source = find_run(config["warm_start"]["run"], config["runtime"]["root"])
+    source = trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
     checkpoints = Checkpoints(source / "checkpoints")
     found = checkpoints.newest()
     if found is None:

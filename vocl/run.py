@@ -14,7 +14,7 @@ import yaml
 
 from vocl import assemble, dist, load, result
 from vocl import config as configs
-from vocl.checkpoint import Checkpoint, Checkpoints, State
+from vocl.checkpoint import Checkpoints, State
 from vocl.claim import hold
 from vocl.config import Config
 from vocl.errors import UserError
@@ -23,6 +23,7 @@ from vocl.files import read_json, sweep, write_text
 from vocl.mirror import Mirror
 from vocl.ops.random import seed_of
 from vocl.record import Attempts, environment
+from vocl.saved import Checkpoint
 from vocl.settings import Runtime, Train
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 from vocl.track import Track

@@ -30,6 +30,7 @@ import yaml
 from vocl import config as configs
 from vocl.files import write_json
 from vocl.mirror import END, command, environment, wait_for_second
+from vocl.saved import newest_step
 
 POLL_S = 1.0
 LOCK_S = 45.0  # how long to wait for the mirror of an attempt that was killed to end
@@ -194,7 +195,7 @@ class View:
             run.mark_preempting()
         name = Path(run.dir).parent.name
         run.finish(exit_code=0 if result else 1)
-        if seal or (self.told and self.last < _saved(self.folder)):
+        if seal or (self.told and self.last < (newest_step(self.folder / "checkpoints") or 0)):
             entry = {"step": self.last, "evals": list(result["evals"]) if result else None}
             write_json(self.place / "sealed.json", sealed(self.folder) | {name: entry})
             if mode == "online":  # the server has all that is on disk
@@ -234,12 +235,6 @@ def scores(result: dict[str, Any]) -> dict[str, Any]:
     """{<evaluation>/<metric>: score} of every evaluation, and what the run took."""
     named = {f"{n}/{k}": v for n, entry in result["evals"].items() for k, v in entry["metrics"].items()}
     return named | {key: result[key] for key in ("attempts", "wall_s", "gpu_hours")}
-
-
-def _saved(folder: Path) -> int:
-    """Step of the newest checkpoint: what lies before it is not run again."""
-    steps = [int(p.name[:9]) for p in (folder / "checkpoints").glob("[0-9]*-*.pt")]
-    return max(steps, default=0)
 
 
 def _take(lock: Any) -> None:

@@ -25,7 +25,7 @@ from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError
 from vocl.evaluate.store import Entry, evaluate, settings_of
 from vocl.files import write_json
-from vocl.load import find_run, load, pick_device, read_config
+from vocl.load import load, pick_device, read_config, trusted_run
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 def add(run: str, overrides: list[str]) -> dict[str, Entry]:
     """Evaluate the run `run` (an id or a folder) as `overrides` say; returns the new entries."""
-    folder = find_run(run, _root(overrides))
+    folder = trusted_run(run, _root(overrides))
     config = requested(read_config(folder), overrides)
     imported = not list((folder / "events").glob("*-start.json"))
     if not result.is_done(folder) and not imported:

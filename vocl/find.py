@@ -1,0 +1,36 @@
+"""Which runs a results folder has, and which of them a word means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vocl.errors import UserError
+
+SHOWN = 8  # ids in a message
+
+
+def all_runs(root: Path) -> list[str]:
+    """Ids of the runs that have a folder."""
+    try:
+        return sorted(e.name for e in os.scandir(root / "runs") if e.name[0] != "." and e.is_dir())
+    except OSError:
+        return []
+
+
+def find_run(word: str, root: Path) -> Path:
+    """The folder of the run that `word` names: a run's folder, an id under `root`, or the beginning of
+    one alone. Raises `UserError` with what there is.
+    """
+    folder = Path(word).expanduser()
+    if word and (folder / "config.yaml").is_file():
+        return folder
+    known = all_runs(root)
+    found = [run for run in known if run == word] or [run for run in known if word and run.startswith(word)]
+    if len(found) == 1:
+        return root / "runs" / found[0]
+    if found:
+        raise UserError(f"{word}: several runs begin so: {', '.join(found)}")
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    there = (", ".join(known[:SHOWN]) or "none") + more
+    raise UserError(f"{word}: neither a run folder nor a run id in {root}/runs; there are {there}")

@@ -1,0 +1,50 @@
+"""Names of checkpoint files, `<step>-<digest>.pt`, and what they tell without opening one (no torch)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.pt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file: the world before step `step`."""
+
+    path: Path
+    step: int
+    digest: str
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the content has the digest that the name tells. Raises `OSError` if it is gone."""
+        return digest_of(self.path.read_bytes()) == self.digest
+
+
+def name_of(step: int, digest: str) -> str:
+    """The file's name."""
+    return f"{step:09d}-{digest}.pt"
+
+
+def digest_of(content: bytes | memoryview) -> str:
+    """The digest by which a file betrays that it is torn or damaged."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def checkpoints(folder: Path) -> list[Checkpoint]:
+    """Those in a run's folder of checkpoints by step, newest first, unchecked."""
+    try:
+        found = [NAME.fullmatch(name) for name in os.listdir(folder)]
+    except OSError:
+        return []
+    files = [Checkpoint(folder / m[0], int(m[1]), m[2]) for m in found if m]
+    return sorted(files, key=lambda file: file.step, reverse=True)
+
+
+def newest_step(folder: Path) -> int | None:
+    """Step of the newest, unchecked; None without one."""
+    return next((file.step for file in checkpoints(folder)), None)
