@@ -15,7 +15,7 @@ from launch.plan import Spec
 from launch.runs import Entry
 from launch.states import RunState
 from vocl import claims
-from vocl import config as configs
+from vocl.cell import cell_of
 from vocl.claims import Claim
 from vocl.compose import compose
 from vocl.errors import UserError
@@ -37,8 +37,7 @@ def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str,
         raise UserError(f"{path}: cannot be read: {error}; vocl submit writes it again") from None
     submission = submission_of(root, _sound(claim))
     config["cluster"] = (submission.cluster if submission else config["cluster"]) | dict(cluster or {})
-    cell = configs.cell_id(config)
-    return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
+    return Spec(entry.id, cell_of(config), config, entry.row, entry.column, entry.seed, entry.after)
 
 
 def code_of(root: Path, run: str, claim: Claim | None) -> Path | None:

@@ -14,6 +14,7 @@ from launch.ablation import Ablation
 from launch.cells import Variant, sources_first
 from launch.overrides import Overrides, flatten, in_grammar, read_yaml
 from vocl import config as configs
+from vocl.cell import cell_of
 from vocl.compose import group_choices, project_of, quoted
 from vocl.composer import Composer
 from vocl.config import Config
@@ -181,7 +182,7 @@ class _Cell:
             if str(PROBE) in json.dumps({key: value for key, value in probe.items() if key != "seed"}):
                 lists = [[*self.overrides, f"seed={seed}"] for seed in seeds]
                 return [self._spec(configs.check(composer.compose(each))) for each in lists]
-            cell = configs.cell_id(probe)
+            cell = cell_of(probe)
             return [self._spec(probe | {"seed": seed}, cell) for seed in seeds]
 
     def warm_specs(
@@ -189,19 +190,21 @@ class _Cell:
     ) -> list[Spec]:
         """A spec per seed, each starting from the run of `sources` with its seed."""
         assert row.warm_start is not None
-        ids, found = {spec.seed: spec.id for spec in sources}, []
+        by_seed, found = {spec.seed: spec for spec in sources}, []
         for seed in seeds:
-            if seed not in ids:
+            if (source := by_seed.get(seed)) is None:
                 raise UserError(
                     f"{self.where}: warm_start.row={row.warm_start.row}: has no run of seed {seed} here"
                 )
-            warm = in_grammar({"run": ids[seed], "take": row.warm_start.take})
+            warm = in_grammar({"run": source.id, "take": row.warm_start.take})
             cell = replace(self, overrides=(*self.overrides, f"warm_start={warm}"))
-            found += [replace(spec, after=ids[seed]) for spec in cell.specs(composer, [seed])]
+            for spec in cell.specs(composer, [seed]):
+                group = configs.cell_id(spec.config, source.cell)
+                found.append(replace(spec, after=source.id, cell=group))
         return found
 
     def _spec(self, config: Config, cell: str | None = None) -> Spec:
-        cell = cell or configs.cell_id(config)
+        cell = cell or cell_of(config)
         return Spec(configs.run_id(config), cell, config, self.row, self.column, config["seed"])
 
 

@@ -22,6 +22,7 @@ from launch.selector import of_selection
 from launch.slurm import SlurmError, announced
 from launch.states import LIVE, RunState, look
 from vocl import config as configs
+from vocl.cell import cell_of
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import json_or_none, make_folder, write_text
@@ -79,7 +80,7 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
 
 def submit_one(config: Config) -> int:
     """Hand over one checked config; prints its scores when it is done and the exit code of its end."""
-    spec = Spec(configs.run_id(config), configs.cell_id(config), config, "", "", config["seed"])
+    spec = Spec(configs.run_id(config), cell_of(config), config, "", "", config["seed"])
     selection = Selection([spec], None, ())
     code = submit(selection, (*TAKEN, "failed"))
     result = run_folder(selection.root, spec) / "result.json"

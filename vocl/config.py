@@ -221,9 +221,16 @@ def run_id(config: Config) -> str:
     return _digest({key: config[key] for key in HASHED})
 
 
-def cell_id(config: Config) -> str:
-    """Like `run_id`, without the seed: the runs of a cell differ in their seed alone."""
-    return _digest({key: config[key] for key in HASHED if key != "seed"})
+def cell_id(config: Config, source: str | None = None) -> str:
+    """Like `run_id`, without the seed: the runs of a cell differ in their seed alone.
+
+    `source`: the cell of the run that `warm_start` names, which then stands for it: each seed of a
+    row starts from a run of its own seed.
+    """
+    content = {key: config[key] for key in HASHED if key != "seed"}
+    if source is not None:
+        content["warm_start"] = config["warm_start"] | {"run": source}
+    return _digest(content)
 
 
 def evaluation_id(parts: Mapping[str, Any]) -> str:

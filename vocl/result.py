@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vocl import config as configs
+from vocl.cell import cell_of
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import read_json, write_json
@@ -36,7 +37,7 @@ def write(folder: Path, config: Config, attempts: int, device: str, evals: dict[
     result = {
         "schema": SCHEMA,
         "run_id": configs.run_id(config),
-        "cell_id": configs.cell_id(config),
+        "cell_id": cell_of(config),
         "seed": config["seed"],
         "steps": config["train"]["steps"],
         "attempts": attempts,

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import yaml
 
 from vocl import config as configs
+from vocl.cell import cell_of
 from vocl.files import write_json
 from vocl.mirror import END, command, environment, wait_for_second
 from vocl.saved import newest_step
@@ -130,7 +131,7 @@ class View:
             resume="allow",
             project=self.project,
             entity=self.entity,
-            group=configs.cell_id(config),
+            group=cell_of(config),
             name=self._name(config),
             config=shown(config) | self._code(),
             allow_val_change=True,

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from launch.cli import main
+from launch.freeze import freeze
 from launch.plan import Spec, select
 from vocl import config as configs
+from vocl.cell import cell_of
 from vocl.compose import compose
 
 TAIL = "\nseeds: [0, 1]\nmetrics: [video_mbo]\n"
@@ -139,6 +141,15 @@ def test_a_row_starts_from_the_run_of_another_with_its_column_and_seed(specs) ->
         assert spec.config["warm_start"] == (source and {"run": source.id, "take": take})
         assert spec.id == configs.run_id(spec.config)
     assert len({spec.id for spec in found}) == 12
+
+
+def test_the_seeds_of_a_row_that_starts_from_another_are_one_cell(specs, tmp_path) -> None:
+    found = specs(WARM, f"runtime.root={tmp_path}")
+    cells = {(spec.row, spec.column, spec.cell) for spec in found}
+    assert len(cells) == len({cell for _, _, cell in cells}) == 6
+    for spec in found:
+        freeze(tmp_path / "runs" / spec.id, spec.config)
+    assert all(cell_of(spec.config) == spec.cell for spec in found)
 
 
 def test_a_warm_start_meets_its_own_point_of_the_grid(specs) -> None:

@@ -1,0 +1,28 @@
+"""The cell of a run whose config is on disk: that of the run it starts from is read there too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from vocl import config as configs
+from vocl.config import Config
+from vocl.errors import UserError
+from vocl.find import find_run
+
+
+def cell_of(config: Config) -> str:
+    """`cell_id` of a checked config. A source that cannot be read (any more) counts as itself alone, so
+    the seeds of such a row are cells of their own.
+    """
+    warm = config["warm_start"]
+    return configs.cell_id(config, _source(warm["run"], config["runtime"]["root"]) if warm else None)
+
+
+def _source(run: str, root: str) -> str | None:
+    try:
+        path = find_run(run, Path(root).expanduser()) / "config.yaml"
+        return cell_of(configs.migrate(yaml.safe_load(path.read_text())))
+    except (UserError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
