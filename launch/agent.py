@@ -10,7 +10,6 @@ The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Im
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
 import signal
 import subprocess
@@ -66,8 +65,9 @@ class Agent:
         index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         world = int(os.environ.get("SLURM_NTASKS", "1"))
-        meeting = os.environ[ports.VARIABLE].split(",") if world > 1 else itertools.repeat("")
-        for run, port in zip(submission.elements[index], meeting, strict=False):
+        runs = submission.elements[index]
+        meeting = ports.given(len(runs)) if world > 1 else [0] * len(runs)
+        for run, port in zip(runs, meeting, strict=True):
             folder = Path(self.root) / "runs" / run
             if not self._lacks_source(folder, submission.after.get(run), rank):
                 self._start(folder, rank, world, port)
@@ -93,7 +93,7 @@ class Agent:
             claims.over(claim, "withdrawn", line=line)
         return True
 
-    def _start(self, run: Path, rank: int, world: int, port: str) -> None:
+    def _start(self, run: Path, rank: int, world: int, port: int) -> None:
         """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
         claim = claims.newest(run)
         if (run / "result.json").is_file():
@@ -203,7 +203,7 @@ def _job_id() -> str:
     return os.environ.get("SLURM_JOB_ID", "")
 
 
-def _environment(token: str, rank: int, world: int, port: str) -> dict[str, str]:
+def _environment(token: str, rank: int, world: int, port: int) -> dict[str, str]:
     """Environment of a child: its claim, and its place among the ranks of its run."""
     environment = {**os.environ, "VOCL_CLAIM": token}
     if world > 1:
@@ -212,7 +212,7 @@ def _environment(token: str, rank: int, world: int, port: str) -> dict[str, str]
             "WORLD_SIZE": str(world),
             "LOCAL_RANK": os.environ.get("SLURM_LOCALID", "0"),
             "MASTER_ADDR": _first_host(),
-            "MASTER_PORT": port,
+            "MASTER_PORT": str(port),
         }
     return environment
 

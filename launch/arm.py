@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,8 +14,7 @@ from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look, with_sources
 from vocl.files import write_text
 
-TIME_MIN = 30
-PATIENCE_S = 25 * 60.0  # of the job, while SLURM does not answer
+TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is away
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
 
 
@@ -43,9 +41,9 @@ def arm(target: Target, after_s: int = 0) -> bool:
 
 
 def _waits(name: str) -> bool:
-    """Whether a job of that name, other than this process's own, runs or may run yet."""
-    own = os.environ.get("SLURM_JOB_ID")
-    return any(job.is_live and job.job != own for job in slurm.queue([name]).values())
+    """Whether a job of that name is yet to begin. One that runs may have looked already, and be about to
+    end: it does not know of what was submitted since."""
+    return any(job.state in slurm.PENDING for job in slurm.queue([name]).values())
 
 
 def _queue(target: Target, states: Sequence[RunState], after_s: int) -> None:
@@ -83,7 +81,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
         f"--chdir={folder}",
         "--ntasks=1",
         "--cpus-per-task=1",
-        f"--time={TIME_MIN}",
+        f"--time={min(TIME_MIN, cluster['time_min'])}",  # the partition lets the runs take as long
         f"--export={','.join(cluster['export']) or 'NONE'}",
         *(f"--{key}={value}" for key, value in options.items() if value is not None),
         str(script),

@@ -30,6 +30,15 @@ def free(count: int, job: int) -> list[int]:
     return found
 
 
+def given(count: int) -> list[int]:
+    """The first `count` of the ports that the job's script has handed on; `RuntimeError` if it did not."""
+    words = os.environ.get(VARIABLE, "").split(",")[:count]
+    if len(words) < count or not all(word.isdecimal() for word in words):
+        told = repr(os.environ.get(VARIABLE))
+        raise RuntimeError(f"{VARIABLE}={told}: expected {count} ports; python -m launch.ports prints them")
+    return [int(word) for word in words]
+
+
 def _unused(ports: Iterator[int]) -> Iterator[int]:
     for port in ports:
         with socket.socket() as probe:

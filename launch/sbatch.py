@@ -101,10 +101,11 @@ def _env_file(name: str) -> list[str]:
 
 
 def _ports(cluster: dict[str, Any]) -> list[str]:
-    """A shell line that gives each run of an element a port, if runs have several ranks."""
+    """Shell lines that give each run of an element a port, if runs have several ranks."""
     if cluster["nodes"] * cluster["tasks"] == 1:
         return []
-    return [f'export {ports.VARIABLE}="$({interpreter(cluster)} -m launch.ports {cluster["runs_per_job"]})"']
+    command = f"{interpreter(cluster)} -m launch.ports {cluster['runs_per_job']}"
+    return [f'{ports.VARIABLE}="$({command})" || exit 1', f"export {ports.VARIABLE}"]
 
 
 def interpreter(cluster: dict[str, Any]) -> str:

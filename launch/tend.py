@@ -35,31 +35,34 @@ def main(arguments: Sequence[str]) -> int:
     """`vocl tend NAME|SELECTOR [--watch]`: 0 nothing is left to do or all is well, 1 SLURM does not answer.
 
     `--watch` repeats until nothing is queued, running or to be queued; `--arm` (what `vocl submit
-    --tend` does) queues a one-core job that does the same once the arrays of this pass are over; such
-    a job asks again for `arm.PATIENCE_S` where SLURM does not answer, or refuses its successor.
+    --tend` does) queues a one-core job that does the same once the arrays of this pass are over. Where
+    SLURM or the disk does not answer, both try again: nobody else would go on once they do.
     """
     options = [a for a in arguments if a.startswith("--")]
     if wrong := [o for o in options if o not in ("--watch", "--arm")]:
         raise UserError(f"vocl tend {wrong[0]}: no such option, choose from --watch, --arm")
-    target = resolve([a for a in arguments if a not in options])
-    # in a job of its own, nobody else would go on once SLURM answers again
-    patience_s = arm.PATIENCE_S if "--arm" in options and "SLURM_JOB_ID" in os.environ else 0.0
-    deadline = time.monotonic() + patience_s
+    watches = "--watch" in options
+    lasts = watches or ("--arm" in options and "SLURM_JOB_ID" in os.environ)
     while True:
-        done = _pass(target)
+        # anew each time: more may have been submitted under the name
+        target = resolve([a for a in arguments if a not in options])
+        done = _pass(target, lasts)
         print(time.strftime("%F %T ") + done.summary if options else done.summary, flush=True)
-        if "--watch" not in options or not done.live:
+        if done.trouble or not (watches and done.live):
             well = not done.trouble and ("--arm" not in options or _arm(target, done))
-            if well or time.monotonic() > deadline:
+            if well or not lasts:
                 return 0 if well else 1
         time.sleep(WATCH_S)
 
 
-def _pass(target: Target) -> Pass:
+def _pass(target: Target, lasts: bool) -> Pass:
     try:
         return tend(target)
     except OSError as error:
-        raise UserError(f"{target.root}: cannot write there: {error.strerror}: {error.filename}") from None
+        trouble = f"{target.root}: cannot write there: {error.strerror}: {error.filename}"
+        if lasts:
+            return Pass({}, trouble=trouble)
+        raise UserError(trouble) from None
 
 
 def _arm(target: Target, done: Pass) -> bool:
@@ -85,6 +88,8 @@ class Pass:
     @property
     def summary(self) -> str:
         """One line."""
+        if not self.states:
+            return self.trouble or "0 runs"
         counts = Counter(state.name for state in self.states.values())
         words = [f"{count} {name}" for name, count in sorted(counts.items())]
         if self.queued.refused:

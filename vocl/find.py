@@ -19,18 +19,20 @@ def all_runs(root: Path) -> list[str]:
 
 
 def find_run(word: str, root: Path) -> Path:
-    """The folder of the run that `word` names: a run's folder, an id under `root`, or the beginning of
-    one alone. Raises `UserError` with what there is.
+    """The folder of the run that `word` names: an id under `root`, the beginning of one alone, or a
+    run's folder. An id goes before a folder of that name, such as an export made here.
+
+    Raises `UserError` with what there is.
     """
-    folder = Path(word).expanduser()
-    if word and (folder / "config.yaml").is_file():
-        return folder
     known = all_runs(root)
     found = [run for run in known if run == word] or [run for run in known if word and run.startswith(word)]
     if len(found) == 1:
         return root / "runs" / found[0]
     if found:
         raise UserError(f"{word}: several runs begin so: {', '.join(found)}")
+    folder = Path(word).expanduser()
+    if word and (folder / "config.yaml").is_file():
+        return folder
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     there = (", ".join(known[:SHOWN]) or "none") + more
     raise UserError(f"{word}: neither a run folder nor a run id in {root}/runs; there are {there}")

@@ -362,11 +362,44 @@ def test_a_tending_job_outlasts_a_controller_that_is_away(sweep, capsys, monkeyp
     assert "tends them once they are over" in capsys.readouterr().out
 
 
-def test_a_tending_job_gives_up_before_its_time_limit(sweep, monkeypatch) -> None:
-    assert arm.PATIENCE_S < arm.TIME_MIN * 60
+def test_a_tending_job_and_watch_outlast_a_disk_and_a_queue_that_are_away(sweep, capsys, monkeypatch) -> None:
     it = sweep()
-    it.slurm.fault("squeue", "Unable to contact slurm controller")
-    monkeypatch.setenv("SLURM_JOB_ID", "999")
-    monkeypatch.setattr(arm, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(tend, "WATCH_S", 0.2)
-    assert _tend(it, "--arm") == 1
+    for run in it.ids:
+        it.lost(run, "PREEMPTED")  # nothing is live
+    waits: list[float] = []
+    real, faults = tend.tend, [OSError(116, "Stale file handle", str(it.root)), SlurmError("away")]
+
+    def fails(target):
+        if faults and isinstance(faults[0], OSError):
+            raise faults.pop(0)
+        return tend.Pass({}, trouble=str(faults.pop(0))) if faults else real(target)
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if waits.count(tend.WATCH_S) == 3:
+            for run in it.ids:
+                it.done(run)
+
+    monkeypatch.setattr(tend, "tend", fails)
+    monkeypatch.setattr(tend.time, "sleep", sleep)
+    assert _tend(it, "--watch") == 0
+    lines = capsys.readouterr().out
+    assert "Stale file handle" in lines and "away" in lines and "4 runs: 4 queued" in lines
+    faults.append(OSError(116, "Stale file handle", str(it.root)))
+    assert _tend(it) == 2  # by hand, somebody reads it
+
+
+def test_a_tending_job_that_runs_does_not_keep_others_from_waiting(sweep) -> None:
+    it = sweep("--tend")
+
+    def waiting() -> list[list[str]]:
+        return [call for call in it.slurm.calls if call[0] == "sbatch" and "--requeue" in call]
+
+    (call,) = waiting()
+    name = next(word.partition("=")[2] for word in call if word.startswith("--job-name="))
+    it.slurm.job(name, "999", 0, "PENDING")
+    assert main(["submit", *it.arguments, "--tend"]) == 0
+    assert len(waiting()) == 1
+    it.slurm.job(name, "999", 0, "RUNNING")  # it may have looked before this submit
+    assert main(["submit", *it.arguments, "--tend"]) == 0
+    assert len(waiting()) == 2
