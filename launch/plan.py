@@ -15,6 +15,7 @@ from launch.cells import Variant, sources_first
 from launch.overrides import Overrides, flatten, in_grammar, read_yaml
 from vocl import config as configs
 from vocl.cell import cell_of
+from vocl.coerce import coerce
 from vocl.compose import group_choices, project_of, quoted
 from vocl.composer import Composer
 from vocl.config import Config
@@ -183,7 +184,8 @@ class _Cell:
                 lists = [[*self.overrides, f"seed={seed}"] for seed in seeds]
                 return [self._spec(configs.check(composer.compose(each))) for each in lists]
             cell = cell_of(probe)
-            return [self._spec(probe | {"seed": seed}, cell) for seed in seeds]
+            checked = [coerce(seed, configs.SEED, "seed", {}) for seed in seeds]
+            return [self._spec(probe | {"seed": seed}, cell) for seed in checked]
 
     def warm_specs(
         self, composer: Composer, seeds: Sequence[int], row: Variant, sources: Sequence[Spec]

@@ -26,7 +26,7 @@ from vocl.compose import compose
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import TEMPORARY, make_folder
-from vocl.saved import checkpoints
+from vocl.saved import checkpoints, digest_of, frozen_name
 
 REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
 ID = re.compile(r"[0-9a-f]{10}")
@@ -160,15 +160,32 @@ def _moving(folder: Path) -> str:
 
 
 def _broken(folder: Path) -> str:
-    """What a finished run lacks or has damaged; "" if nothing."""
+    """What a finished run lacks or has damaged, so that it could not be evaluated here; "" if nothing.
+
+    Its frozen weights are those that its newest checkpoint names, which is told without torch.
+    """
     try:
         entries = json.loads((folder / "result.json").read_text())["evals"].values()
         lacking = [entry["rows"] for entry in entries if not (folder / entry["rows"]).is_file()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its result.json cannot be read: {error}"
-    damaged = [file for file in checkpoints(folder / "checkpoints") if not file.is_intact]
-    lacking += [f"{file.path.name} is damaged" for file in damaged]
+    lacking += _lacking_weights(folder / "checkpoints")
     return f"incomplete: {', '.join(lacking)}" if lacking else ""
+
+
+def _lacking_weights(folder: Path) -> list[str]:
+    """What is missing or damaged in a finished run's folder of checkpoints."""
+    files = checkpoints(folder)
+    if not files:
+        return ["no checkpoint"]
+    found = [f"{file.path.name} is damaged" for file in files if not file.is_intact]
+    if digest := files[0].frozen:
+        frozen = folder / frozen_name(digest)
+        if not frozen.is_file():
+            found.append(f"{frozen.name} is missing")
+        elif digest_of(frozen.read_bytes()) != digest:
+            found.append(f"{frozen.name} is damaged")
+    return found
 
 
 def _id_of(config: Config) -> str | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vocl.errors import UserError
 from vocl.files import make_folder, write_bytes
-from vocl.saved import Checkpoint, checkpoints, digest_of, name_of
+from vocl.saved import Checkpoint, checkpoints, digest_of, frozen_name, name_of
 
 KEEP = 2
 
@@ -86,7 +86,7 @@ class Checkpoints:
 
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         digest = digest_of(content)
-        path = self.folder / f"frozen-{digest}.safetensors"
+        path = self.folder / frozen_name(digest)
         original = shared / path.name
         if not original.exists() or digest_of(original.read_bytes()) != digest:
             write_bytes(original, content)
@@ -104,7 +104,7 @@ class Checkpoints:
             return {}
         from safetensors.torch import load
 
-        path = self.folder / f"frozen-{digest}.safetensors"
+        path = self.folder / frozen_name(digest)
         if not path.is_file():
             raise UserError(f"{path}: missing; it holds the frozen weights of this run")
         content = path.read_bytes()

@@ -98,6 +98,17 @@ def test_jobs_of_a_launcher_are_the_runs_of_the_same_lists() -> None:
     assert selection.arguments == ("model.num_slots=4", "seed=0", "seed=1")
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused_as_training_refuses_it(seed: int, declare, capsys) -> None:
+    with pytest.raises(UserError) as refused:
+        configs.check(compose([f"seed={seed}"]))
+    assert main(["plan", f"seed=0,{seed}"]) == 2
+    assert capsys.readouterr().err == f"{refused.value}\n"
+    assert main(["plan", "trio", declare(), f"seed={seed}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(refused.value) in error
+
+
 def test_a_config_that_interpolates_its_seed_is_composed_per_seed() -> None:
     specs = select(["dataset.source.seed=${seed}", "seed=0,1"]).specs
     assert [s.config["dataset"]["source"]["seed"] for s in specs] == [0, 1]
