@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from launch import frozen, snapshot
-from launch.selector import ID, resolve
+from launch.runs import is_word, root_of
 from vocl import claims
 from vocl.compose import compose
 from vocl.errors import UserError
 from vocl.files import read_json
+from vocl.find import find_run
 from vocl.folder import new_folder
 from vocl.record import REPOSITORY, code_digest
 from vocl.saved import checkpoints
@@ -30,19 +31,16 @@ def main(arguments: Sequence[str]) -> int:
 
     Paths and cluster settings of this machine are left out of the config. Returns 0.
     """
-    words = [a for a in arguments if "=" not in a]
-    if len(words) != 2:
+    root, words = root_of(arguments)
+    if len(words) != 2 or not all(is_word(word) for word in words):
         raise UserError("vocl export: expected a run and a folder, e.g. vocl export 3f2a9c01bd ~/model")
     run, out = words
-    target = resolve([run, *(a for a in arguments if a not in words)])
-    if len(target.runs) != 1:
-        raise UserError(f"vocl export {run}: names {len(target.runs)} runs; give one run's id")
-    folder = target.root / "runs" / target.runs[0]
+    folder = find_run(run, root)
     if not (folder / "result.json").is_file():
         raise UserError(f"{folder}: has not finished; only finished runs are exported")
     path = Path(out).expanduser()
     with new_folder(path, "OUT") as place:
-        _fill(place, folder, target.root)
+        _fill(place, folder, root)
     print(path)
     return 0
 
@@ -156,5 +154,5 @@ def _command(folder: Path) -> str:
 def _selects(arguments: Sequence[str], run: str) -> bool:
     """Whether `vocl submit` takes the arguments of a submission: neither those of `vocl tend`, nor an
     id of `run`, by which `vocl retry` names it."""
-    named = any(ID.fullmatch(word) and run.startswith(word) for word in arguments)
+    named = any(is_word(word) and run.startswith(word) for word in arguments)
     return bool(arguments) and arguments[0] != "tend" and not named

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch import ledger
-from launch.plan import is_word
+from launch.runs import is_word
 from launch.selector import results_root
 from vocl import claims
 from vocl.claims import Claim

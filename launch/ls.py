@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from launch import board
-from launch.runs import Chosen, choose, everything, root_of
+from launch.selector import Target, resolve_or_all
 from launch.states import ask
 from launch.status import PATIENCE_S
 from vocl.errors import UserError
@@ -30,10 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     A run is listed when its saved config has every `value` under its `key` (model.num_slots=7). A
     value may be a glob; a part of a config answers to its name: model=*Recurrent, loss=[feature_mse].
     """
-    root, rest = root_of(arguments)
-    filters = [a.partition("=") for a in rest if "=" in a and not a.startswith("ablation=")]
-    names = [a for a in rest if "=" not in a or a.startswith("ablation=")]
-    chosen = choose([f"runtime.root={root}", *names], compose=False) if names else everything(root)
+    known = [a for a in arguments if "=" not in a or a.startswith(("ablation=", "runtime.root="))]
+    filters = [a.partition("=") for a in arguments if a not in known]
+    chosen = resolve_or_all(known, compose=False)
+    root = chosen.root
     dated = {run: _date(root / "runs" / run) for run in chosen.runs}
     configs = {run: read_config(root / "runs" / run) for run, date in dated.items() if date}
     for key, _, _ in filters:
@@ -60,7 +60,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _rows(
-    chosen: Chosen, configs: dict[str, Any], dated: dict[str, float], kept: set[str]
+    chosen: Target, configs: dict[str, Any], dated: dict[str, float], kept: set[str]
 ) -> list[list[str]]:
     states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
     if trouble:
@@ -72,7 +72,7 @@ def _rows(
                 tables.setdefault(entry.id, title.removeprefix("ablation "))
     rows = []
     for run in sorted(kept, key=lambda run: (dated[run], run)):
-        entry, config = chosen.runs[run], configs[run]
+        entry, config = chosen.by_id[run], configs[run]
         seed = entry.seed if entry.seed is not None else config.get("seed", "")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(dated[run]))
         place = (tables.get(run, ""), entry.row, entry.column, str(seed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from launch import ablation as ablations
 from launch.ablation import Ablation
 from launch.cells import Variant, sources_first
 from launch.overrides import Overrides, flatten, in_grammar, read_yaml
+from launch.runs import is_word
 from vocl import config as configs
 from vocl.cell import cell_of
 from vocl.coerce import coerce
@@ -98,9 +99,10 @@ def run_folder(root: Path, spec: Spec) -> Path:
     return root / "runs" / spec.id
 
 
-def is_word(argument: str) -> bool:
-    """Whether an argument is a name or an id, not an override or an option."""
-    return "=" not in argument and argument[:1] not in ("-", "+", "~", "")
+def seeds_in(arguments: Iterable[str]) -> list[int] | None:
+    """The seeds that the last seed=... of `arguments` says, comma lists and ranges too; None without one."""
+    given = [argument for argument in arguments if argument.startswith("seed=")]
+    return _seeds(_values(given[-1], None)) if given else None
 
 
 def _values(override: str, project: str | None) -> list[str]:

@@ -1,20 +1,17 @@
-"""Which runs a command line means, read from the results folder; composes for overrides alone."""
+"""What a results folder says of submitted tables, and where it is; composes nothing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from launch.states import Asker, RunState, ask, look, with_sources
 from vocl.errors import UserError
 from vocl.files import json_or_none
-from vocl.find import all_runs, find_run
 
 ROOT = "results"  # as in conf/runtime/default.yaml
-OUTSIDE = "runs outside of any ablation"
 
 
 @dataclass(frozen=True)
@@ -40,29 +37,13 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a command line chose under `root`: entries by title of the group."""
+class Table:
+    """An ablation as it was submitted last: its runs, and the words of the `vocl submit`. Without a name,
+    runs that were given by their ids."""
 
-    root: Path
-    groups: dict[str, list[Entry]]
-
-    @cached_property
-    def runs(self) -> dict[str, Entry]:
-        """Runs by id, each with the first of its places."""
-        found: dict[str, Entry] = {}
-        for entry in self._all:
-            found.setdefault(entry.id, entry)
-        return found
-
-    @property
-    def _all(self) -> list[Entry]:
-        return [entry for group in self.groups.values() for entry in group]
-
-    def look(self, asked: Asker = ask) -> tuple[dict[str, RunState], str]:
-        """The state of each run and what kept SLURM from answering."""
-        sources = {entry.id: entry.after for entry in self._all if entry.after}
-        states, trouble = look(self.root, [*self.runs, *sources.values()], asked)
-        return with_sources(states, sources), trouble
+    name: str | None
+    entries: list[Entry]
+    arguments: tuple[str, ...]
 
 
 def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
@@ -80,49 +61,35 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
     return folder, rest
 
 
-def choose(arguments: Sequence[str], compose: bool = True) -> Chosen:
-    """The runs of an ablation NAME as it was last submitted, those with given ids (or beginnings of
-    ids), those of overrides (unless `compose` is false), or all that there are."""
-    root, rest = root_of(arguments)
-    for option in (a for a in rest if a.startswith("-")):
-        raise UserError(f"{option}: no such option of this verb")
-    if not rest:
-        return everything(root)
-    names = [a.removeprefix("ablation=") for a in rest if "=" not in a or a.startswith("ablation=")]
-    known = {name: _known(root, name) for name in names}
-    if not compose and (unknown := next((name for name in names if not known[name]), None)):
-        raise UserError(f"{unknown}: no ablation that was submitted, and no run in {root}/runs begins so")
-    if len(names) < len(rest) or not all(known.values()):
-        return _composed(root, arguments, names)
-    groups: dict[str, list[Entry]] = {}
-    for name, entries in known.items():
-        title = f"ablation {name}" if _table(root, name) else "runs"
-        groups[title] = groups.get(title, []) + (entries or [])
-    return Chosen(root, groups)
+def is_word(argument: str) -> bool:
+    """Whether an argument is a name or an id, not an override or an option."""
+    return "=" not in argument and argument[:1] not in ("-", "+", "~", "")
 
 
-def everything(root: Path) -> Chosen:
-    """All tables under by-name, and the runs outside of them."""
-    tables = {f"ablation {name}": _table(root, name) or [] for name in _names(root / "by-name")}
-    inside = {entry.id for entries in tables.values() for entry in entries}
-    outside = [Entry("", "", None, run) for run in all_runs(root) if run not in inside]
-    return Chosen(root, tables | ({OUTSIDE: outside} if outside else {}))
-
-
-def _known(root: Path, name: str) -> list[Entry] | None:
-    """What `name` stands for under `root`, without composing anything."""
-    table = _table(root, name)
-    if table is not None or not any(run.startswith(name) for run in all_runs(root)):
-        return table
-    return [Entry("", "", None, find_run(name, root).name)]
-
-
-def _table(root: Path, name: str) -> list[Entry] | None:
-    """What was submitted last as ablation `name`."""
-    selection = json_or_none(root / "by-name" / name / "selection.json")
-    if selection is None:
+def read_table(root: Path, name: str) -> Table | None:
+    """What was submitted last as ablation `name`, if it was; raises `UserError` where that is damaged."""
+    path = root / "by-name" / name / "selection.json"
+    if not path.is_file():
         return None
-    return [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in selection["runs"]]
+    content = json_or_none(path) or {}
+    try:
+        entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in content["runs"]]
+        return Table(name, entries, tuple(content["arguments"]))
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged; vocl submit {name} writes it again") from None
+
+
+def tables(root: Path) -> dict[str, Table]:
+    """All that were submitted, by name; says so of those that cannot be read, and leaves them out."""
+    found = {}
+    for name in _names(root / "by-name"):
+        try:
+            table = read_table(root, name)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+            continue
+        found |= {name: table} if table is not None else {}
+    return found
 
 
 def _names(folder: Path, prefix: str = "") -> list[str]:
@@ -138,19 +105,3 @@ def _names(folder: Path, prefix: str = "") -> list[str]:
         else:
             names += _names(folder / entry, f"{prefix}{entry}/")
     return names
-
-
-def _composed(root: Path, arguments: Sequence[str], names: Sequence[str]) -> Chosen:
-    """What the files in conf/ say now."""
-    from launch.plan import select
-
-    try:
-        selection = select(arguments)
-    except UserError as error:
-        unknown = [name for name in names if not _known(root, name)]
-        if unknown and f"={unknown[0]}: no such choice" in str(error):
-            raise UserError(f"{unknown[0]}: no run under {root}/runs begins so, and {error}") from None
-        raise
-    entries = [Entry(s.row, s.column, s.seed, s.id, s.after) for s in selection.specs]
-    words = " ".join(a for a in arguments if not a.startswith("runtime.root="))
-    return Chosen(selection.root, {words: entries})

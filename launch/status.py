@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launch import board, health
-from launch.runs import Chosen, Entry, choose
+from launch.runs import Entry
+from launch.selector import Target, resolve_or_all
 from launch.states import STATES, Asker, RunState, ask
 
 PATIENCE_S = 20.0  # for SLURM's answer
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
     An ablation is shown as it was last submitted; without a selector all runs are shown.
     """
-    chosen = choose([a for a in arguments if a != "--watch"])
+    chosen = resolve_or_all([a for a in arguments if a != "--watch"])
     if "--watch" in arguments:
         from launch.watch import watch
 
@@ -51,14 +52,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def take(chosen: Chosen, asked: Asker = ask) -> Picture:
+def take(chosen: Target, asked: Asker = ask) -> Picture:
     """Look at the runs now."""
     states, trouble = chosen.look(asked)
     groups = {
         title: [_row(entry, states[entry.id]) for entry in entries]
         for title, entries in chosen.groups.items()
     }
-    runs = chosen.runs
+    runs = chosen.by_id
     warnings = [f"warning: {trouble}; this is what the records say"] if trouble else []
     for run, entry in runs.items():
         records = states[run].records

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from launch import board
-from launch.runs import Chosen
+from launch.selector import Target
 from launch.states import LIVE, View, ask
 from launch.status import HEADERS, PATIENCE_S, Picture, take
 from vocl.claims import Claim
@@ -44,7 +44,7 @@ class Patient:
         return view
 
 
-def watch(chosen: Chosen) -> int:
+def watch(chosen: Target) -> int:
     """Until q or Ctrl-C; where the output is no terminal, a board per change until nothing is live."""
     try:
         return _on_terminal(chosen) if sys.stdout.isatty() else _in_lines(chosen)
@@ -52,7 +52,7 @@ def watch(chosen: Chosen) -> int:
         return 0
 
 
-def _in_lines(chosen: Chosen) -> int:
+def _in_lines(chosen: Target) -> int:
     patient, before = Patient(), None
     while True:
         picture = take(chosen, patient)
@@ -64,7 +64,7 @@ def _in_lines(chosen: Chosen) -> int:
         time.sleep(REDRAW_S)
 
 
-def _on_terminal(chosen: Chosen) -> int:
+def _on_terminal(chosen: Target) -> int:
     from rich.live import Live
     from rich.text import Text
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from launch import board
 from launch.agent import last_lines
-from launch.runs import Chosen, Entry, choose
+from launch.runs import Entry
+from launch.selector import Target, resolve_or_all
 from launch.states import RunState, ask
 from launch.status import PATIENCE_S
 
@@ -32,11 +33,11 @@ NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE)
 
 def main(arguments: Sequence[str]) -> int:
     """`vocl why [SELECTOR] [runtime.root=PATH]`: failed and interrupted runs by cause; always 0."""
-    chosen = choose(arguments)
+    chosen = resolve_or_all(arguments)
     states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
     if trouble:
         print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
-    known = chosen.runs
+    known = chosen.by_id
     groups: dict[tuple[str, str], list[str]] = {}
     for run in known:
         if states[run].name in HINTS:
@@ -57,7 +58,7 @@ def cause(reason: str) -> str:
     return named or NUMBER.sub("#", RUN_ID.sub("RUN", reason))
 
 
-def _describe(chosen: Chosen, name: str, reason: str, found: Sequence[tuple[Entry, RunState]]) -> list[str]:
+def _describe(chosen: Target, name: str, reason: str, found: Sequence[tuple[Entry, RunState]]) -> list[str]:
     (_, first), *_ = found
     lines = [f"{len(found)} {name}: {reason or 'unknown'}"]
     if first.reason != reason:

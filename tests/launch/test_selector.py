@@ -31,7 +31,7 @@ def no_composition(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("composed")
 
-    monkeypatch.setattr(selector, "select", refuse)
+    monkeypatch.setattr(plan, "select", refuse)
 
 
 def test_ids_and_their_beginnings(root: Path, no_composition: None) -> None:
@@ -51,6 +51,47 @@ def test_a_submitted_name_is_not_composed(root: Path, no_composition: None, word
     assert part.runs == ["cccc000001"] and part.arguments == ("mine", "x=1", "seed=1")
 
 
+@pytest.mark.parametrize("seed", ["0,1", "range(0,2)"])
+def test_seeds_as_submit_takes_them(root: Path, no_composition: None, seed: str) -> None:
+    assert len(selector.resolve(["mine", f"seed={seed}", f"runtime.root={root}"]).runs) == 2
+    assert selector.resolve(["mine", "seed=0", "seed=1", f"runtime.root={root}"]).runs == ["cccc000001"]
+
+
+@pytest.mark.parametrize("seed", ["abc", "0,abc", "", "[0,1]"])
+@pytest.mark.parametrize("verb", ["cancel", "tend", "retry", "status"])
+def test_seeds_that_are_none_select_nothing_in_silence(root: Path, capsys, verb: str, seed: str) -> None:
+    assert main([verb, "mine", f"seed={seed}", f"runtime.root={root}"]) == 2
+    found = capsys.readouterr()
+    assert found.out == "" and found.err.count("\n") == 1 and "seed=" in found.err
+
+
+def test_more_seeds_of_a_table_are_those_of_its_last_submit(root: Path) -> None:
+    arguments = ["demo", "train.steps=7"]
+    rows = [{"row": "r", "column": "all", "seed": 0, "id": "cccc000000", "after": None}]
+    (root / "by-name" / "demo").mkdir()
+    path = root / "by-name" / "demo" / "selection.json"
+    path.write_text(json.dumps({"arguments": [*arguments, "seed=0"], "runs": rows}))
+    target = selector.resolve(["demo", "seed=5", f"runtime.root={root}"])
+    expected = plan.select([*arguments, "seed=5"]).specs
+    assert target.runs == [spec.id for spec in expected] and target.name == "demo"
+
+
+@pytest.mark.parametrize("verb", ["cancel", "tend", "retry"])
+def test_a_results_folder_alone_selects_nothing(root: Path, capsys, verb: str) -> None:
+    assert main([verb, f"runtime.root={root}"]) == 2
+    assert capsys.readouterr().err.startswith("no selector: give run ids, an ablation's name")
+
+
+def test_boards_take_what_the_others_take_and_all_without(root: Path) -> None:
+    words = ["mine", "seed=1", f"runtime.root={root}"]
+    assert selector.resolve_or_all(words) == selector.resolve(words)
+    every = selector.resolve_or_all([f"runtime.root={root}"])
+    assert {title: len(entries) for title, entries in every.groups.items()} == {
+        "ablation mine": 2,
+        selector.OUTSIDE: 3,
+    }
+
+
 def test_anything_else_is_what_plan_selects(root: Path) -> None:
     arguments = ["seed=3,4", f"runtime.root={root}"]
     target = selector.resolve(arguments)
@@ -60,6 +101,6 @@ def test_anything_else_is_what_plan_selects(root: Path) -> None:
 
 def test_a_damaged_selection_is_one_line(root: Path, capsys) -> None:
     (root / "by-name" / "mine" / "selection.json").write_text("{")
-    with pytest.raises(UserError, match=r"selection.json: cannot be read"):
+    with pytest.raises(UserError, match=r"selection.json: damaged; vocl submit mine writes it again"):
         selector.resolve(["mine", f"runtime.root={root}"])
     assert main(["plan"]) == 2

@@ -34,7 +34,8 @@ from launch.cli import main
 from launch.health import flags
 from launch.plan import select
 from launch.records import Records
-from launch.runs import ROOT, choose
+from launch.runs import ROOT
+from launch.selector import resolve
 from vocl.config import CONF
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -195,7 +196,7 @@ def test_a_flag_is_one_line(sweep: Sweep, capsys) -> None:
 def test_watching_asks_slurm_less_and_less_until_there_is_news(sweep: Sweep, slurm, monkeypatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-    patient, chosen = watch.Patient(), choose(["trio", f"runtime.root={sweep.root}"])
+    patient, chosen = watch.Patient(), resolve(["trio", f"runtime.root={sweep.root}"])
 
     def asked_after(seconds: float) -> bool:
         now[0] += seconds
@@ -241,7 +242,7 @@ def test_watching_on_a_terminal_until_a_key(sweep: Sweep, key: bytes) -> None:
 
 
 def test_a_board_that_does_not_fit_shows_trouble_first(sweep: Sweep) -> None:
-    picture = launch.status.take(choose(["trio", f"runtime.root={sweep.root}"]))
+    picture = launch.status.take(resolve(["trio", f"runtime.root={sweep.root}"]))
     lines = watch.fit(picture, height=8, width=60)
     assert len(lines) <= 8 and all(len(line) <= 60 for line in lines)
     assert BAD in lines[1] and WORSE in lines[2] and "... and 3 more" in lines[4]

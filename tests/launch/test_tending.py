@@ -7,7 +7,7 @@ from acting import Sweep
 
 import launch.sbatch
 import launch.slurm
-from launch import arm, selector, snapshot, tend
+from launch import arm, plan, snapshot, tend
 from launch.cli import main
 from launch.slurm import SlurmError
 from vocl import claims
@@ -21,7 +21,7 @@ def frozen_world(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         raise AssertionError("composed, or took a snapshot")
 
     def freeze() -> None:
-        for module in (selector, tend):
+        for module in (plan, tend):
             monkeypatch.setattr(module, "select", refuse)
         monkeypatch.setattr(snapshot, "take", refuse)
 
