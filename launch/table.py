@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from launch import render
 from launch.ablation import Ablation, TableSettings, find, table_settings
 from launch.overrides import read_yaml
 from launch.plan import Selection, Spec, run_folder, select
+from launch.runs import read_table
 from launch.states import look
 from launch.stats import Summary, paired_difference, summarise
 from vocl.compose import project_of
@@ -93,11 +95,20 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{place}: cannot write there: {error.strerror}: {error.filename}") from None
     print(render.markdown(table))
     print(", ".join(str(place / name) for name in render.FILES))
+    _tell_others(selection, chosen.name)
     if "--pictures" in arguments:
         from launch.pictures import draw
 
         return draw(records, selection.root, place)
     return 0
+
+
+def _tell_others(selection: Selection, name: str) -> None:
+    """Say so if other runs were submitted under the name: their table has other overrides."""
+    stored = read_table(selection.root, name)
+    if stored and not {entry.id for entry in stored.entries} <= {spec.id for spec in selection.specs}:
+        words = shlex.join(a for a in stored.arguments if not a.startswith(("runtime.root=", "cluster")))
+        print(f"note: submitted last was another table: vocl table {words}", file=sys.stderr)
 
 
 def tabulate(

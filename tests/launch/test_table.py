@@ -121,6 +121,21 @@ def test_an_empty_table_is_a_table(declare, root: Path, capsys) -> None:
     assert "6 of 6 runs missing (6 absent)" in capsys.readouterr().out
 
 
+def test_a_table_that_was_submitted_otherwise_is_named(declare, root: Path, capsys) -> None:
+    words = ["trio", declare(), f"runtime.root={root}"]
+    ids = [spec.id for spec in select([*words, "train.steps=9"]).specs]
+    place = root / "by-name" / "trio"
+    place.mkdir(parents=True)
+    rows = [{"row": "none", "column": "all", "seed": 0, "id": run} for run in ids]
+    content = {"arguments": ["trio", "train.steps=9"], "runs": rows}
+    (place / "selection.json").write_text(json.dumps(content))
+    assert main(["table", *words]) == 0
+    note = "note: submitted last was another table: vocl table trio train.steps=9\n"
+    assert capsys.readouterr().err == note
+    assert main(["table", *words, "train.steps=9"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_protocols_do_not_mix(declare, fill, finish, root: Path, capsys) -> None:
     arguments = ["trio", declare(), f"runtime.root={root}"]
     fill(arguments)
