@@ -20,7 +20,7 @@ LAST_LINES = 5
 HINTS = {
     "failed": "to try failed ones again: vocl retry",
     "blocked": "",
-    "interrupted": "to go on with interrupted ones: vocl submit",
+    "interrupted": "to go on with interrupted ones: vocl submit NAME, or vocl retry RUN",
 }
 CAUSES = {  # the beginning of a reason: what it is called here
     "NonFinite:": "NaN: a loss or gradient was not finite",
