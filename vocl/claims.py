@@ -1,7 +1,7 @@
 """Who works on a run: numbered claim files in `<run>/jobs/`, at most one made per number.
 
     NNNN.json        claim n: by which submission, of whom, where, since when
-    NNNN-start.json  its job began (again), on which node
+    NNNN-start.json  its job began (again), on which node, as which process
     NNNN-end.json    it is over, and how; absent after a kill or a preemption, which the queue explains
 
 The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
