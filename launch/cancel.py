@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -87,51 +87,50 @@ def _end(claim: Claim | None) -> None:
 
 def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
     """Have a process of this machine save and leave; whether it has."""
-    claim, trouble = state.claim, ""
+    claim, child, trouble = state.claim, None, ""
     if claim is None:
         trouble = "is being trained by no submission; stop its process"
     elif claim.cluster == "slurm":
         trouble = "is being submitted; try again"
     elif claim.host != os.uname().nodename:
         trouble = f"runs on {claim.host}, cancel it there"
-    elif (child := child_of(claim.pid, folder)) is None:
-        trouble = f"waits in the pool of process {claim.pid}; end that by kill {claim.pid}"
-    else:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
-        if _leaves(child, folder, claim):
-            if not (folder / "result.json").is_file():
-                claims.over(claim, "failed", reason=REASON)
-            print(f"cancelled {entry.told}: process {child}")
-            return True
-        trouble = f"process {child} has not left within {POOL_WAIT_S:.0f} s"
-    print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
-    return False
+    elif (child := claims.worker(claim)) is None:
+        trouble = _out_of_reach(claim, state)
+    if claim is None or child is None:
+        print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
+        return False
+    behind = "" if claims.lives(claim.pid, claim.born) else ", left behind by its pool"
+    if trouble := _send_away(child, claim):
+        print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
+        return False
+    if not (folder / "result.json").is_file():
+        claims.over(claim, "failed", reason=REASON)
+    print(f"cancelled {entry.told}: process {child}{behind}")
+    return True
 
 
-def child_of(pool: int, folder: Path) -> int | None:
-    """The child of process `pool` that trains the run in `folder`."""
-    wanted = str(folder / "config.yaml").encode()
-    for child in _children(pool):
-        with suppress(OSError):
-            if wanted in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                return child
-    return None
+def _out_of_reach(claim: Claim, state: RunState) -> str:
+    """Why a run that somebody of this machine has cannot be ended alone, and what can be done."""
+    beat = state.records.beat if state.records else None
+    if beat is None or claims.lives(claim.pid, claim.born):
+        return f"waits in the pool of process {claim.pid}; end that by kill {claim.pid}"
+    # of a pool that is dead, and did not get to record it
+    return f"is trained by process {beat['pid']} on {beat['host']}; end that by kill {beat['pid']}"
 
 
-def _children(pid: int) -> Iterable[int]:
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            yield from (int(word) for word in tasks.read_text().split())
-
-
-def _leaves(child: int, folder: Path, claim: Claim) -> bool:
-    """Whether process `child` ends in time, and its pool has noted so."""
+def _send_away(child: int, claim: Claim) -> str:
+    """Have process `child`, which works for `claim`, save and leave; what kept it from it, or ""."""
+    try:
+        os.kill(child, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has left
+    except PermissionError:
+        return f"process {child} is another user's ({claim.user})"
     until = time.monotonic() + POOL_WAIT_S
     while time.monotonic() < until:
-        now = claims.newest(folder)
-        ended = now is None or now.number != claim.number or now.end is not None
-        if ended or (claims.born(child) is None and claims.born(claim.pid) is None):
-            return True
+        now = claims.newest(claim.folder)
+        noted = now is None or now.number != claim.number or now.end is not None
+        if noted or (claims.worker(claim) is None and not claims.lives(claim.pid, claim.born)):
+            return ""
         time.sleep(0.1)
-    return False
+    return f"process {child} has not left within {POOL_WAIT_S:.0f} s"

@@ -74,7 +74,9 @@ class Pool:
 
     Children have sessions of their own, so that a terminal's Ctrl-C reaches them once, through
     here, as SIGTERM; a second Ctrl-C kills them (their last checkpoint holds). They outlive a kill
-    -9 of this process.
+    -9 of this process: unlike a job's, they take nothing that was given to somebody else, and their
+    work is not lost. Each is named in its claim's start record, so that `vocl status` sees it, no
+    submit doubles it, and `vocl cancel` ends it also then.
     """
 
     def __init__(self, slots: int, environment: Mapping[str, str], board: Board) -> None:
@@ -120,7 +122,7 @@ class Pool:
             env=self.environment | {"VOCL_CLAIM": job.claim.token},
             start_new_session=True,
         )
-        claims.began(job.claim)
+        claims.began(job.claim, process.pid)
         self.children.append(_Child(job, process, log, offset))
         self.board.started(job.id, job.label, job.steps)
 

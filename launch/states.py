@@ -116,7 +116,8 @@ def refuse_taken(folder: Path) -> None:
     states, _ = look(folder.parent.parent, [folder.name])
     state = states[folder.name]
     if state.name in LIVE and state.claim is not None:
-        by = f"job {state.job}" if state.job else f"process {state.claim.pid} on {state.claim.host}"
+        process = claims.worker(state.claim) or state.claim.pid
+        by = f"job {state.job}" if state.job else f"process {process} on {state.claim.host}"
         doing = "being worked on" if state.name == "running" else state.name
         raise UserError(
             f"{folder}: this run is {doing} already, by {by} of {state.claim.user}; "
@@ -160,7 +161,7 @@ def _state_of(records: Records, view: View) -> RunState:
         here = ended.name == "interrupted" and fresh and not records.ended
         return _running(records, None) if here else ended
     if claim.cluster != "slurm":
-        if _is_alive(claim) or fresh:
+        if _is_alive(claim) or claims.worker(claim) or fresh:  # a killed pool's process trains on
             return _running(records, None) if claim.start else RunState("queued", claim=claim)
         return _from_records(records, None, view)
     return _of_job(records, claim, view, fresh)
@@ -299,7 +300,7 @@ def _is_alive(claim: Claim) -> bool | None:
     """Whether the process that made a claim lives; None where another machine would have to say."""
     if claim.host != os.uname().nodename or claim.born is None:
         return None
-    return claims.born(claim.pid) == claim.born
+    return claims.lives(claim.pid, claim.born)
 
 
 def _beats(beat: dict[str, Any] | None) -> bool:

@@ -1,7 +1,7 @@
 """Who works on a run: numbered claim files in `<run>/jobs/`, at most one made per number.
 
     NNNN.json        claim n: by which submission, of whom, where, since when
-    NNNN-start.json  its job began (again), on which node
+    NNNN-start.json  its job began (again), on which node, as which process
     NNNN-end.json    it is over, and how; absent after a kill or a preemption, which the queue explains
 
 The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
@@ -85,9 +85,10 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
     return Claim(folder=run, number=number, start=None, end=None, **content)
 
 
-def began(claim: Claim, **facts: Any) -> None:
-    """Record that the job of `claim` begins on this node."""
-    event = {"time": time.time(), "node": os.uname().nodename, "pid": os.getpid(), **facts}
+def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
+    """Record that the job of `claim` begins on this node, in process `pid` (by default in this one)."""
+    pid = pid or os.getpid()
+    event = {"time": time.time(), "node": os.uname().nodename, "pid": pid, "born": born(pid), **facts}
     write_json(claim.folder / "jobs" / f"{claim.number:04d}-start.json", event)
 
 
@@ -97,10 +98,26 @@ def over(claim: Claim, outcome: str, **facts: Any) -> None:
     write_json(claim.folder / "jobs" / f"{claim.number:04d}-end.json", event)
 
 
+def worker(claim: Claim) -> int | None:
+    """The process that began to work for `claim`; None unless it is of this machine and lives."""
+    start = claim.start or {}
+    here = start.get("node") == os.uname().nodename
+    return start["pid"] if here and lives(start.get("pid"), start.get("born")) else None
+
+
+def lives(pid: int | None, since: int | None) -> bool:
+    """Whether process `pid` of this machine lives that was born at `since` (see `born`)."""
+    return pid is not None and since is not None and born(pid) == since
+
+
 def born(pid: int) -> int | None:
-    """When process `pid` of this machine began, in ticks since boot; None if there is none."""
+    """When process `pid` of this machine began, in ticks since boot; None if there is none.
+
+    One that has ended is none, also while its parent has not asked how: an orphan's may never do so.
+    """
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(facts[18]) if state not in "ZX" else None
     except (OSError, ValueError, IndexError):
         return None
 

@@ -1,0 +1,165 @@
+"""What becomes of a run whose pool was killed: its process trains on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launch.cli import main
+from launch.plan import select
+from launch.states import RunState, look, refuse_taken
+from vocl import claims
+from vocl.errors import UserError
+from vocl.saved import newest_step
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def wait(condition: Callable[[], object], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+class Orphan:
+    """A run in the folder `run` whose pool, `vocl submit *arguments`, can be killed."""
+
+    def __init__(self, root: Path) -> None:
+        budget = ("train.steps=400", "runtime.checkpoint_every=20")
+        self.arguments = ["debug=tiny", "cluster=local", *budget, f"runtime.root={root}"]
+        (spec,) = select(self.arguments).runs
+        self.root, self.run, self.id = root, root / "runs" / spec.id, spec.id
+        command = [sys.executable, "-m", "launch.cli", "submit", *self.arguments]
+        self.pool = subprocess.Popen(command, cwd=REPOSITORY)
+        wait(lambda: self.claim is not None and self.claim.start)
+        self.pid = self.claim.start["pid"]
+
+    @property
+    def claim(self) -> claims.Claim | None:
+        return claims.newest(self.run)
+
+    @property
+    def state(self) -> RunState:
+        return look(self.root, [self.id])[0][self.id]
+
+    def kill_pool(self) -> None:
+        self.pool.kill()
+        self.pool.wait()
+
+
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator[Orphan]:
+    made = Orphan(tmp_path / "r")
+    yield made
+    made.kill_pool()
+    if left := claims.worker(made.claim):
+        os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_the_run_of_a_killed_pool_is_running_and_can_be_cancelled(orphan: Orphan, capsys) -> None:
+    orphan.kill_pool()
+    assert not (orphan.run / "heartbeat.json").exists()
+    assert orphan.state.name == "running"
+    assert main(["submit", *orphan.arguments]) == 0
+    assert "1 running already, 0 to do" in capsys.readouterr().out
+    assert len(claims.history(orphan.run)) == 1
+    with pytest.raises(UserError, match=f"being worked on already, by process {orphan.pid} on .*vocl cancel"):
+        refuse_taken(orphan.run)
+    wait(lambda: newest_step(orphan.run / "checkpoints"))
+    place = f"runtime.root={orphan.root}"
+    assert main(["cancel", orphan.id, place]) == 0
+    assert f"process {orphan.pid}, left behind by its pool\n" in capsys.readouterr().out
+    assert claims.born(orphan.pid) is None
+    assert (orphan.state.name, orphan.state.reason) == ("failed", "cancelled")
+    assert json.loads((orphan.run / "events" / "0001-stopped.json").read_text())["signal"] == signal.SIGTERM
+    assert main(["cancel", orphan.id, place]) == 0
+    assert "1 runs: 0 cancelled, 0 not" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_same_submit_goes_on_once_what_a_killed_pool_left_has_ended(orphan: Orphan) -> None:
+    wait(lambda: newest_step(orphan.run / "checkpoints"))
+    orphan.kill_pool()
+    assert orphan.state.name == "running"
+    os.kill(orphan.pid, signal.SIGKILL)
+    wait(lambda: orphan.state.name == "interrupted", 5)
+    assert main(["submit", *orphan.arguments]) == 0
+    assert json.loads((orphan.run / "result.json").read_text())["attempts"] == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_no_pool_has_can_be_cancelled_too(tmp_path: Path, capsys) -> None:
+    """As the line with which `python -m vocl.train` refuses such a run says."""
+    arguments = ["debug=tiny", "train.steps=4000", f"runtime.root={tmp_path}/r"]
+    training = subprocess.Popen([sys.executable, "-m", "vocl.train", *arguments], cwd=REPOSITORY)
+    (spec,) = select(arguments).runs
+    try:
+        wait(lambda: newest_step(tmp_path / "r" / "runs" / spec.id / "checkpoints"))
+        assert main(["cancel", spec.id, f"runtime.root={tmp_path}/r"]) == 0
+        assert f"process {training.pid}\n" in capsys.readouterr().out
+        assert training.wait(5) == 75
+    finally:
+        training.kill()
+
+
+def test_a_run_that_waits_in_a_pool_is_not_cancelled_alone(tmp_path: Path, capsys) -> None:
+    (spec,) = select([f"runtime.root={tmp_path}"]).runs
+    claims.make(tmp_path / "runs" / spec.id, None, "token", "local")
+    assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
+    assert f"waits in the pool of process {os.getpid()}; end that by kill" in capsys.readouterr().err
+
+
+def test_a_process_without_record_is_named_by_its_heartbeat(tmp_path: Path, capsys) -> None:
+    (spec,) = select([f"runtime.root={tmp_path}"]).runs
+    folder = tmp_path / "runs" / spec.id
+    with subprocess.Popen([sys.executable, "-c", MAKE, str(folder)], cwd=REPOSITORY) as pool:
+        pool.wait()
+    beat = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename, "step": 1, "steps": 9}
+    (folder / "heartbeat.json").write_text(json.dumps(beat))
+    assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
+    assert f"end that by kill {os.getpid()}" in capsys.readouterr().err
+
+
+def test_a_process_of_somebody_else_is_said_to_be_so(tmp_path: Path, monkeypatch, capsys) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    (spec,) = select([f"runtime.root={tmp_path}"]).runs
+    claim = claims.make(tmp_path / "runs" / spec.id, None, "token", "here")
+    claims.began(claim)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
+    assert f"process {os.getpid()} is another user's ({claim.user})" in capsys.readouterr().err
+    assert claims.newest(claim.folder).end is None
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from vocl import claims
+claims.make(Path(sys.argv[1]), None, "token", "local")
+"""
+
+
+def test_a_later_process_of_the_same_number_does_not_work_for_a_claim(tmp_path: Path) -> None:
+    claim = claims.make(tmp_path / "run", None, "token", "local")
+    for facts, worker in (({}, os.getpid()), ({"born": 1}, None), ({"node": "elsewhere"}, None)):
+        claims.began(claim, **facts)
+        assert claims.worker(claims.newest(tmp_path / "run")) == worker
+
+
+def test_a_process_that_has_ended_is_gone_before_its_parent_asks_how() -> None:
+    """An orphan's new parent, as in a container, may never ask."""
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert claims.born(process.pid) is None
