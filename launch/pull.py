@@ -26,7 +26,7 @@ from vocl.compose import compose
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import TEMPORARY, make_folder
-from vocl.saved import checkpoints, digest_of, frozen_name
+from vocl.saved import checkpoints, frozen_name, is_frozen_intact
 
 REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
 ID = re.compile(r"[0-9a-f]{10}")
@@ -162,7 +162,7 @@ def _moving(folder: Path) -> str:
 def _broken(folder: Path) -> str:
     """What a finished run lacks or has damaged, so that it could not be evaluated here; "" if nothing.
 
-    Its frozen weights are those that its newest checkpoint names, which is told without torch.
+    That frozen weights are not there at all is not seen: torch alone could tell that they belong there.
     """
     try:
         entries = json.loads((folder / "result.json").read_text())["evals"].values()
@@ -179,13 +179,8 @@ def _lacking_weights(folder: Path) -> list[str]:
     if not files:
         return ["no checkpoint"]
     found = [f"{file.path.name} is damaged" for file in files if not file.is_intact]
-    if digest := files[0].frozen:
-        frozen = folder / frozen_name(digest)
-        if not frozen.is_file():
-            found.append(f"{frozen.name} is missing")
-        elif digest_of(frozen.read_bytes()) != digest:
-            found.append(f"{frozen.name} is damaged")
-    return found
+    frozen = sorted(folder.glob(frozen_name("*")))
+    return found + [f"{path.name} is damaged" for path in frozen if not is_frozen_intact(path)]
 
 
 def _id_of(config: Config) -> str | None:

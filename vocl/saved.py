@@ -1,4 +1,4 @@
-"""Names of checkpoint files, `<step>-<digest>.pt`, and what they tell without loading one (no torch)."""
+"""Names of checkpoint files, `<step>-<digest>.pt`, and what they tell without opening one (no torch)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.pt")
-DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -27,36 +24,6 @@ class Checkpoint:
         """Whether the content has the digest that the name tells. Raises `OSError` if it is gone."""
         return digest_of(self.path.read_bytes()) == self.digest
 
-    @property
-    def frozen(self) -> str | None:
-        """Digest of the frozen weights that belong to it; None without any, or in a foreign file.
-
-        Raises `OSError` if it is gone.
-        """
-        import zipfile  # here: most of who imports this needs the names alone, and at once
-
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-                values = _values(archive.read(name))
-        except (zipfile.BadZipFile, ValueError, RuntimeError):
-            return None
-        after = [value for key, value in pairwise(values) if key == "frozen"]
-        return next((value for value in after if DIGEST.fullmatch(str(value))), None)
-
-
-def _values(pickled: bytes) -> list[Any]:
-    """The constants of a pickle in their order, read off its opcodes: nothing is executed."""
-    import pickletools
-
-    values, memo = [None], {}
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if "PUT" in opcode.name:
-            memo[argument] = values[-1]
-        else:
-            values.append(memo.get(argument) if "GET" in opcode.name else argument)
-    return values
-
 
 def name_of(step: int, digest: str) -> str:
     """The file's name."""
@@ -66,6 +33,11 @@ def name_of(step: int, digest: str) -> str:
 def frozen_name(digest: str) -> str:
     """Name of the file beside the checkpoints that holds the frozen weights of that digest."""
     return f"frozen-{digest}.safetensors"
+
+
+def is_frozen_intact(path: Path) -> bool:
+    """Whether a file of frozen weights has the digest that its name tells. Raises `OSError` if it is gone."""
+    return path.name == frozen_name(digest_of(path.read_bytes()))
 
 
 def digest_of(content: bytes | memoryview) -> str:
