@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import signal
 import time
 from collections.abc import Mapping
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch import frozen, refusal, slurm
+from launch import frozen, ledger, refusal, slurm
+from launch.records import Records
 from launch.slurm import EndedJob
-from launch.states import RunState
-from vocl import claims
+from launch.states import DAMAGED, RunState
+from vocl import claims, recorded
 from vocl.claims import Claim
 from vocl.saved import newest_step
 
@@ -47,7 +47,9 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
         return None
     submission = frozen.submission_of(root, claim)
     if submission is None:
-        return Verdict(False, f"{cause}; its submission is not in the ledger", {})
+        damaged = ledger.damaged(root, claim.token)
+        why = f"{DAMAGED}{damaged}" if damaged else "its submission is not in the ledger"
+        return Verdict(False, f"{cause}; {why}", {})
     most, done = submission.cluster["max_resubmits"], _resubmits(root, run)
     if done >= most:
         return Verdict(
@@ -61,7 +63,10 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
         return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
     if not progressed(run, claim):
         saved = newest_step(run / "checkpoints") or 0
-        return Verdict(False, f"{cause}; its last attempt made no progress, at step {saved}", {})
+        why = f"its last attempt made no progress, at step {saved}"
+        if damaged := [name for name in Records(run).damaged if name.endswith("-start.json")]:
+            why = f"{DAMAGED}{damaged[-1]}"  # nobody knows where that attempt began
+        return Verdict(False, f"{cause}; {why}", {})
     return Verdict(True, cause, {})
 
 
@@ -86,7 +91,7 @@ def is_left_out(claim: Claim | None) -> bool:
 
 def progressed(run: Path, claim: Claim) -> bool:
     """Whether the attempts under `claim` brought the run further: a later checkpoint, or an evaluation."""
-    starts = [json.loads(path.read_text()) for path in sorted((run / "events").glob("*-start.json"))]
+    starts = recorded.starts(run)
     first = next((start for start in starts if start["time"] >= claim.time), None)
     if first is None:
         return False

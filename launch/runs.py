@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 from launch.states import Asker, RunState, ask, look, with_sources
 from vocl.errors import UserError
-from vocl.files import json_or_none
+from vocl.files import holds, record_or_none, user_path
 from vocl.find import all_runs, find_run
 
 ROOT = "results"  # as in conf/runtime/default.yaml
+SELECTION = {"arguments": list, "runs": list}
+ROW = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
 OUTSIDE = "runs outside of any ablation"
 
 
@@ -74,7 +78,7 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
         root = root[1:-1]
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"runtime.root={root}: not a folder")
     return folder, rest
@@ -103,7 +107,11 @@ def choose(arguments: Sequence[str], compose: bool = True) -> Chosen:
 
 def everything(root: Path) -> Chosen:
     """All tables under by-name, and the runs outside of them."""
-    tables = {f"ablation {name}": _table(root, name) or [] for name in _names(root / "by-name")}
+    tables = {}
+    for name in _names(root / "by-name"):
+        known = _table(root, name)
+        damaged = "" if known is not None else f" (damaged record: by-name/{name}/selection.json)"
+        tables[f"ablation {name}{damaged}"] = known or []
     inside = {entry.id for entries in tables.values() for entry in entries}
     outside = [Entry("", "", None, run) for run in all_runs(root) if run not in inside]
     return Chosen(root, tables | ({OUTSIDE: outside} if outside else {}))
@@ -119,10 +127,17 @@ def _known(root: Path, name: str) -> list[Entry] | None:
 
 def _table(root: Path, name: str) -> list[Entry] | None:
     """What was submitted last as ablation `name`."""
-    selection = json_or_none(root / "by-name" / name / "selection.json")
-    if selection is None:
+    found = submitted(root / "by-name" / name / "selection.json")
+    if found is None:
         return None
-    return [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in selection["runs"]]
+    return [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in found["runs"]]
+
+
+def submitted(path: Path) -> dict[str, Any] | None:
+    """What the file says that `vocl submit` wrote of a table: its `arguments` and `runs`, a row per
+    place; None where there is none that can be read."""
+    found = record_or_none(path, SELECTION)
+    return found if found is not None and all(holds(row, ROW) for row in found["runs"]) else None
 
 
 def _names(folder: Path, prefix: str = "") -> list[str]:
@@ -145,12 +160,12 @@ def _composed(root: Path, arguments: Sequence[str], names: Sequence[str]) -> Cho
     from launch.plan import select
 
     try:
-        selection = select(arguments)
+        chosen = select(arguments)
     except UserError as error:
         unknown = [name for name in names if not _known(root, name)]
         if unknown and f"={unknown[0]}: no such choice" in str(error):
             raise UserError(f"{unknown[0]}: no run under {root}/runs begins so, and {error}") from None
         raise
-    entries = [Entry(s.row, s.column, s.seed, s.id, s.after) for s in selection.specs]
+    entries = [Entry(s.row, s.column, s.seed, s.id, s.after) for s in chosen.specs]
     words = " ".join(a for a in arguments if not a.startswith("runtime.root="))
-    return Chosen(selection.root, {words: entries})
+    return Chosen(chosen.root, {words: entries})

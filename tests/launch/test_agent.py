@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_records import finish
 
 from launch import ledger
 from vocl import claims
@@ -21,7 +22,7 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
     entry = ledger.write(tmp_path, {"kind": "slurm"}, [runs], None, [])
     first, _ = (claims.make(tmp_path / "runs" / run, None, entry.token, "slurm") for run in runs)
     claims.over(first, outcome)
-    (tmp_path / "runs" / runs[1] / "result.json").write_text("{}")
+    finish(tmp_path / "runs" / runs[1])
     element = "import sys; from launch.agent import Agent; Agent(*sys.argv[1:])()"
     done = subprocess.run(
         [sys.executable, "-c", element, str(tmp_path), entry.token],

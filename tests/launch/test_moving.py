@@ -40,7 +40,14 @@ def make_run():
             rows.write_text("[]")
             entry = {"eval_id": "abc", "protocol": "vocl", "num_videos": 2, "rows": "eval/abc/rows.json"}
             entry |= {"metrics": {"video_mbo": 0.5, "image_mbo": None}}
-            result = {"run_id": spec.id, "steps": step, "wall_s": 3.0, "device": "cpu", "code": "abc"}
+            result = {
+                "run_id": spec.id,
+                "metrics": entry["metrics"],
+                "steps": step,
+                "wall_s": 3.0,
+                "device": "cpu",
+                "code": "abc",
+            }
             (folder / "result.json").write_text(json.dumps(result | {"evals": {"discovery": entry}}))
         return folder
 
@@ -198,7 +205,8 @@ def test_pull_merges_by_run_id(tmp_path, make_run, capsys) -> None:
 def test_pull_leaves_what_is_or_may_be_worked_on(tmp_path, make_run, capsys) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     beating, queued = make_run(there, 0, done=False), make_run(there, 1, done=False)
-    (beating / "heartbeat.json").write_text(json.dumps({"time": time.time(), "step": 1, "host": "else"}))
+    beat = {"attempt": 1, "step": 1, "steps": 6, "pid": 1, "host": "else"}
+    (beating / "heartbeat.json").write_text(json.dumps(beat | {"time": time.time()}))
     claims.make(queued, None, "abc", "slurm")
     assert main(["pull", str(there), f"runtime.root={here}"]) == 0
     out = capsys.readouterr().out
