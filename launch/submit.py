@@ -120,7 +120,7 @@ def link(selection: Selection, ablation: Ablation, root: Path) -> None:
     ]
     known = base / "selection.json"
     text = json.dumps(_with_other_seeds(known, list(selection.arguments), rows), indent=1) + "\n"
-    if not known.is_file() or known.read_text() != text:
+    if not known.is_file() or known.read_bytes() != text.encode():
         write_text(known, text)
 
 

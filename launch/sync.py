@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import yaml
-
+from launch.ls import read_config
 from launch.states import STALE_S
 from vocl import mirror, recorded, result
 from vocl.errors import EXIT_USER, UserError
@@ -133,7 +132,9 @@ def _last_step(rows: Sequence[bytes]) -> int:
 
 def _mirror(folder: Path, mode: str) -> None:
     """Have the client write what is missing, from the records."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())["runtime"]
+    config = read_config(folder).get("runtime")
+    if not isinstance(config, dict):
+        raise Failed(f"{folder}/config.yaml: cannot be read")
     project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
     said = _run(mirror.command(folder, mode, project, entity), WRITE_S)
     if said.returncode:

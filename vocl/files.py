@@ -107,17 +107,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; raises `UserError` when it is damaged (by a disk, or a bad copy)."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: damaged, it holds no record")
-    return content
-
-
 def json_or_none(path: str | Path) -> dict[str, Any] | None:
     """The mapping in a JSON file; None where it cannot be read: a board must not fail at one run."""
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vocl import recorded
 from vocl.config import packages
-from vocl.files import finite, read_json, write_bytes, write_json
+from vocl.files import finite, json_or_none, write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
@@ -47,7 +47,7 @@ def commit() -> str | None:
     """
     try:
         if (REPOSITORY / "snapshot.json").is_file():
-            return read_json(REPOSITORY / "snapshot.json").get("commit")
+            return (json_or_none(REPOSITORY / "snapshot.json") or {}).get("commit")
         head = _git("rev-parse", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

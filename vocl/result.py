@@ -12,13 +12,21 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import holds, record_or_none, write_json
+from vocl.files import NUMBER, holds, record_or_none, write_json
 
 if TYPE_CHECKING:
     from vocl.config import Config
 
 SCHEMA = 1
-RESULT = {"run_id": str, "metrics": dict, "evals": dict}
+RESULT = {
+    "run_id": str,
+    "metrics": dict,
+    "evals": dict,
+    "steps": (int, NoneType),
+    "wall_s": (*NUMBER, NoneType),
+    "gpu_hours": (*NUMBER, NoneType),
+    "code": (str, NoneType),
+}
 ENTRY = {"eval_id": str, "protocol": (str, NoneType), "num_videos": int, "metrics": dict, "rows": str}
 REPORT = {**ENTRY, "eval": dict}
 DAMAGED = "result.json damaged"  # the reason of a run's state

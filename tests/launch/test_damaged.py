@@ -12,7 +12,9 @@ import run_records
 
 from launch import ledger
 from launch.cli import main
+from launch.states import refuse_taken
 from vocl import claims
+from vocl.errors import UserError
 from vocl.files import write_json
 
 RUN, OTHER = "aaaaaaaaaa", "bbbbbbbbbb"
@@ -81,6 +83,8 @@ def test_a_damaged_claim_without_an_end_is_neither_free_nor_done(root: Path, cap
     assert "1 failed" in _told(capsys, 0, "status", RUN, f"runtime.root={root}")
     run_records.beat(folder, 6, host=os.uname().nodename)
     assert "1 running" in _told(capsys, 0, "status", RUN, f"runtime.root={root}")
+    with pytest.raises(UserError, match="this run is running already; its claim is damaged"):
+        refuse_taken(folder)
 
 
 @pytest.mark.parametrize("content", [*TORN, '{"arguments": [], "runs": [3]}'])
