@@ -47,8 +47,8 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
         return None
     submission = frozen.submission_of(root, claim)
     if submission is None:
-        damaged = ledger.damaged(root, claim.token)
-        why = f"{DAMAGED}{damaged}" if damaged else "its submission is not in the ledger"
+        name = ledger.damaged(root, claim.token)
+        why = f"{DAMAGED}{name}" if name else "its submission is not in the ledger"
         return Verdict(False, f"{cause}; {why}", {})
     most, done = submission.cluster["max_resubmits"], _resubmits(root, run)
     if done >= most:
@@ -62,12 +62,16 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
             return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
         return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
     if not progressed(run, claim):
-        saved = newest_step(run / "checkpoints") or 0
-        why = f"its last attempt made no progress, at step {saved}"
-        if damaged := [name for name in Records(run).damaged if name.endswith("-start.json")]:
-            why = f"{DAMAGED}{damaged[-1]}"  # nobody knows where that attempt began
-        return Verdict(False, f"{cause}; {why}", {})
+        return Verdict(False, f"{cause}; {_stuck(run)}", {})
     return Verdict(True, cause, {})
+
+
+def _stuck(run: Path) -> str:
+    """Why a run is taken for one that gets no further."""
+    damaged = [name for name in Records(run).damaged if name.startswith("events/") and "-start" in name]
+    if damaged:  # nobody knows where that attempt began
+        return f"{DAMAGED}{damaged[-1]}"
+    return f"its last attempt made no progress, at step {newest_step(run / 'checkpoints') or 0}"
 
 
 def lost_in_the_dark(state: RunState) -> bool:

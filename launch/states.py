@@ -128,9 +128,7 @@ def refuse_taken(folder: Path) -> None:
     state = states[folder.name]
     if state.name in LIVE and state.claim is not None:
         if state.claim.is_lost:
-            raise UserError(
-                f"{folder}: this run is {state.name} already; its claim is damaged, by whom is lost"
-            )
+            raise UserError(f"{folder}: this run is {state.name} already, and its claim is damaged")
         by = f"job {state.job}" if state.job else f"process {state.claim.pid} on {state.claim.host}"
         doing = "being worked on" if state.name == "running" else state.name
         raise UserError(

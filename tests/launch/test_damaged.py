@@ -83,7 +83,7 @@ def test_a_damaged_claim_without_an_end_is_neither_free_nor_done(root: Path, cap
     assert "1 failed" in _told(capsys, 0, "status", RUN, f"runtime.root={root}")
     run_records.beat(folder, 6, host=os.uname().nodename)
     assert "1 running" in _told(capsys, 0, "status", RUN, f"runtime.root={root}")
-    with pytest.raises(UserError, match="this run is running already; its claim is damaged"):
+    with pytest.raises(UserError, match="this run is running already, and its claim is damaged"):
         refuse_taken(folder)
 
 
