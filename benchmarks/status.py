@@ -71,7 +71,8 @@ def build_run(folder: Path, kind: str) -> None:
         write(folder / "jobs" / "0001-end.json", {"time": now, "outcome": "done", "code": 0})
         scores = {f"score_{i}": i / 20 for i in range(20)}
         result = {"run_id": folder.name, "steps": STEPS, "gpu_hours": 1.9, "metrics": scores}
-        write(folder / "result.json", result | {"evals": {"discovery": {"metrics": scores}}})
+        entry = {"eval_id": "0" * 10, "protocol": "vocl", "num_videos": 250, "metrics": scores, "rows": "x"}
+        write(folder / "result.json", result | {"evals": {"discovery": entry}})
 
 
 def report(i: int) -> dict[str, float]:

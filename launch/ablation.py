@@ -25,6 +25,7 @@ from launch.cells import SPREADS, Pattern, Variant
 from launch.overrides import Overrides, known_keys, mapping, read_yaml
 from vocl.config import CONF
 from vocl.errors import UserError
+from vocl.files import user_path
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metri
 
 def find(kind: str, name: str, project: str | None) -> Path:
     """conf/<kind>/<name>.yaml of the project folder, else of this repository."""
-    folders = [*([Path(project).expanduser() / "conf"] if project else []), CONF]
+    folders = [*([user_path(project) / "conf"] if project else []), CONF]
     for folder in folders:
         if (folder / kind / f"{name}.yaml").is_file():
             return folder / kind / f"{name}.yaml"

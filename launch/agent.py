@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from launch import ledger, ports, refusal, slurm
-from vocl import claims
+from vocl import claims, result
 from vocl.claims import Claim
 from vocl.stop import EXIT_STOPPED
 
@@ -84,7 +84,7 @@ class Agent:
 
         Its claim is given back, so that it can be queued once they are.
         """
-        if source is None or (run.with_name(source) / "result.json").is_file():
+        if source is None or result.is_done(run.with_name(source)):
             return False
         claim = claims.newest(run)
         line = refusal.NO_SOURCE.format(source=source)
@@ -96,7 +96,7 @@ class Agent:
     def _start(self, run: Path, rank: int, world: int, port: int) -> None:
         """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
         claim = claims.newest(run)
-        if (run / "result.json").is_file():
+        if result.is_done(run):
             print(f"{run.name}: done already")
             if claim and claim.token == self.token and claim.end is None and rank == 0:
                 claims.over(claim, "done", code=0)
@@ -136,7 +136,8 @@ class Agent:
                         child.process.send_signal(signal.SIGTERM)
             for child in self.children:
                 if child.code is None and child.process.poll() is not None:
-                    child.code = child.process.returncode
+                    # a finished run is done, whatever befell its process on the way out
+                    child.code = 0 if result.is_done(child.claim.folder) else child.process.returncode
                     if rank == 0:
                         self._record(child)
             time.sleep(POLL_S)

@@ -16,7 +16,7 @@ from launch.runs import Entry
 from launch.selector import resolve
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look
-from vocl import claims
+from vocl import claims, result
 from vocl.claims import Claim
 
 REASON = "cancelled"
@@ -103,7 +103,7 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
     if trouble := _send_away(child, claim):
         print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
         return False
-    if not (folder / "result.json").is_file():
+    if not result.is_done(folder):
         claims.over(claim, "failed", reason=REASON)
     print(f"cancelled {entry.told}: process {child}{behind}")
     return True

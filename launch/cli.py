@@ -84,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(UserError(f"{error.filename}: {error.strerror or error}"), file=sys.stderr)
+        return EXIT_USER
 
 
 if __name__ == "__main__":

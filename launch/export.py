@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ import yaml
 
 from launch import frozen, snapshot
 from launch.runs import is_word, root_of
-from vocl import claims
+from vocl import claims, recorded, result
 from vocl.compose import compose
 from vocl.errors import UserError
-from vocl.files import read_json
+from vocl.files import user_path
 from vocl.find import find_run
 from vocl.folder import new_folder
 from vocl.record import REPOSITORY, code_digest
@@ -36,9 +35,9 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("vocl export: expected a run and a folder, e.g. vocl export 3f2a9c01bd ~/model")
     run, out = words
     folder = find_run(run, root)
-    if not (folder / "result.json").is_file():
+    if not (folder / "result.json").exists():
         raise UserError(f"{folder}: has not finished; only finished runs are exported")
-    path = Path(out).expanduser()
+    path = user_path(out)
     with new_folder(path, "OUT") as place:
         _fill(place, folder, root)
     print(path)
@@ -46,10 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fill(place: Path, folder: Path, root: Path) -> None:
-    config = yaml.load((folder / "config.yaml").read_text(), frozen.LOADER)
-    if not isinstance(config, dict) or "project" not in config:
-        raise UserError(f"{folder}/config.yaml: damaged, not the config of a run")
-    result = read_json(folder / "result.json")
+    config, scores = frozen.config_of(folder), result.read(folder)
     (place / "checkpoints").mkdir()
     for source in (_checkpoint(folder), *sorted((folder / "checkpoints").glob("frozen-*.safetensors"))):
         shutil.copyfile(source, place / "checkpoints" / source.name)
@@ -58,13 +54,18 @@ def _fill(place: Path, folder: Path, root: Path) -> None:
         copy = place / report.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(report, copy)
-    code = _copy_code(place, folder, root, config["project"], result.get("code"))
+    code = _copy_code(place, folder, root, config["project"], scores.get("code"))
+    try:
+        card = _card(folder, config, scores, code)
+    except (KeyError, TypeError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder}: its config.yaml or result.json is damaged: {told}") from None
     general = compose([])
     shared = config | {key: general[key] for key in OWN}
     (place / "config.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
     if (REPOSITORY / "LICENSE").is_file():
         shutil.copyfile(REPOSITORY / "LICENSE", place / "LICENSE")
-    (place / "README.md").write_text(_card(folder, config, result, code))
+    (place / "README.md").write_text(card)
 
 
 def _checkpoint(folder: Path) -> Path:
@@ -83,7 +84,7 @@ def _copy_code(place: Path, folder: Path, root: Path, project: str | None, diges
     if source is not None:
         shutil.copytree(source, place / "code")
         return f"the snapshot {source.name} that the run was submitted with; digest {digest}"
-    if project is not None and not Path(project).expanduser().is_dir():
+    if project is not None and not user_path(project).is_dir():
         raise UserError(f"{folder}: the code it was submitted with is gone, and so is {project}")
     taken = snapshot.take(place, project)
     taken.rename(place / "code")
@@ -94,17 +95,17 @@ def _copy_code(place: Path, folder: Path, root: Path, project: str | None, diges
     return f"of the day of the export, digest {now}; the run was trained with {digest}, which is not kept"
 
 
-def _card(folder: Path, config: dict[str, Any], result: dict[str, Any], code: str) -> str:
+def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: str) -> str:
     """README.md of the folder."""
     dataset, model = config["dataset"]["name"], config["model"]["_target_"].rpartition(".")[2]
     backbone = config["backbone"].get("name") or config["backbone"]["_target_"].rpartition(".")[2]
     lines = [f"# {model} on {dataset}, seed {config['seed']}", ""]
     lines += [
-        f"Run {result['run_id']}: backbone {backbone}, loss {', '.join(config['loss'])}, "
-        f"{result['steps']} steps in {result['wall_s'] / 3600:.2f} h on {result['device']}.",
+        f"Run {scores['run_id']}: backbone {backbone}, loss {', '.join(config['loss'])}, "
+        f"{scores['steps']} steps in {scores['wall_s'] / 3600:.2f} h on {scores['device']}.",
         "",
     ]
-    for name, entry in result["evals"].items():
+    for name, entry in scores["evals"].items():
         count, protocol = entry["num_videos"], entry["protocol"]
         lines += [f"## Scores: {name} ({count} videos, protocol {protocol})", "", "| metric | value |"]
         lines += ["|---|---|"]
@@ -145,8 +146,8 @@ def _command(folder: Path) -> str:
         if submission is not None and _selects(submission.arguments, folder.name):
             words = [a for a in submission.arguments if not a.startswith(("runtime.", "cluster", "--"))]
             return shlex.join(["vocl", "submit", *words])
-    events = sorted((folder / "events").glob("*-start.json"))
-    command = json.loads(events[0].read_text()).get("command", []) if events else []
+    start = next(iter(recorded.starts(folder)), {})
+    command = [str(word) for word in start.get("command") or []]
     words = [w for w in command[1:] if not w.startswith(("runtime.", "cluster"))]
     return shlex.join(["python", "-m", "vocl.train", *words])
 

@@ -3,7 +3,6 @@ interrupted go on, and evaluations that a trained run lacks are added on this ma
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from launch.plan import Selection, Spec, run_folder, select
 from launch.selector import of_selection
 from launch.states import look
 from launch.submit import submit
+from vocl import result
 from vocl.config import Config
 
 EVAL = (sys.executable, "-m", "vocl.evaluate.add")
@@ -59,14 +59,10 @@ def _evaluate(selection: Selection) -> int:
 def missing_evaluations(folder: Path, spec: Spec) -> list[tuple[str, ...]]:
     """For each evaluation that `spec` asks for and the finished run in `folder` has not: the overrides
     by which `vocl eval` adds it."""
-    result = folder / "result.json"
-    if not result.is_file():
+    if not result.is_done(folder):
         return []
-    stored = []
-    for entry in json.loads(result.read_text())["evals"].values():
-        report = folder / "eval" / entry["eval_id"] / "report.json"
-        if report.is_file():
-            stored.append(json.loads(report.read_text())["eval"])
+    reports = [result.report(folder, entry["eval_id"]) for entry in result.read(folder)["evals"].values()]
+    stored = [report["eval"] for report in reports if report]
     return [
         (f"eval=[{name}]", *(f"++eval.{name}.{key}={in_grammar(value)}" for key, value in _leaves(settings)))
         for name, settings in spec.config["eval"].items()

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from launch.ablation import Ablation
 from launch.enqueue import shapes
+from launch.ls import read_config
 from launch.overrides import slug
 from launch.plan import Spec
 from vocl import config as configs
+from vocl import result
 from vocl.config import HASHED, Config
+from vocl.files import NUMBER, holds
 
 UNLIMITED = 2**31
+FACTS = {"cell_id": str, "gpu_hours": NUMBER}
 
 
 def gpu_hours(specs: Sequence[Spec], finished: Sequence[Path]) -> tuple[float, int]:
-    """(GPU hours that `specs` will take, how many of them are guesses).
+    """(GPU hours that `specs` will take, how many of them are guesses), from the folders `finished`.
 
     A run takes what finished runs of its cell took on the mean; without any, at most its job's limit.
     """
     known: dict[str, list[float]] = {}
-    for path in finished:
-        result = json.loads(path.read_text())
-        known.setdefault(result["cell_id"], []).append(result["gpu_hours"])
+    for folder in finished:
+        found = result.read_or_none(folder)
+        if holds(found, FACTS):
+            known.setdefault(found["cell_id"], []).append(found["gpu_hours"])
     hours, guesses = 0.0, 0
     for spec in specs:
         cluster = spec.config["cluster"]
@@ -62,14 +64,17 @@ def changed(specs: Sequence[Spec], ablation: Ablation | None, root: Path) -> dic
     for spec in specs:
         link = root / "by-name" / ablation.name / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
         if link.is_symlink() and os.path.basename(os.readlink(link)) != spec.id:
-            found[spec.label] = _differences(link / "config.yaml", spec.config)
+            found[spec.label] = _differences(link, spec.config)
     return found
 
 
-def _differences(path: Path, config: Config) -> list[str]:
-    if not path.is_file():
+def _differences(folder: Path, config: Config) -> list[str]:
+    if not folder.is_dir():
         return ["its folder is gone"]
-    before = configs.migrate(yaml.safe_load(path.read_text()))
+    before = read_config(folder)
+    if not before:
+        return ["its config.yaml cannot be read"]
+    before = configs.migrate(before)
     return configs.diff({key: before.get(key) for key in HASHED}, {key: config[key] for key in HASHED})
 
 

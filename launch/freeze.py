@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from vocl.config import Config
-from vocl.files import write_text
+from vocl.files import user_path, write_text
 
 PATHS = ("root", "data_root", "weights_root")  # of runtime; a job starts in another folder
 
@@ -15,7 +15,7 @@ PATHS = ("root", "data_root", "weights_root")  # of runtime; a job starts in ano
 def freeze(folder: Path, config: Config, project: str | None = None) -> None:
     """Save the config that the job will run as it stands: it composes nothing."""
     runtime = {**config["runtime"], "progress": False}
-    runtime |= {key: str(Path(runtime[key]).expanduser().absolute()) for key in PATHS}
+    runtime |= {key: str(user_path(runtime[key]).absolute()) for key in PATHS}
     config = {
         **config,
         "runtime": runtime,

@@ -21,28 +21,52 @@ from vocl.compose import compose
 from vocl.errors import UserError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table has hundreds of configs
+AGAIN = "vocl submit writes it again"
 
 
 def submission_of(root: Path, claim: Claim | None) -> Submission | None:
-    """The ledger entry of a claim."""
+    """The ledger entry of a claim; None where there is none that can be read."""
     return ledger.read(root, claim.token) if claim is not None else None
 
 
 def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str, Any] | None = None) -> Spec:
-    """The run `entry` as it was frozen, for the cluster of its last submission with `cluster`'s changes."""
-    path = root / "runs" / entry.id / "config.yaml"
+    """The run `entry` as it was frozen, for the cluster of its last submission with `cluster`'s changes.
+
+    Raises `UserError` where its config or its ledger entry is damaged.
+    """
+    config = config_of(root / "runs" / entry.id)
+    owner = _sound(claim)
+    submission = submission_of(root, owner)
+    if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
+        raise UserError(f"{root / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME")
     try:
-        config = yaml.load(path.read_text(), LOADER)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; vocl submit writes it again") from None
-    submission = submission_of(root, _sound(claim))
-    config["cluster"] = (submission.cluster if submission else config["cluster"]) | dict(cluster or {})
-    return Spec(entry.id, cell_of(config), config, entry.row, entry.column, entry.seed, entry.after)
+        config["cluster"] = (submission.cluster if submission else config["cluster"]) | dict(cluster or {})
+        cell = cell_of(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        path = root / "runs" / entry.id / "config.yaml"
+        raise UserError(f"{path}: damaged, {type(error).__name__}: {error}; {AGAIN}") from None
+    return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The config that was frozen in a run's folder; `UserError` where there is none that can be read."""
+    path = folder / "config.yaml"
+    try:
+        config = yaml.load(path.read_bytes(), LOADER)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; {AGAIN}") from None
+    if not isinstance(config, dict) or "project" not in config:
+        raise UserError(f"{path}: damaged, not the config of a run; {AGAIN}")
+    return config
 
 
 def code_of(root: Path, run: str, claim: Claim | None) -> Path | None:
-    """The snapshot that a run was last submitted with; None where it ran from a checkout."""
-    submission = submission_of(root, _sound(claim))
+    """The snapshot that a run was last submitted with; None where it ran from a checkout. Raises
+    `UserError` where it is gone, or nobody knows which it is."""
+    owner = _sound(claim)
+    submission = submission_of(root, owner)
+    if owner is not None and (name := ledger.damaged(root, owner.token)):
+        raise UserError(f"{root / name}: damaged, it says with which code {run} was submitted")
     if submission is None or submission.snapshot is None:
         return None
     folder = root / "snapshots" / submission.snapshot

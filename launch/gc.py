@@ -2,6 +2,8 @@
 
 Needed are: the snapshot of the newest claim of every run that is not done, everything of a submission
 that has an open claim or whose submitter may be at it, and what was written within the last hour.
+While the newest claim of such a run cannot be read, every submission and every snapshot may be its
+own; while a submission that is needed cannot be read, every snapshot may be.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ from pathlib import Path
 from launch import ledger
 from launch.runs import is_word
 from launch.selector import results_root
-from vocl import claims
-from vocl.claims import Claim
+from vocl import claims, result
 from vocl.errors import UserError
 from vocl.files import TEMPORARY
 
@@ -62,9 +63,11 @@ def find(root: Path) -> Iterator[Waste]:
     """All waste under the results folder `root`."""
     newest = [claims.newest(folder) for folder in sorted((root / "runs").iterdir()) if folder.is_dir()]
     owners = [claim for claim in newest if claim is not None]
-    open_tokens = {claim.token for claim in owners if claim.end is None and not _is_done(claim)}
-    resumable = {claim.token for claim in owners if not _is_done(claim)}
-    found = [*_submissions(root, open_tokens), *_snapshots(root, resumable), *_temporary(root)]
+    unfinished = [claim for claim in owners if not result.is_done(claim.folder)]
+    found = [*_temporary(root)]
+    if not any(claim.is_lost for claim in unfinished):
+        found += _submissions(root, {claim.token for claim in unfinished if claim.end is None})
+        found += _snapshots(root, {claim.token for claim in unfinished})
     yield from (waste for waste in [*found, *_weights(root), *_links(root)] if not _is_recent(waste.path))
 
 
@@ -76,11 +79,12 @@ def _submissions(root: Path, open_tokens: set[str]) -> Iterator[Waste]:
 
 
 def _snapshots(root: Path, tokens: set[str]) -> Iterator[Waste]:
+    recent = [path for path in (root / "ledger").glob("*.json") if _is_recent(path)]
+    tokens = tokens | {path.stem for path in recent if "." not in path.stem}
+    if any(ledger.damaged(root, token) for token in tokens):
+        return
     entries = [ledger.read(root, token) for token in tokens]
     needed = {entry.snapshot for entry in entries if entry is not None}
-    recent = [path for path in (root / "ledger").glob("*.json") if _is_recent(path)]
-    young = [ledger.read(root, path.stem) for path in recent if "." not in path.stem]
-    needed |= {entry.snapshot for entry in young if entry is not None}
     needed |= {_named(script) for script in (root / "ledger").glob("vocl-tend-*.sh")}
     for folder in sorted((root / "snapshots").glob("*/")):
         if folder.name not in needed and not folder.name.startswith("."):
@@ -113,10 +117,6 @@ def _links(root: Path) -> Iterator[Waste]:
     for path in sorted((root / "by-name").rglob("*")):
         if path.is_symlink() and not path.exists():
             yield Waste(path, "its run is gone")
-
-
-def _is_done(claim: Claim) -> bool:
-    return (claim.folder / "result.json").is_file()
 
 
 def _is_recent(path: Path) -> bool:

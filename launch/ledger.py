@@ -5,18 +5,30 @@ from __future__ import annotations
 
 import functools
 import getpass
-import json
 import os
 import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from vocl.files import write_json
+from vocl.files import NUMBER, record_or_none, write_json
 
 NAME = "vocl-{token}"  # of the job: job ids are reused, tokens are not
+ENTRY = {
+    "token": str,
+    "cluster": dict,
+    "elements": list,
+    "snapshot": (str, NoneType),
+    "user": str,
+    "host": str,
+    "pid": int,
+    "time": NUMBER,
+    "arguments": list,
+    "after": (dict, NoneType),
+}
 
 
 @dataclass(frozen=True)
@@ -76,15 +88,16 @@ def write(
         "arguments": list(arguments),
         "after": after or {},
     }
-    write_json(root / "ledger" / f"{content['token']}.json", content)
+    write_json(_path(root, content["token"]), content)
     return Submission(root=root, **content)
 
 
 def narrow(submission: Submission, elements: list[list[str]]) -> Submission:
     """The entry with fewer elements: those that it could claim."""
-    path = submission.root / "ledger" / f"{submission.token}.json"
-    write_json(path, json.loads(path.read_text()) | {"elements": elements})
-    return replace(submission, elements=elements)
+    narrower = replace(submission, elements=elements)
+    content = {key: getattr(narrower, key) for key in ENTRY}
+    write_json(_path(narrower.root, narrower.token), content)
+    return narrower
 
 
 def accepted(submission: Submission, job: str) -> None:
@@ -93,14 +106,22 @@ def accepted(submission: Submission, job: str) -> None:
 
 
 def read(root: Path, token: str) -> Submission | None:
-    """The entry `token`; None where there is none (a results folder moved without its ledger)."""
-    path = root / "ledger" / f"{token}.json"
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
+    """The entry `token`; None where there is none (a results folder moved without its ledger), and where
+    it is damaged."""
+    content = record_or_none(_path(root, token), ENTRY)
+    if content is None or not all(isinstance(element, list) for element in content["elements"]):
         return None
-    try:
-        content["job"] = json.loads(path.with_name(f"{token}.job.json").read_text())["job"]
-    except FileNotFoundError:
-        content["job"] = None
-    return Submission(root=root, **content)
+    # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
+    answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
+    known = {key: content[key] for key in ENTRY if content.get(key) is not None or key == "snapshot"}
+    return Submission(root=root, job=answer["job"], **known)
+
+
+def damaged(root: Path, token: str) -> str:
+    """The name under `root` of the entry `token` where it is there and cannot be read; else ""."""
+    path = _path(root, token)
+    return f"ledger/{path.name}" if path.exists() and read(root, token) is None else ""
+
+
+def _path(root: Path, token: str) -> Path:
+    return root / "ledger" / f"{token}.json"

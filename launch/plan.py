@@ -21,6 +21,7 @@ from vocl.compose import group_choices, project_of, quoted
 from vocl.composer import Composer
 from vocl.config import Config
 from vocl.errors import UserError
+from vocl.files import user_path
 
 PROBE = 602214076  # a seed nobody chooses: shows whether anything else in a config depends on the seed
 
@@ -57,7 +58,7 @@ class Selection:
         roots = {spec.config["runtime"]["root"] for spec in self.specs}
         if len(roots) > 1:
             raise UserError(f"runtime.root: one command writes to one folder, not {', '.join(sorted(roots))}")
-        return Path(roots.pop()).expanduser()
+        return user_path(roots.pop())
 
     @property
     def runs(self) -> list[Spec]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import signal
 import time
 from collections.abc import Mapping
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch import frozen, refusal, slurm
+from launch import frozen, ledger, refusal, slurm
+from launch.records import Records
 from launch.slurm import EndedJob
-from launch.states import RunState
-from vocl import claims
+from launch.states import DAMAGED, RunState
+from vocl import claims, recorded
 from vocl.claims import Claim
 from vocl.saved import newest_step
 
@@ -47,7 +47,9 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
         return None
     submission = frozen.submission_of(root, claim)
     if submission is None:
-        return Verdict(False, f"{cause}; its submission is not in the ledger", {})
+        name = ledger.damaged(root, claim.token)
+        why = f"{DAMAGED}{name}" if name else "its submission is not in the ledger"
+        return Verdict(False, f"{cause}; {why}", {})
     most, done = submission.cluster["max_resubmits"], _resubmits(root, run)
     if done >= most:
         return Verdict(
@@ -60,9 +62,16 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
             return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
         return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
     if not progressed(run, claim):
-        saved = newest_step(run / "checkpoints") or 0
-        return Verdict(False, f"{cause}; its last attempt made no progress, at step {saved}", {})
+        return Verdict(False, f"{cause}; {_stuck(run)}", {})
     return Verdict(True, cause, {})
+
+
+def _stuck(run: Path) -> str:
+    """Why a run is taken for one that gets no further."""
+    damaged = [name for name in Records(run).damaged if name.startswith("events/") and "-start" in name]
+    if damaged:  # nobody knows where that attempt began
+        return f"{DAMAGED}{damaged[-1]}"
+    return f"its last attempt made no progress, at step {newest_step(run / 'checkpoints') or 0}"
 
 
 def lost_in_the_dark(state: RunState) -> bool:
@@ -86,7 +95,7 @@ def is_left_out(claim: Claim | None) -> bool:
 
 def progressed(run: Path, claim: Claim) -> bool:
     """Whether the attempts under `claim` brought the run further: a later checkpoint, or an evaluation."""
-    starts = [json.loads(path.read_text()) for path in sorted((run / "events").glob("*-start.json"))]
+    starts = recorded.starts(run)
     first = next((start for start in starts if start["time"] >= claim.time), None)
     if first is None:
         return False

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from launch.agent import last_line
 from launch.progress import Board
-from vocl import claims
+from vocl import claims, result
 from vocl.claims import Claim
 from vocl.stop import EXIT_STOPPED
 
@@ -38,7 +38,7 @@ class Job:
     @property
     def is_ready(self) -> bool:
         """Whether those weights are there."""
-        return self.after is None or (self.folder.with_name(self.after) / "result.json").is_file()
+        return self.after is None or result.is_done(self.folder.with_name(self.after))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launch.plan import Spec
 from vocl.config import Config, needs_weights
+from vocl.files import user_path
 
 ROOM_GB = 1.0
 
@@ -27,7 +28,7 @@ def _secrets(config: Config) -> list[str]:
     name = config["cluster"]["env_file"]
     if config["cluster"]["kind"] != "slurm" or not name:
         return []
-    file = Path(name).expanduser()
+    file = user_path(name)
     if not file.is_file():
         return [f"cluster.env_file={name}: no such file"]
     return (
@@ -38,7 +39,7 @@ def _secrets(config: Config) -> list[str]:
 
 
 def _room(config: Config) -> list[str]:
-    root = Path(config["runtime"]["root"]).expanduser().absolute()
+    root = user_path(config["runtime"]["root"]).absolute()
     place = next((folder for folder in (root, *root.parents) if folder.is_dir()), Path("/"))
     free_gb = shutil.disk_usage(place).free / 1e9
     if free_gb >= ROOM_GB:
@@ -57,14 +58,14 @@ def _precision(config: Config) -> list[str]:
 def _inputs(config: Config) -> list[str]:
     runtime, lines = config["runtime"], []
     dataset, source = config["dataset"]["name"], config["dataset"]["source"]
-    data = Path(runtime["data_root"]).expanduser() / source.get("name", dataset)
+    data = user_path(runtime["data_root"]) / source.get("name", dataset)
     target = source["_target_"]  # a project's own source knows itself what it needs
     reads_files = target.startswith("vocl.") and not target.startswith("vocl.data.sources.synthetic.")
     if reads_files and not data.is_dir():
         lines.append(f"dataset {dataset}: no folder {data} (runtime.data_root={runtime['data_root']})")
     if needs_weights(config):
         name = config["backbone"]["name"]
-        weights = Path(runtime["weights_root"]).expanduser() / f"{name}.safetensors"
+        weights = user_path(runtime["weights_root"]) / f"{name}.safetensors"
         if not weights.is_file():
             lines.append(f"backbone {name}: no file {weights}; with network: vocl fetch {name}")
     return lines

@@ -11,6 +11,7 @@ from launch.plan import Selection, Spec, select
 from launch.preflight import warnings
 from launch.states import RunState, look
 from launch.submit import TAKEN
+from vocl.find import all_runs
 
 NAMES = {"absent": "new"}  # as people say it before anything was submitted
 SHOWN = 8  # lines of a kind, before the rest is only counted
@@ -45,7 +46,7 @@ def _print_runs(selection: Selection, states: dict[str, RunState]) -> None:
     table = Table("row", "column", "seed", "run", "state", box=box.SIMPLE)
     for spec in selection.specs:
         state = states[spec.id]
-        words = NAMES.get(state.name, state.name) + (f" ({state.reason})" if state.reason else "")
+        words = NAMES.get(state.name, state.name) + (f" ({state.told})" if state.told else "")
         table.add_row(spec.row, spec.column, str(spec.seed), spec.id, words)
     console = Console()
     if not console.is_terminal:
@@ -79,6 +80,6 @@ def _cost(todo: Sequence[Spec], root: Path) -> list[str]:
     except slurm.SlurmError as error:
         size, note = forecast.UNLIMITED, [f"warning: {error}"]
     lines = [f"to queue: {line}" for line in forecast.arrays(todo, size)]
-    hours, guesses = forecast.gpu_hours(todo, sorted((root / "runs").glob("*/result.json")))
+    hours, guesses = forecast.gpu_hours(todo, [root / "runs" / run for run in all_runs(root)])
     at_most = f"; {guesses} of {len(todo)} runs at their time limit, none of their cell has finished yet"
     return [*lines, f"GPU hours: {hours:.1f}{at_most if guesses else ''}", *note]

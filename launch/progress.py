@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from vocl import recorded
+
 UPDATE_S = 0.5
 
 
@@ -118,9 +120,7 @@ def steps_done(folder: Path) -> int:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             lines = log.read().split(b"\n")[:-1]
         steps = int(json.loads(lines[-1])["step"]) + 1
-    except (OSError, ValueError, KeyError, IndexError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
         pass
-    try:
-        return max(steps, int(json.loads((folder / "heartbeat.json").read_text())["step"]))
-    except (OSError, ValueError, KeyError):
-        return steps
+    beat = recorded.heartbeat(folder)
+    return max(steps, beat["step"]) if beat else steps

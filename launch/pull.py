@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -20,12 +19,13 @@ from launch.freeze import PATHS
 from launch.ls import read_config
 from launch.selector import results_root
 from launch.states import LIVE, STALE_S, RunState, look
-from vocl import claims
+from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import TEMPORARY, make_folder
+from vocl.files import TEMPORARY, make_folder, user_path
+from vocl.find import all_runs
 from vocl.saved import checkpoints, frozen_name, is_frozen_intact
 
 REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
@@ -43,7 +43,10 @@ def main(arguments: Sequence[str]) -> int:
     if len(words) != 1 or words[0].startswith("--"):
         raise UserError("vocl pull: expected one place, e.g. vocl pull me@cluster:vocl/results")
     root = results_root(arguments)
-    make_folder(root / "runs")
+    try:
+        make_folder(root / "runs")
+    except OSError as error:
+        raise UserError(f"runtime.root={root}: cannot write there: {error.strerror}") from None
     with (
         tempfile.TemporaryDirectory(dir=root, prefix=f"{TEMPORARY}pull-") as temporary,
         _source(words[0], root, Path(temporary)) as (source, take),
@@ -60,7 +63,7 @@ Take = Callable[[Path, Path], Any]  # brings the folder of a run to a new place 
 @contextmanager
 def _source(place: str, root: Path, temporary: Path) -> Iterator[tuple[Path, Take]]:
     """The folder with the other runs, here or fetched to here."""
-    local = Path(place).expanduser()
+    local = user_path(place)
     if local.exists() or not REMOTE.fullmatch(place):
         if not (local / "runs").is_dir():
             raise UserError(f"{place}: no results folder (it has no runs/)")
@@ -72,7 +75,7 @@ def _source(place: str, root: Path, temporary: Path) -> Iterator[tuple[Path, Tak
     fetched.mkdir()
     if shutil.which("rsync"):
         known = temporary / "known"
-        done = [path.parent.name for path in (root / "runs").glob("*/result.json")]
+        done = [run for run in all_runs(root) if result.is_done(root / "runs" / run)]
         known.write_text("".join(f"/{name}/\n" for name in done))
         _call(
             "rsync", "-a", "--no-links", f"--exclude-from={known}", "--", f"{place}/runs/", f"{fetched}/runs/"
@@ -105,7 +108,7 @@ def _merge(source: Path, root: Path, temporary: Path, take: Take) -> Counter[str
     states, _ = look(root, [run for run in runs if ID.fullmatch(run)])
     for run in runs:
         theirs, ours = source / run, root / "runs" / run
-        if (ours / "result.json").is_file():
+        if result.is_done(ours):
             counts["done here already"] += 1
             continue
         trouble = _why_not(theirs, ours, states.get(run))
@@ -147,11 +150,9 @@ def _why_not(theirs: Path, ours: Path, here: RunState | None) -> str:
 
 def _moving(folder: Path) -> str:
     """Whether somebody may be at an unfinished run, as far as its files tell."""
-    try:
-        beat = json.loads((folder / "heartbeat.json").read_text())
-    except (OSError, ValueError):
-        beat = None
-    claim = claims.newest(folder)
+    beat, claim = recorded.heartbeat(folder), claims.newest(folder)
+    if claim is not None and claim.is_lost:
+        return f"unfinished, and nobody knows who has it: damaged record: {', '.join(claim.damaged)}"
     if claim is not None and claim.end is None:
         return f"unfinished, and its job there has not said that it is over (claim of {claim.user})"
     if beat is not None and time.time() - beat["time"] < 2 * STALE_S:
@@ -164,11 +165,10 @@ def _broken(folder: Path) -> str:
 
     That frozen weights are not there at all is not seen: torch alone could tell that they belong there.
     """
-    try:
-        entries = json.loads((folder / "result.json").read_text())["evals"].values()
-        lacking = [entry["rows"] for entry in entries if not (folder / entry["rows"]).is_file()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"its result.json cannot be read: {error}"
+    found = result.read_or_none(folder)
+    if found is None:
+        return "its result.json is damaged"
+    lacking = [e["rows"] for e in found["evals"].values() if not (folder / e["rows"]).is_file()]
     lacking += _lacking_weights(folder / "checkpoints")
     return f"incomplete: {', '.join(lacking)}" if lacking else ""
 
@@ -195,7 +195,7 @@ def _settle(folder: Path, root: Path) -> None:
     config = read_config(folder)
     assert config, folder
     own = compose([])["runtime"] | {"root": str(root)}
-    config["runtime"] |= {key: str(Path(own[key]).expanduser().absolute()) for key in PATHS}
+    config["runtime"] |= {key: str(user_path(own[key]).absolute()) for key in PATHS}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if config.get("project") is not None:
         print(f"note: {folder.name} imports code of its own from {config['project']} when it is used")

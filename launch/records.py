@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vocl import claims
+from vocl import claims, recorded
+from vocl import result as results
 from vocl.claims import Claim
-from vocl.files import json_or_none
+from vocl.errors import UserError
+from vocl.files import holds
 from vocl.saved import newest_step
 
 ENDS = re.compile(r"\d{4}-(?:done|stopped|failed|killed)\.json")
@@ -27,6 +29,7 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._place = folder, str(folder)
+        self._events: dict[str, dict[str, Any] | None] = {}
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -35,13 +38,38 @@ class Records:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is trained and evaluated."""
-        return "result.json" in self.names
+        """Whether it is trained and evaluated (see `vocl.result.is_done`)."""
+        return self._result is not None
 
-    @cached_property
+    @property
+    def has_damaged_result(self) -> bool:
+        """Whether it left a result that is none."""
+        return "result.json" in self.names and not self.is_done
+
+    @property
     def result(self) -> dict[str, Any]:
         """result.json; empty unless done."""
-        return (self._json("result.json") or {}) if self.is_done else {}
+        return self._result or {}
+
+    @cached_property
+    def _result(self) -> dict[str, Any] | None:
+        if "result.json" not in self.names:
+            return None
+        try:
+            return results.read(self._place)
+        except UserError:
+            return None
+        except OSError:  # it is there
+            return {}
+
+    @cached_property
+    def damaged(self) -> list[str]:
+        """Names of its records that are there and cannot be read; none are looked for once it is done."""
+        if self.is_done:
+            return []
+        beat = ["heartbeat.json"] if "heartbeat.json" in self.names and self.beat is None else []
+        events = [f"events/{name}" for name in self.events if self._event(name) is None]
+        return [*(self.claim.damaged if self.claim else ()), *beat, *events]
 
     @cached_property
     def claim(self) -> Claim | None:
@@ -51,7 +79,7 @@ class Records:
     @cached_property
     def beat(self) -> dict[str, Any] | None:
         """The last heartbeat."""
-        return self._json("heartbeat.json") if "heartbeat.json" in self.names else None
+        return recorded.heartbeat(self._place) if "heartbeat.json" in self.names else None
 
     @cached_property
     def events(self) -> list[str]:
@@ -68,19 +96,23 @@ class Records:
         last = [e for e in self.events if e[:4] == self.events[-1][:4] and not e.endswith("-start.json")]
         failed = [e for e in last if "-failed" in e]
         if len(failed) > 1:  # ranks: the first is the cause, the others lost their connection to it
-            return min(failed, key=lambda e: (self._json(f"events/{e}") or {}).get("time", 0.0))
+            return min(failed, key=lambda e: (self._event(e) or {}).get("time", 0.0))
         return next(iter(failed), last[-1] if last else None)
 
     @cached_property
     def ended(self) -> dict[str, Any] | None:
-        """That record."""
-        return self._json(f"events/{self.end_name}") if self.end_name else None
+        """That record; where it is damaged, what its name says."""
+        if self.end_name is None:
+            return None
+        outcome = self.end_name[len("0001-") : -len(".json")].partition("-")[0]
+        lost = {"time": 0.0, "outcome": outcome, "message": "its record cannot be read"}
+        return self._event(self.end_name) or lost
 
     @cached_property
     def started(self) -> dict[str, Any] | None:
         """How the last attempt started: host, device, code, commit, ..."""
         names = [name for name in self.events if name.endswith("-start.json")]
-        return self._json(f"events/{names[-1]}") if names else None
+        return self._event(names[-1]) if names else None
 
     @cached_property
     def saved_step(self) -> int | None:
@@ -101,7 +133,7 @@ class Records:
         for line in self._tail.rstrip(b"\n").rsplit(b"\n", 5)[-5:]:
             with suppress(ValueError):  # the window's first line may have lost its beginning
                 found.append(json.loads(line))
-        return found
+        return [report for report in found if holds(report, {"step": int})]
 
     @property
     def losses(self) -> list[tuple[int, float]]:
@@ -134,18 +166,16 @@ class Records:
         ends = {name[:4]: name for name in self.events if ENDS.fullmatch(name)}
         seconds = 0.0
         for name in self.events:
-            start = self._json(f"events/{name}") if name.endswith("-start.json") else None
-            if start and str(start.get("device", "")).startswith("cuda"):
-                end = (self._json(f"events/{ends[name[:4]]}") if name[:4] in ends else None) or {}
-                spent = end.get("wall_s", self._until(start) - start["time"])
-                seconds += max(0.0, spent) * start.get("world", 1)
+            start = self._event(name) if name.endswith("-start.json") else None
+            if start and start["device"].startswith("cuda"):
+                end = (self._event(ends[name[:4]]) if name[:4] in ends else None) or {}
+                spent = end["wall_s"] if end.get("wall_s") is not None else self._until(start) - start["time"]
+                seconds += max(0.0, spent) * start["world"]
         return seconds / 3600
 
     def _until(self, start: dict[str, Any]) -> float:
         beat = self.beat or {}
-        return (
-            min(time.time(), beat["time"]) if beat.get("attempt") == start.get("attempt") else start["time"]
-        )
+        return min(time.time(), beat["time"]) if beat.get("attempt") == start["attempt"] else start["time"]
 
     @cached_property
     def _tail(self) -> bytes:
@@ -159,8 +189,10 @@ class Records:
         except OSError:
             return b""
 
-    def _json(self, name: str) -> dict[str, Any] | None:
-        return json_or_none(f"{self._place}/{name}")
+    def _event(self, name: str) -> dict[str, Any] | None:
+        if name not in self._events:
+            self._events[name] = recorded.event(f"{self._place}/events/{name}")
+        return self._events[name]
 
 
 def _names(folder: str) -> list[str]:

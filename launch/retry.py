@@ -18,7 +18,8 @@ from launch.slurm import SlurmError
 from launch.states import RunState, look
 from launch.submit import tell
 from vocl.compose import project_of
-from vocl.errors import UserError
+from vocl.errors import EXIT_USER, UserError
+from vocl.files import user_path
 
 STATES = ("failed", "interrupted")
 OPTIONS = ("--exclude-node", "--new-code")
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
 
     They go on from their last checkpoint, on the cluster of their last submission. `--exclude-node`:
     not on that node (a host list such as gpu[3,7]). `--new-code`: with today's files instead of the
-    snapshot. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 75 when stopped.
+    snapshot. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 2 when a run's
+    records do not tell how it was submitted; 75 when stopped.
     """
     rest, nodes, new_code = _options(arguments)
     target = resolve(rest)
@@ -54,11 +56,10 @@ def again(
 ) -> int:
     """Queue, or train here, runs that were submitted before; the verb's exit code."""
     root, changes = target.root, frozen.asked(arguments) or {}
-    specs = []
-    for entry in entries:
-        spec = frozen.spec_of(root, entry, states[entry.id].claim, changes)
-        spec = _without(spec, nodes)
-        specs.append(_as_of_today(spec, (*target.arguments, *arguments)) if new_code else spec)
+    found = [_frozen(root, entry, states[entry.id], changes, new_code) for entry in entries]
+    specs = [_without(spec, nodes) for spec in found if spec is not None]
+    if new_code:
+        specs = [_as_of_today(spec, (*target.arguments, *arguments)) for spec in specs]
     on_slurm = [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
     if new_code:
         queued = enqueue(root, on_slurm, dict(states), arguments)
@@ -67,7 +68,21 @@ def again(
     tell(queued)
     here = [spec for spec in specs if spec not in on_slurm]
     code = local.run_all(root, here, dict(states), arguments)
-    return code or (1 if queued.refused else 0)
+    return code or (1 if queued.refused else EXIT_USER if None in found else 0)
+
+
+def _frozen(
+    root: Path, entry: Entry, state: RunState, changes: Mapping[str, Any], new_code: bool
+) -> Spec | None:
+    """The run as it was submitted; where its records do not tell, it says so, and the others go on."""
+    try:
+        spec = frozen.spec_of(root, entry, state.claim, changes)
+        if spec.config["cluster"]["kind"] == "slurm" and not new_code:
+            frozen.code_of(root, entry.id, state.claim)
+    except UserError as error:
+        print(f"not queued {entry.told}: {error}", file=sys.stderr)
+        return None
+    return spec
 
 
 def _options(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
@@ -105,4 +120,4 @@ def _as_of_today(spec: Spec, arguments: Sequence[str]) -> Spec:
     project = project_of(arguments)
     if project is None:
         raise UserError(f"--new-code: run {spec.id} needs a project: add project=PATH")
-    return replace(spec, config=spec.config | {"project": str(Path(project).expanduser().absolute())})
+    return replace(spec, config=spec.config | {"project": str(user_path(project).absolute())})

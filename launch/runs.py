@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 from vocl.errors import UserError
-from vocl.files import json_or_none
+from vocl.files import holds, record_or_none, user_path
 
 ROOT = "results"  # as in conf/runtime/default.yaml
+SELECTION = {"arguments": list, "runs": list}
+ROW = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
         root = root[1:-1]
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"runtime.root={root}: not a folder")
     return folder, rest
@@ -71,24 +74,28 @@ def read_table(root: Path, name: str) -> Table | None:
     path = root / "by-name" / name / "selection.json"
     if not path.is_file():
         return None
-    content = json_or_none(path) or {}
-    try:
-        entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in content["runs"]]
-        return Table(name, entries, tuple(content["arguments"]))
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; vocl submit {name} writes it again") from None
+    found = submitted(path)
+    if found is None:
+        raise UserError(f"{path}: damaged; vocl submit {name} writes it again")
+    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in found["runs"]]
+    return Table(name, entries, tuple(found["arguments"]))
 
 
-def tables(root: Path) -> dict[str, Table]:
-    """All that were submitted, by name; says so of those that cannot be read, and leaves them out."""
-    found = {}
+def submitted(path: Path) -> dict[str, Any] | None:
+    """What the file says that `vocl submit` wrote of a table: its `arguments` and `runs`, a row per
+    place; None where there is none that can be read."""
+    found = record_or_none(path, SELECTION)
+    return found if found is not None and all(holds(row, ROW) for row in found["runs"]) else None
+
+
+def tables(root: Path) -> dict[str, Table | None]:
+    """All that were submitted, by name; None for what cannot be read."""
+    found: dict[str, Table | None] = {}
     for name in _names(root / "by-name"):
         try:
-            table = read_table(root, name)
-        except UserError as error:
-            print(f"warning: {error}", file=sys.stderr)
-            continue
-        found |= {name: table} if table is not None else {}
+            found[name] = read_table(root, name)
+        except UserError:
+            found[name] = None
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from launch import ports, slurm
 from launch.ledger import Submission
 from launch.slurm import SlurmError
+from vocl.files import user_path
 
 
 def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] = ()) -> str:
@@ -96,7 +97,7 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
 
 def _env_file(name: str) -> list[str]:
     """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script."""
-    quoted = shlex.quote(str(Path(name).expanduser()))
+    quoted = shlex.quote(str(user_path(name)))
     return ["set -a", f". {quoted}", "set +a"]
 
 

@@ -93,7 +93,10 @@ def resolve_or_all(arguments: Sequence[str], *, compose: bool = True) -> Target:
     if any(_selects(argument) or argument.startswith("-") for argument in arguments):
         return resolve(arguments, compose=compose)
     root = results_root(arguments)
-    groups = {f"ablation {name}": table.entries for name, table in tables(root).items()}
+    groups = {}
+    for name, table in tables(root).items():
+        damaged = "" if table else f" (damaged record: by-name/{name}/selection.json)"
+        groups[f"ablation {name}{damaged}"] = table.entries if table else []
     inside = {entry.id for entries in groups.values() for entry in entries}
     outside = [Entry("", "", None, run) for run in all_runs(root) if run not in inside]
     return Target(root, groups | ({OUTSIDE: outside} if outside else {}), None, (), None)

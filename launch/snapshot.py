@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vocl.config import packages
 from vocl.errors import UserError
-from vocl.files import TEMPORARY, make_folder, share, sync, sync_folder
+from vocl.files import TEMPORARY, make_folder, share, sync, sync_folder, user_path
 from vocl.record import REPOSITORY, commit, uncommitted
 
 PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml")
@@ -73,7 +73,7 @@ def _files(project: str | None) -> dict[str, Path]:
     """What is copied: name in the snapshot -> file."""
     places = [(REPOSITORY / part, part) for part in PARTS]
     if project is not None:
-        folder = Path(project).expanduser().resolve()
+        folder = user_path(project).resolve()
         own = [path for path in packages(project).values() if path.parent == folder]
         places += [(path, f"project/{path.name}") for path in (*own, folder / "conf")]
     files: dict[str, Path] = {}

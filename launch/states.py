@@ -16,6 +16,7 @@ from launch.slurm import EndedJob, QueuedJob, SlurmError
 from vocl import claims
 from vocl.claims import Claim
 from vocl.errors import UserError
+from vocl.result import DAMAGED as DAMAGED_RESULT
 
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
@@ -23,6 +24,7 @@ STATES = ("absent", "waiting", "blocked", "queued", "running", "interrupted", "f
 FAILURES = {"TIMEOUT": "time limit", "NODE_FAIL": "node failure", "OUT_OF_MEMORY": "out of memory"}
 LIVE = ("waiting", "queued", "running")
 SIGKILL = -9
+DAMAGED = "damaged record: "  # and its name: a reason
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class RunState:
             return (self.steps - self.step) / self.rate
         return None
 
+    @property
+    def told(self) -> str:
+        """`reason`, after the records that could not be read."""
+        damaged = self.records.damaged if self.records else []
+        names = ", ".join(name for name in damaged if name not in self.reason)
+        return "; ".join(part for part in (names and f"{DAMAGED}{names}", self.reason) if part)
+
 
 @dataclass
 class View:
@@ -55,6 +64,7 @@ class View:
     queued: dict[tuple[str, int], QueuedJob]
     ended: dict[tuple[str, int], EndedJob] | None
     trouble: str = ""
+    damaged: dict[str, str] = field(default_factory=dict)  # by token: the entry that cannot be read
 
     def element(self, claim: Claim) -> tuple[str, int]:
         """Job name and array index of the job that a claim is about."""
@@ -83,12 +93,13 @@ def ask(root: Path, unclear: list[Claim], timeout_s: float = slurm.TIMEOUT_S) ->
     """Ask the scheduler about claims; about those on SLURM alone, and not at all without any."""
     found = {token: ledger.read(root, token) for token in sorted({claim.token for claim in unclear})}
     submissions = {token: entry for token, entry in found.items() if entry is not None}
+    damaged = {token: name for token in found.keys() - submissions if (name := ledger.damaged(root, token))}
     still = {claim.token for claim in unclear if _is_open(claim)}
     try:
         queued = slurm.queue((e.name for token, e in submissions.items() if token in still), timeout_s)
     except SlurmError as error:
-        return View(submissions, {}, None, str(error))
-    view = View(submissions, queued, {})
+        return View(submissions, {}, None, str(error), damaged)
+    view = View(submissions, queued, {}, damaged=damaged)
     tokens = {claim.token for claim in unclear if not view.is_live(claim)}
     gone = [entry for token, entry in submissions.items() if token in tokens and entry.job]
     since = min((entry.time for entry in gone), default=0.0)
@@ -116,6 +127,8 @@ def refuse_taken(folder: Path) -> None:
     states, _ = look(folder.parent.parent, [folder.name])
     state = states[folder.name]
     if state.name in LIVE and state.claim is not None:
+        if state.claim.is_lost:
+            raise UserError(f"{folder}: this run is {state.name} already, and its claim is damaged")
         process = claims.worker(state.claim) or state.claim.pid
         by = f"job {state.job}" if state.job else f"process {process} on {state.claim.host}"
         doing = "being worked on" if state.name == "running" else state.name
@@ -148,8 +161,11 @@ def _sources_first(sources: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def state_of(records: Records, view: View) -> RunState:
-    """The state of a run."""
-    return replace(_state_of(records, view), records=records)
+    """The state of a run. One that left a damaged result, and that no job has, has failed."""
+    found = replace(_state_of(records, view), records=records)
+    if records.has_damaged_result and found.name in ("absent", "interrupted", "failed"):
+        found = replace(found, name="failed", reason=DAMAGED_RESULT)
+    return found
 
 
 def _state_of(records: Records, view: View) -> RunState:
@@ -158,7 +174,8 @@ def _state_of(records: Records, view: View) -> RunState:
     claim, fresh = records.claim, _beats(records.beat)
     if claim is None or not _is_open(claim):
         ended = _from_records(records, claim, view)
-        here = ended.name == "interrupted" and fresh and not records.ended
+        unowned = ended.name == "interrupted" or (claim is not None and claim.is_lost)
+        here = unowned and fresh and not records.ended
         return _running(records, None) if here else ended
     if claim.cluster != "slurm":
         if _is_alive(claim) or claims.worker(claim) or fresh:  # a killed pool's process trains on
@@ -186,6 +203,8 @@ def _of_job(records: Records, claim: Claim, view: View, fresh: bool) -> RunState
     if submission is None or submission.job is None:
         if is_submitting(claim):
             return RunState("queued", "being submitted", claim=claim)
+        if claim.token in view.damaged:  # the queue may hold its job, nobody can tell: it is not free
+            return RunState("failed", f"{DAMAGED}{view.damaged[claim.token]}", **_facts(records))
         return _from_records(records, None, view)
     return _of_ended_job(records, claim, view, submission.job)
 
@@ -210,7 +229,7 @@ def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunSt
     if ended.state == "CANCELLED":
         return RunState("failed", "cancelled" if claim.start else "cancelled while pending", **facts)
     if ended.state == "FAILED":
-        own = records.ended if (records.ended or {}).get("time", 0.0) > claim.time else None
+        own = records.ended if (records.ended or {"time": 0.0})["time"] > claim.time else None
         word = f"job failed, exit code {ended.exit_code}"
         if own is not None and own["outcome"] == "stopped":  # saved, but its agent did not live to tell
             return RunState("interrupted", word, **facts)

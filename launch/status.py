@@ -77,7 +77,7 @@ def _row(entry: Entry, state: RunState) -> list[str]:
     seed = "" if entry.seed is None else str(entry.seed)
     where = (state.job, state.node) if state.name != "done" else ("", "")
     left = board.duration(state.left_s)
-    reason = board.cut(state.reason, LINES)
+    reason = board.cut(state.told, LINES)
     return [entry.row, entry.column, seed, entry.id, state.name, step, rate, left, *where, reason]
 
 

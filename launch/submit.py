@@ -18,14 +18,16 @@ from launch.enqueue import Queued, enqueue, recover
 from launch.overrides import slug
 from launch.plan import Selection, Spec, run_folder, select
 from launch.preflight import missing
+from launch.runs import submitted
 from launch.selector import of_selection
 from launch.slurm import SlurmError, announced
 from launch.states import LIVE, RunState, look
 from vocl import config as configs
+from vocl import result
 from vocl.cell import cell_of
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import json_or_none, make_folder, write_text
+from vocl.files import make_folder, write_text
 from vocl.stop import EXIT_STOPPED
 
 WAIT_POLL_S = 5.0
@@ -83,11 +85,11 @@ def submit_one(config: Config) -> int:
     spec = Spec(configs.run_id(config), cell_of(config), config, "", "", config["seed"])
     selection = Selection([spec], None, ())
     code = submit(selection, (*TAKEN, "failed"))
-    result = run_folder(selection.root, spec) / "result.json"
-    if result.is_file():
-        for name, value in json.loads(result.read_text())["metrics"].items():
+    folder = run_folder(selection.root, spec)
+    if result.is_done(folder):
+        for name, value in result.read(folder)["metrics"].items():
             print(f"{name} {value}")
-        print(result)
+        print(folder / "result.json")
     return code
 
 
@@ -118,17 +120,17 @@ def link(selection: Selection, ablation: Ablation, root: Path) -> None:
     ]
     known = base / "selection.json"
     text = json.dumps(_with_other_seeds(known, list(selection.arguments), rows), indent=1) + "\n"
-    if not known.is_file() or known.read_text() != text:
+    if not known.is_file() or known.read_bytes() != text.encode():
         write_text(known, text)
 
 
 def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What was submitted as a table so far: seeds that were submitted apart belong to one table."""
-    earlier = json_or_none(path)
+    earlier = submitted(path)
     if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
         return {"arguments": arguments, "runs": rows}
-    submitted = {row["seed"] for row in rows}  # whole: what else is known of them has left the table
-    others = [row for row in earlier["runs"] if row["seed"] not in submitted]
+    again = {row["seed"] for row in rows}  # whole: what else is known of them has left the table
+    others = [row for row in earlier["runs"] if row["seed"] not in again]
     if others:
         seeds = sorted({row["seed"] for row in [*others, *rows]})
         arguments = [a for a in arguments if not a.startswith("seed=")]

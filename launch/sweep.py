@@ -6,12 +6,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from vocl.compose import project_of
 from vocl.config import CONF
 from vocl.errors import UserError
+from vocl.files import user_path
 
 
 def main(overrides: Sequence[str]) -> int:
@@ -24,7 +24,7 @@ def main(overrides: Sequence[str]) -> int:
         raise AssertionError("the launcher submits; nothing trains in this process")
 
     project = project_of(overrides)
-    search = [f"hydra.searchpath=[file://{Path(project).expanduser().resolve() / 'conf'}]"] if project else []
+    search = [f"hydra.searchpath=[file://{user_path(project).resolve() / 'conf'}]"] if project else []
     with tempfile.TemporaryDirectory() as folder:  # what Hydra writes of its own
         own = ["hydra/launcher=vocl", f"hydra.sweep.dir={folder}", "hydra/job_logging=none", *search]
         before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import yaml
-
+from launch.ls import read_config
 from launch.states import STALE_S
-from vocl import mirror
+from vocl import mirror, recorded, result
 from vocl.errors import EXIT_USER, UserError
-from vocl.files import json_or_none
+from vocl.files import user_path
 from vocl.find import find_run
 from vocl.wandb_process import last_sealed, sealed
 
@@ -80,7 +80,7 @@ def is_synced(path: Path) -> bool:
 
 def is_live(folder: Path) -> bool:
     """Whether a training may be writing: it has no end yet, and beat a moment ago."""
-    heartbeat = json_or_none(folder / "heartbeat.json")
+    heartbeat = recorded.heartbeat(folder)
     if not heartbeat or time.time() - heartbeat["time"] > STALE_S:
         return False
     return all(
@@ -100,7 +100,7 @@ def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path]]:
         raise UserError(f"{unknown[0]}: expected RUN, --all or runtime.root=PATH")
     if bool(names) == ("--all" in arguments):
         raise UserError("vocl sync: choose RUN... or --all")
-    root = Path(compose(runtime)["runtime"]["root"]).expanduser()
+    root = user_path(compose(runtime)["runtime"]["root"])
     if names:
         return root, [find_run(name, root).resolve() for name in names]
     return root, sorted(path.parent for path in (root / "runs").glob("*/wandb"))
@@ -114,18 +114,27 @@ def _online(folder: Path) -> bool:
 
 def _lacks(folder: Path) -> bool:
     """Whether the records say more than the client's finished folders."""
-    result = json_or_none(folder / "result.json")
-    if result and not any(entry["evals"] == list(result["evals"]) for entry in sealed(folder).values()):
+    done = result.read_or_none(folder)
+    if done and not any(entry["evals"] == list(done["evals"]) for entry in sealed(folder).values()):
         return True
     path = folder / "metrics.jsonl"
     rows = path.read_bytes().splitlines() if path.is_file() else []
-    last = json.loads(rows[-1])["step"] if rows else -1
-    return last > last_sealed(folder)
+    return _last_step(rows) > last_sealed(folder)
+
+
+def _last_step(rows: Sequence[bytes]) -> int:
+    """Of the last report that is whole; -1 without one."""
+    for row in reversed(rows):
+        with suppress(ValueError, KeyError, TypeError):
+            return int(json.loads(row)["step"])
+    return -1
 
 
 def _mirror(folder: Path, mode: str) -> None:
     """Have the client write what is missing, from the records."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())["runtime"]
+    config = read_config(folder).get("runtime")
+    if not isinstance(config, dict):
+        raise Failed(f"{folder}/config.yaml: cannot be read")
     project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
     said = _run(mirror.command(folder, mode, project, entity), WRITE_S)
     if said.returncode:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from launch.plan import Selection, Spec, run_folder, select
 from launch.runs import read_table
 from launch.states import look
 from launch.stats import Summary, paired_difference, summarise
+from vocl import result
 from vocl.compose import project_of
 from vocl.errors import UserError
 
@@ -140,18 +140,14 @@ def _record(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
     folder = run_folder(root, spec)
     if state != "done":
         return Record(spec, state, None, {}, None, None)
-    path = folder / "result.json"
-    try:
-        result = json.loads(path.read_text())
-        entries = list(result["evals"].values())
-        facts = result["wall_s"], result["code"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a record of a run: {type(error).__name__}: {error}") from None
+    found = result.read(folder)
+    entries = list(found["evals"].values())
+    facts = found.get("wall_s"), found.get("code")
     fitting = [e for e in entries if protocol in (None, "same", e["protocol"])]
     if entries and not fitting:
         others = ", ".join(dict.fromkeys(e["protocol"] for e in entries))
         raise UserError(
-            f"{path} ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
+            f"{folder}/result.json ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
             f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
         )
     if not fitting:
@@ -172,11 +168,11 @@ def _as_asked(folder: Path, entries: list[dict[str, Any]], spec: Spec) -> dict[s
         return {key: value for key, value in settings.items() if key != "protocol"}
 
     for entry in entries:
-        report = folder / "eval" / entry["eval_id"] / "report.json"
-        if not report.is_file():  # as when only the results were copied: settings are unknown
+        report = result.report(folder, entry["eval_id"])
+        if report is None:  # as when only the results were copied: settings are unknown
             if len(entries) == 1:
                 return entry
-        elif asked(json.loads(report.read_text())["eval"]) == asked(wanted):
+        elif asked(report["eval"]) == asked(wanted):
             return entry
     return None
 

@@ -23,7 +23,7 @@ from launch.runs import Entry
 from launch.selector import Target, resolve
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look, with_sources
-from vocl import claims
+from vocl import claims, result
 from vocl.claims import Claim
 from vocl.errors import UserError
 from vocl.saved import newest_step
@@ -139,7 +139,7 @@ def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
         return state
     if state.name not in ("interrupted", "failed") or claims.newest(folder) != claim:
         return state  # it has moved since: the next pass sees more
-    if (folder / "result.json").is_file():
+    if result.is_done(folder):
         return state
     outcome = "failed" if state.name == "failed" else "stopped"
     step = newest_step(folder / "checkpoints") or 0

@@ -13,6 +13,7 @@ from launch.reproduced import Claim, Findings, claimed
 from vocl.compose import compose, project_of
 from vocl.config import Config
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{USAGE}; METHOD/DATASET is one of {known}")
     claim = claimed(words[0], project)
     try:
-        return _verify(claim, Path(words[1]).expanduser(), overrides)
+        return _verify(claim, user_path(words[1]), overrides)
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command begins it again", file=sys.stderr)
         return EXIT_STOPPED
@@ -145,4 +146,4 @@ def _show(claim: Claim, record: dict[str, Any], root: Path) -> None:
 
 
 def _root(config: Config) -> Path:
-    return Path(config["runtime"]["root"]).expanduser()
+    return user_path(config["runtime"]["root"])

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     groups: dict[tuple[str, str], list[str]] = {}
     for run in known:
         if states[run].name in HINTS:
-            groups.setdefault((states[run].name, cause(states[run].reason)), []).append(run)
+            groups.setdefault((states[run].name, cause(states[run].told)), []).append(run)
     for name, reason in sorted(groups, key=lambda key: (list(HINTS).index(key[0]), -len(groups[key]))):
         found = [(known[run], states[run]) for run in groups[name, reason]]
         board.write([*_describe(chosen, name, reason, found), ""])
@@ -61,8 +61,8 @@ def cause(reason: str) -> str:
 def _describe(chosen: Target, name: str, reason: str, found: Sequence[tuple[Entry, RunState]]) -> list[str]:
     (_, first), *_ = found
     lines = [f"{len(found)} {name}: {reason or 'unknown'}"]
-    if first.reason != reason:
-        lines.append(f"  such as: {first.reason}")
+    if first.told != reason:
+        lines.append(f"  such as: {first.told}")
     nodes = _counted(state.node for _, state in found)
     steps = sorted(state.step for _, state in found if state.step is not None)
     span = f"{steps[0]} to {steps[-1]}" if len(set(steps)) > 1 else "".join(map(str, steps[:1]))

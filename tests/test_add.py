@@ -115,6 +115,19 @@ def test_evaluations_that_were_stopped_go_on(trained, monkeypatch):
     assert "discovery:iterations=4" in result(trained)["evals"]
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"evals": {}}'])
+def test_a_damaged_result_is_one_line(trained, content, capfd):
+    path = run.run_folder(trained) / "result.json"
+    before = path.read_text()
+    path.write_text(content)
+    try:
+        assert main(trained, "eval.discovery.options.iterations=5") == 2
+    finally:
+        path.write_text(before)
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and "result.json: damaged" in error and "vocl retry" in error
+
+
 def test_imported_weights_get_a_result(trained, tmp_path):
     """A folder with a config and a checkpoint, and no attempt to train."""
     import shutil

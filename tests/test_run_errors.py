@@ -210,3 +210,32 @@ def test_a_clip_longer_than_the_videos_writes_nothing(tmp_path, capfd):
     root = tmp_path / "results"
     refused(capfd, arguments(root, "dataset.clip_frames=5"), "dataset.clip_frames=5", "shorter")
     assert not root.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"evals": 3}', '{"evals": {}}'])
+def test_a_damaged_result_is_set_aside_and_the_run_evaluated_again(tmp_path, capfd, content):
+    given, folder = arguments(tmp_path), run.run_folder(tiny(tmp_path))
+    assert train.main(given) == 0
+    before = json.loads((folder / "result.json").read_text())
+    weights = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    (folder / "result.json").write_text(content)
+    capfd.readouterr()
+    assert train.main(given) == 0
+    assert "result.json: damaged, the run is evaluated again" in capfd.readouterr().err
+    after = json.loads((folder / "result.json").read_text())
+    assert (after["metrics"], after["attempts"]) == (before["metrics"], 2)
+    assert (folder / "result.json.damaged").read_text() == content
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == weights
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+@pytest.mark.parametrize("name", ["events/0001-start.json", "events/0001-stopped.json", "heartbeat.json"])
+def test_a_run_goes_on_beside_a_damaged_record(tmp_path, monkeypatch, name, content):
+    config = tiny(tmp_path)
+    folder = run.run_folder(config)
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, send(signal.SIGTERM))
+        assert run.run(config) == 75
+    (folder / name).write_text(content)
+    assert run.run(config) == 0
+    assert json.loads((folder / "result.json").read_text())["attempts"] == 2

@@ -10,6 +10,7 @@ from vocl.build import build
 from vocl.config import Config
 from vocl.curriculum import Curriculum
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.interface import Source, VideoModel
 from vocl.objective import Objective
 from vocl.optim import Optimizer
@@ -30,13 +31,13 @@ def make_dataset(config: Config) -> Dataset:
 
 def make_source(config: Config, split: str) -> Source:
     """Split `split` of the run's dataset; raises `UserError` when it is not where it must be."""
-    return make_dataset(config).source(split, Path(config["runtime"]["data_root"]).expanduser())
+    return make_dataset(config).source(split, user_path(config["runtime"]["data_root"]))
 
 
 def make_model(config: Config, pretrained: bool) -> VideoModel:
     """The model; with `pretrained` its backbone reads its weights, else a checkpoint must fill them."""
     frame_px = tuple(config["dataset"]["size_px"])
-    weights_root = Path(config["runtime"]["weights_root"]).expanduser() if pretrained else None
+    weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
     backbone = parts(config, "backbone")(frame_px, weights_root)
     return parts(config, "model")(backbone, frame_px)
 
@@ -91,7 +92,7 @@ def _weights_are_there(config: Config) -> None:
     if configs.needs_weights(config):
         from vocl.nn.backbone import locate_weights
 
-        locate_weights(config["backbone"]["name"], Path(config["runtime"]["weights_root"]).expanduser())
+        locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]))
 
 
 def _warm_start_is_there(config: Config) -> None:

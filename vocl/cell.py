@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
 from vocl import config as configs
 from vocl.config import Config
-from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.find import find_run
 
 
@@ -22,7 +20,7 @@ def cell_of(config: Config) -> str:
 
 def _source(run: str, root: str) -> str | None:
     try:
-        path = find_run(run, Path(root).expanduser()) / "config.yaml"
+        path = find_run(run, user_path(root)) / "config.yaml"
         return cell_of(configs.migrate(yaml.safe_load(path.read_text())))
-    except (UserError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (ValueError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None

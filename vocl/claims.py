@@ -7,6 +7,11 @@
 The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
 network file systems: of any number of submitters one makes claim n + 1, and only one that has found
 claim n over tries. Nothing is ever taken back, so nothing needs a lock.
+
+A claim that cannot be read any more is neither free nor done: unless its end is on record it counts
+as failed, which nothing takes up but a person (`vocl retry`), and as running while its run still
+beats. So a job that nobody can name any more is not doubled, and the run is not lost: the next
+claim has the next number, and a job of the lost one that begins later finds that it is not its own.
 """
 
 from __future__ import annotations
@@ -14,13 +19,22 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from vocl.files import TEMPORARY, make_folder, share, sync, write_json
+from vocl import result
+from vocl.files import NUMBER, TEMPORARY, Kinds, make_folder, record_or_none, share, sync, write_json
+
+MADE_NAME = re.compile(r"\d{4}\.json")
+TEXT, COUNT = (str, NoneType), (int, NoneType)
+MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
+START = {"time": NUMBER, "job": TEXT, "node": TEXT}
+END = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,12 @@ class Claim:
     time: float
     start: dict[str, Any] | None
     end: dict[str, Any] | None
+    damaged: tuple[str, ...] = ()  # names of its records that cannot be read
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing tells any more whose it was."""
+        return not self.token
 
 
 def newest(run: Path) -> Claim | None:
@@ -46,7 +66,7 @@ def newest(run: Path) -> Claim | None:
         names = sorted(name for name in os.listdir(f"{run}/jobs") if name[0] != ".")
     except FileNotFoundError:
         return None
-    numbers = [name[:4] for name in names if len(name) == len("0001.json")]
+    numbers = [name[:4] for name in names if MADE_NAME.fullmatch(name)]
     return _read(run, numbers[-1], names) if numbers else None
 
 
@@ -54,11 +74,14 @@ def history(run: Path) -> list[Claim]:
     """All claims on the run, oldest first."""
     folder = run / "jobs"
     names = sorted(path.name for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
-    return [_read(run, name[:4], names) for name in names if len(name) == len("0001.json")]
+    return [_read(run, name[:4], names) for name in names if MADE_NAME.fullmatch(name)]
 
 
 def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | None:
-    """Claim the run after `after`, which is over; None when somebody else was faster."""
+    """Claim the run after `after`, which is over; None when somebody else was faster.
+
+    A damaged result is set aside: the job would take its presence for the run's end.
+    """
     number = after.number + 1 if after else 1
     path = run / "jobs" / f"{number:04d}.json"
     content = {
@@ -82,6 +105,7 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
     finally:
         with suppress(OSError):
             temporary.unlink()
+    result.set_aside(run)
     return Claim(folder=run, number=number, start=None, end=None, **content)
 
 
@@ -123,18 +147,22 @@ def born(pid: int) -> int | None:
 
 
 def _read(run: Path, number: str, names: list[str]) -> Claim:
-    def part(suffix: str) -> dict[str, Any] | None:
-        name = f"{number}{suffix}.json"
-        if name not in names:
-            return None
-        with open(f"{run}/jobs/{name}", "rb") as file:  # of a thousand runs: quicker than by Path
-            try:
-                return {**json.loads(file.read())}
-            except (ValueError, TypeError):
-                return {"time": 0.0, "outcome": "failed", "reason": f"damaged record: jobs/{name}"}
+    damaged = []
 
-    made, start, end = part("") or {}, part("-start"), part("-end")
-    if "token" not in made:  # whose it was is lost; nobody can go on with it
-        end = made
+    def part(suffix: str, kinds: Kinds) -> dict[str, Any] | None:
+        name = f"{number}{suffix}.json"
+        found = record_or_none(f"{run}/jobs/{name}", kinds) if name in names else None
+        if found is None and name in names:
+            damaged.append(f"jobs/{name}")
+        return found
+
+    made, start, end = part("", MADE), part("-start", START), part("-end", END)
+    if start is None and f"jobs/{number}-start.json" in damaged:  # it began, who knows when
+        start = {"time": 0.0}
+    if end is None and (made is None or f"jobs/{number}-end.json" in damaged):
+        reason = f"damaged record: {damaged[0] if made is None else damaged[-1]}"
+        end = {"time": 0.0, "outcome": "failed", "reason": reason}
+    if made is None:
         made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
-    return Claim(folder=run, number=int(number), start=start, end=end, **made)
+    known = {key: made[key] for key in MADE}
+    return Claim(folder=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vocl import signature
 from vocl.config import CONF, HASHED, Config, packages
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.resolvers import slot_count
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     if not isinstance(config.get("project"), str | None):
         raise UserError(f"project={config['project']}: expected a folder")
     if config.get("project") is not None:
-        config["project"] = str(Path(config["project"]).expanduser().resolve())
+        config["project"] = str(user_path(config["project"]).resolve())
     for name in ("loss", "eval"):  # an empty choice leaves no node behind
         config[name] = _chosen(name, config.get(name, {}), config["project"])
     if any(o.startswith("debug=") and o not in ("debug=none", "debug=null") for o in overrides):
@@ -74,7 +75,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
         if override.lstrip("+~").startswith("="):
             raise UserError(f"{override}: expected key=value")
     project = project_of(overrides)
-    own = Path(project).expanduser().resolve() / "conf" if project else None
+    own = user_path(project).resolve() / "conf" if project else None
     search = [f"hydra.searchpath=[file://{own}]"] if own is not None and own.is_dir() else []
     outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
     try:
@@ -90,7 +91,7 @@ def project_of(overrides: Iterable[str]) -> str | None:
     """The folder that `project=PATH` names, made absolute by nobody; None without one."""
     found = [o.partition("=")[2] for o in overrides if o.startswith("project=")]
     folder = found[-1] if found and found[-1] not in ("", "null") else None
-    if folder and not Path(folder).expanduser().is_dir():
+    if folder and not user_path(folder).is_dir():
         raise UserError(f"project={folder}: no such folder")
     return folder
 

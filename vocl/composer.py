@@ -12,12 +12,12 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vocl.compose import compose, finished, project_of, quoted, refuse_changing, unresolved
 from vocl.config import CONF, Config
 from vocl.errors import UserError
+from vocl.files import user_path
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -126,7 +126,7 @@ def _kind(override: str, project: str | None) -> Literal["choice", "value"] | No
     key, is_dict = parsed.key_or_group, isinstance(parsed.value(), dict)
     if parsed.is_sweep_override() or key.split(".")[0] in SPECIAL or "hydra" in override:
         return "choice" if override.startswith("project=") else None
-    folders = [CONF, *([Path(project).expanduser() / "conf"] if project else [])]
+    folders = [CONF, *([user_path(project) / "conf"] if project else [])]
     if any((folder / key).is_dir() for folder in folders):
         return None if is_dict else "choice"
     removes_section = parsed.is_delete() and "." not in key

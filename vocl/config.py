@@ -20,6 +20,7 @@ import annotated_types
 from vocl import signature
 from vocl.coerce import coerce, mapping, same_keys
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.secret import refuse_secrets
 
 Config = dict[str, Any]
@@ -38,7 +39,7 @@ def packages(project: str | None) -> dict[str, Path]:
     """Packages that may define a `_target_`, with their folders: vocl, and those of `project`."""
     allowed = {"vocl": Path(__file__).resolve().parent}
     if project is not None:
-        folder = Path(project).expanduser().resolve()
+        folder = user_path(project).resolve()
         if not folder.is_dir():
             raise UserError(f"project={project}: no such folder")
         found = {p.parent.name: p.parent for p in folder.glob("*/__init__.py")}

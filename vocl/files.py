@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,16 @@ from typing import Any
 from vocl.errors import UserError
 
 TEMPORARY = ".tmp-"  # how the names of unfinished files begin
+NUMBER = (int, float)
+Kinds = Mapping[str, type | tuple[type, ...]]  # of the values under keys that are relied on
+
+
+def user_path(text: str | Path) -> Path:
+    """The path that somebody wrote, with ~ and ~USER read as a shell does; `UserError` for no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{text}: there is no such user's home folder") from None
 
 
 @contextmanager
@@ -97,17 +107,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; raises `UserError` when it is damaged (by a disk, or a bad copy)."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: damaged, it holds no record")
-    return content
-
-
 def json_or_none(path: str | Path) -> dict[str, Any] | None:
     """The mapping in a JSON file; None where it cannot be read: a board must not fail at one run."""
     try:
@@ -116,6 +115,19 @@ def json_or_none(path: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def holds(content: Any, kinds: Kinds) -> bool:
+    """Whether `content` is a mapping with values of `kinds`; a key that may lack has NoneType among its."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(key), kind) for key, kind in kinds.items()
+    )
+
+
+def record_or_none(path: str | Path, kinds: Kinds) -> dict[str, Any] | None:
+    """The mapping in a JSON file, where it holds what `kinds` says; None where it is absent or damaged."""
+    content = json_or_none(path)
+    return content if content is not None and holds(content, kinds) else None
 
 
 def finite(content: Any, spell: Callable[[float], Any] = lambda number: None) -> Any:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from vocl.errors import UserError
+from vocl.files import user_path
 
 SHOWN = 8  # ids in a message
 
@@ -30,7 +31,7 @@ def find_run(word: str, root: Path) -> Path:
         return root / "runs" / found[0]
     if found:
         raise UserError(f"{word}: several runs begin so: {', '.join(found)}")
-    folder = Path(word).expanduser()
+    folder = user_path(word)
     if word and (folder / "config.yaml").is_file():
         return folder
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""

@@ -17,6 +17,7 @@ from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.config import Config
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.find import find_run
 from vocl.interface import VideoModel
 from vocl.saved import Checkpoint
@@ -34,7 +35,7 @@ class Loaded:
 
 def trusted_run(run: str, root: str) -> Path:
     """The folder of `run`, as `find_run` names it, unless it is one whose code may not be imported."""
-    here = Path(root).expanduser()
+    here = user_path(root)
     folder = find_run(run, here)
     _refuse_foreign_code(folder, here / "runs")
     return folder

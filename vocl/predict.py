@@ -26,6 +26,7 @@ from vocl.config import CONF
 from vocl.data.reader import VideoReader, open_video
 from vocl.data.transforms import crop_box, pad_box, to_input
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.folder import new_folder
 from vocl.interface import VOID, Clip, Grid, SegmentOptions, VideoModel
 from vocl.load import Loaded, load, pick_device
@@ -255,10 +256,10 @@ def device_of(name: str) -> torch.device:
 def _request(values: dict[str, Any]) -> Request:
     if values["fit"] not in (None, *FITS):
         raise UserError(f"fit={values['fit']}: choose from {', '.join(FITS)}")
-    path = Path(values["video"]).expanduser()
+    path = user_path(values["video"])
     video = open_video(path, number(values, "fps", float), number(values, "max_frames", int))
     device = device_of(values["runtime.device"])
     run = load(values["checkpoint"], values["runtime.root"], device)
     name = f"{video.name}-{run.folder.resolve().name}"
-    out = Path(values["out"]).expanduser() if values["out"] else Path("predictions") / name
+    out = user_path(values["out"]) if values["out"] else Path("predictions") / name
     return Request(video, run, out, values["fit"] or run.config["dataset"]["fit"], device)

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vocl import recorded
 from vocl.config import packages
-from vocl.errors import UserError
-from vocl.files import finite, read_json, write_bytes, write_json
+from vocl.files import finite, json_or_none, write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
@@ -47,7 +47,7 @@ def commit() -> str | None:
     """
     try:
         if (REPOSITORY / "snapshot.json").is_file():
-            return read_json(REPOSITORY / "snapshot.json")["commit"]
+            return (json_or_none(REPOSITORY / "snapshot.json") or {}).get("commit")
         head = _git("rev-parse", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
@@ -129,11 +129,11 @@ class Attempts:
         """
         wall_s = gpu_s = 0.0
         for path in self.events.glob("*-start.json"):
-            start = _read(path)
-            ends = [p for p in self._ends() if p.name[:4] == path.name[:4]]
-            seconds = max((_read(p).get("wall_s", 0.0) for p in ends), default=0.0)
+            ends = [recorded.event(p) or {} for p in self._ends() if p.name[:4] == path.name[:4]]
+            seconds = max((end.get("wall_s") or 0.0 for end in ends), default=0.0)
             wall_s += seconds
-            gpu_s += seconds * (start["world"] if start.get("device", "").startswith("cuda") else 0)
+            start = recorded.event(path)
+            gpu_s += seconds * (start["world"] if start and start["device"].startswith("cuda") else 0)
         return wall_s, gpu_s / 3600
 
     @property
@@ -145,21 +145,12 @@ class Attempts:
 
     def _bury_killed(self) -> None:
         """Give earlier attempts that left no end event one, from the last heartbeat."""
-        heartbeat = self.run / "heartbeat.json"
-        last = _read(heartbeat) if heartbeat.is_file() else {}
+        last = recorded.heartbeat(self.run) or {}
         ended = {path.name[:4] for path in self._ends()}
         for start in self.events.glob("*-start.json"):
-            event = _read(start)
+            event = recorded.event(start)
             if start.name[:4] not in ended and event:
                 number, began = event["attempt"], event["time"]
                 seen = max(last["time"], began) if last.get("attempt") == number else began
                 event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": seen - began}
                 write_json(self.events / f"{start.name[:4]}-killed.json", event)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A record; empty where it is damaged, which takes nothing from the checkpoints beside it."""
-    try:
-        return read_json(path)
-    except UserError:
-        return {}

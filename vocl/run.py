@@ -12,14 +12,14 @@ from typing import Any
 import torch
 import yaml
 
-from vocl import assemble, dist, load, result
+from vocl import assemble, dist, load, recorded, result
 from vocl import config as configs
 from vocl.checkpoint import Checkpoints, State
 from vocl.claim import hold
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.evaluate.store import evaluate, settings_of
-from vocl.files import read_json, sweep, write_text
+from vocl.files import sweep, user_path, write_text
 from vocl.mirror import Mirror
 from vocl.ops.random import seed_of
 from vocl.record import Attempts, environment
@@ -42,6 +42,8 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
     folder = run_folder(config)
     if result.is_done(folder):
         return _show(folder, config)
+    if dist.is_first() and result.is_damaged(folder):
+        print(f"note: {folder}/result.json: damaged, the run is evaluated again", file=sys.stderr)
     with stop_on_signal(asked) as stop:
         if stop:
             print("stopped before it began; the same command starts it", file=sys.stderr)
@@ -54,7 +56,7 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
 
 def run_folder(config: Config) -> Path:
     """Where the run of `config` lives: <runtime.root>/runs/<run_id>."""
-    return Path(config["runtime"]["root"]).expanduser() / "runs" / configs.run_id(config)
+    return user_path(config["runtime"]["root"]) / "runs" / configs.run_id(config)
 
 
 def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
@@ -97,11 +99,10 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
 
 
 def prepare(config: Config, folder: Path) -> torch.device:
-    """Device, threads and process group. The thread count of the first attempt holds for all: sums
-    of floats depend on it."""
-    first = folder / "events" / "0001-start.json"
-    recorded = read_json(first)["threads"] if first.is_file() else None
-    threads = recorded or config["runtime"]["threads"]
+    """Device, threads and process group. The thread count of the first attempt (on record) holds for
+    all: sums of floats depend on it."""
+    known = [start["threads"] for start in recorded.starts(folder) if start.get("threads")]
+    threads = known[0] if known else config["runtime"]["threads"]
     if threads:
         torch.set_num_threads(threads)
     device = load.pick_device(config["runtime"]["device"])
@@ -210,12 +211,12 @@ def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) 
     trainer.begin(final.step - 1)
     advance()
     entries = evaluate(config, trainer.model, final.digest, folder, trainer.device, advance)
-    if dist.rank() != 0:
-        return
-    attempts.end("done")
-    on_gpu = trainer.device.type == "cuda"
-    device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
-    result.write(folder, config, attempts.number, device, entries)
+    if dist.rank() == 0:
+        attempts.end("done")
+        on_gpu = trainer.device.type == "cuda"
+        device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
+        result.write(folder, config, attempts.number, device, entries)
+    dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 
 def _show(folder: Path, config: Config) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vocl import assemble
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.interface import Source, Video
 from vocl.load import load
 from vocl.overlay import spaced, write_picture
@@ -61,7 +62,7 @@ def show(run: str, values: dict[str, Any]) -> Path:
     truth = source.truth(video.name)
     true = None if truth is None else truth.labels("paint")[0][shown]
     sheet = picture(np.concatenate(frames), np.concatenate(labels), true, shown, video.name)
-    out = Path(values["out"]).expanduser() if values["out"] else loaded.folder / "overlay.png"
+    out = user_path(values["out"]) if values["out"] else loaded.folder / "overlay.png"
     _write(out, sheet)
     return out
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from vocl import config as configs
+from vocl import result
 from vocl.claim import CLAIM
 from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError
+from vocl.files import user_path
 from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
 
 
@@ -84,8 +86,8 @@ def _multirun(overrides: list[str]) -> int:
 
 def _refuse_taken(config: Config) -> None:
     """Say who works on the run of `config`, if anybody but the job that this process is does."""
-    folder = Path(config["runtime"]["root"]).expanduser() / "runs" / configs.run_id(config)
-    if CLAIM in os.environ or not (folder / "jobs").is_dir() or (folder / "result.json").is_file():
+    folder = user_path(config["runtime"]["root"]) / "runs" / configs.run_id(config)
+    if CLAIM in os.environ or not (folder / "jobs").is_dir() or result.is_done(folder):
         return
     from launch.states import refuse_taken
 

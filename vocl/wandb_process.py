@@ -23,16 +23,19 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import NoneType
 from typing import Any, NoReturn
 
 import yaml
 
 from vocl import config as configs
+from vocl import recorded, result
 from vocl.cell import cell_of
-from vocl.files import write_json
+from vocl.files import holds, json_or_none, write_json
 from vocl.mirror import END, command, environment, wait_for_second
 from vocl.saved import newest_step
 
+SEALED = {"step": int, "evals": (list, NoneType)}
 POLL_S = 1.0
 LOCK_S = 45.0  # how long to wait for the mirror of an attempt that was killed to end
 LAST_S = 30.0  # how long this process may outlive the training's
@@ -152,8 +155,7 @@ class View:
 
     def _code(self) -> dict[str, Any]:
         """Versions of the newest attempt."""
-        starts = sorted((self.folder / "events").glob("*-start.json"))
-        start = json.loads(starts[-1].read_text()) if starts else {}
+        start = next(reversed(recorded.starts(self.folder)), {})
         return {"version": {key: start.get(key) for key in ("code", "commit", "libraries", "device")}}
 
     # ------------------------------------------------------------------------------ following it
@@ -186,18 +188,17 @@ class View:
 
     def _finish(self, run: Any, mode: str, seal: bool) -> None:
         """Close it, with scores if there are; seal it if asked or where its rows are sure to hold."""
-        path = self.folder / "result.json"
-        result = json.loads(path.read_text()) if path.is_file() else None
-        if result:
-            run.summary.update(scores(result))
+        done = result.read_or_none(self.folder)
+        if done:
+            run.summary.update(scores(done))
         outcome = self._outcome()
         run.summary["outcome"] = outcome
         if outcome == "stopped":
             run.mark_preempting()
         name = Path(run.dir).parent.name
-        run.finish(exit_code=0 if result else 1)
+        run.finish(exit_code=0 if done else 1)
         if seal or (self.told and self.last < (newest_step(self.folder / "checkpoints") or 0)):
-            entry = {"step": self.last, "evals": list(result["evals"]) if result else None}
+            entry = {"step": self.last, "evals": list(done["evals"]) if done else None}
             write_json(self.place / "sealed.json", sealed(self.folder) | {name: entry})
             if mode == "online":  # the server has all that is on disk
                 self._drop_unsealed("run-*")
@@ -217,9 +218,11 @@ class View:
 
 
 def sealed(folder: Path) -> dict[str, dict[str, Any]]:
-    """Finished folders of the client in the run `folder`: {name: {step of its last row, names of evals}}."""
-    path = folder / "wandb" / "sealed.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """Finished folders of the client in the run `folder`: {name: {step of its last row, names of evals}}.
+
+    Where that is damaged none counts as finished: all of it is written again, from the records."""
+    found = json_or_none(folder / "wandb" / "sealed.json") or {}
+    return found if all(holds(entry, SEALED) for entry in found.values()) else {}
 
 
 def last_sealed(folder: Path) -> int:

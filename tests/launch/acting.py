@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fake_slurm import FakeSlurm
+from run_records import result
 
 from launch import ledger
 from launch.states import RunState, look
@@ -48,7 +49,8 @@ class Sweep:
         events = self.folder(run) / "events"
         events.mkdir(exist_ok=True)
         number = len(list(events.glob("*-start.json"))) + 1
-        (events / f"{number:04d}-start.json").write_text(json.dumps({"time": time.time(), "step": step}))
+        start = {"attempt": number, "time": time.time(), "step": step, "world": 1, "device": "cuda"}
+        (events / f"{number:04d}-start.json").write_text(json.dumps(start))
 
     def saves(self, run: str, step: int) -> None:
         """A checkpoint of `step`."""
@@ -76,4 +78,4 @@ class Sweep:
         claim = claims.newest(self.folder(run))
         assert claim is not None
         claims.over(claim, "done", code=0)
-        (self.folder(run) / "result.json").write_text(json.dumps({"metrics": {}, "evals": {}}))
+        (self.folder(run) / "result.json").write_text(json.dumps(result(run)))

@@ -75,6 +75,7 @@ def beat(folder: Path, step: int, steps: int = 100, age_s: float = 0.0, host: st
 def start(folder: Path, attempt: int = 1, age_s: float = 7200.0, **facts: Any) -> None:
     """An attempt begins, on one GPU."""
     event = {"attempt": attempt, "time": time.time() - age_s, "device": "cuda", "world": 1, "code": "c0de"}
+    event["step"] = 0
     put(folder / "events" / f"{attempt:04d}-start.json", event | facts)
 
 
@@ -86,8 +87,13 @@ def end(folder: Path, outcome: str, attempt: int = 1, **facts: Any) -> None:
 
 def finish(folder: Path, **scores: float) -> None:
     """The run is done."""
-    evals = {"discovery": {"eval_id": "0" * 10, "protocol": "vocl", "metrics": scores}}
-    put(folder / "result.json", {"gpu_hours": 1.5, "steps": 100, "metrics": scores, "evals": evals})
+    put(folder / "result.json", {**result(folder.name, **scores), "gpu_hours": 1.5, "steps": 100})
+
+
+def result(run: str, **scores: float | None) -> dict[str, Any]:
+    """What the record of a finished run must hold: these scores of one evaluation."""
+    entry = {"eval_id": "0" * 10, "protocol": "vocl", "num_videos": 2, "metrics": scores, "rows": "x"}
+    return {"run_id": run, "metrics": scores, "evals": {"discovery": entry}}
 
 
 def reports(folder: Path, losses: list[float], **facts: float) -> None:

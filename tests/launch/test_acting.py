@@ -204,9 +204,10 @@ def test_fill_adds_the_evaluations_that_a_trained_run_lacks(tmp_path, declare, m
     folder = tmp_path / "r" / "runs" / plain.id
     report = folder / "eval" / "abc" / "report.json"
     report.parent.mkdir(parents=True)
-    report.write_text(json.dumps({"eval": plain.config["eval"]["discovery"]}))
     entry = {"eval_id": "abc", "protocol": "vocl", "metrics": {}, "num_videos": 1, "rows": "x"}
-    (folder / "result.json").write_text(json.dumps({"metrics": {}, "evals": {"discovery": entry}}))
+    report.write_text(json.dumps(entry | {"eval": plain.config["eval"]["discovery"]}))
+    result = {"run_id": plain.id, "metrics": {}, "evals": {"discovery": entry}}
+    (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text(yaml.safe_dump(plain.config))
     assert fill.missing_evaluations(folder, plain) == []
     (overrides,) = fill.missing_evaluations(folder, cyclic)
@@ -222,7 +223,8 @@ def test_fill_adds_the_evaluations_that_a_trained_run_lacks(tmp_path, declare, m
 def test_runs_of_a_pool_that_was_killed_are_taken_up_again(tmp_path, declare, monkeypatch) -> None:
     text = "rows: {batch: {}}\nseeds: [0]\nmetrics: [video_mbo]"
     arguments = ["one", declare(text, "one"), f"runtime.root={tmp_path}/r", "cluster=local"]
-    script = "import sys, pathlib; pathlib.Path(sys.argv[1]).with_name('result.json').write_text('{}')"
+    done = json.dumps({"run_id": "x", "metrics": {}, "evals": {}})
+    script = f"import sys, pathlib; pathlib.Path(sys.argv[1]).with_name('result.json').write_text({done!r})"
     monkeypatch.setattr(local, "TRAIN", (sys.executable, "-S", "-c", script))
     (spec,) = select(arguments).runs
     folder = tmp_path / "r" / "runs" / spec.id

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from run_records import finish
 
 from launch import ledger
 from vocl import claims
@@ -21,7 +23,7 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
     entry = ledger.write(tmp_path, {"kind": "slurm"}, [runs], None, [])
     first, _ = (claims.make(tmp_path / "runs" / run, None, entry.token, "slurm") for run in runs)
     claims.over(first, outcome)
-    (tmp_path / "runs" / runs[1] / "result.json").write_text("{}")
+    finish(tmp_path / "runs" / runs[1])
     element = "import sys; from launch.agent import Agent; Agent(*sys.argv[1:])()"
     done = subprocess.run(
         [sys.executable, "-c", element, str(tmp_path), entry.token],
@@ -32,3 +34,33 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
     )
     assert done.returncode == code, done.stderr
     assert f"{runs[0]}: {outcome} in this job before it was requeued" in done.stdout
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, finished: bool) -> None:
+    run = "aaaaaaaaaa"
+    entry = ledger.write(tmp_path, {"kind": "slurm"}, [[run]], None, [])
+    claims.make(tmp_path / "runs" / run, None, entry.token, "slurm")
+    stub = tmp_path / "stub" / "vocl"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").touch()
+    result = json.dumps({"run_id": run, "metrics": {}, "evals": {}})
+    write = (
+        f"open({str(tmp_path / 'runs' / run / 'result.json')!r}, 'w').write({result!r})" if finished else ""
+    )
+    (stub / "train.py").write_text(f"{write}\nimport os, sys\nsys.stdout.flush()\nos.kill(os.getpid(), 11)\n")
+    element = (
+        "import os, sys; from launch.agent import Agent; "
+        "os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"  # from here on, vocl.train is the stub
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", element, str(tmp_path), entry.token, str(stub.parent)],
+        cwd=REPOSITORY,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (0 if finished else 1), done.stderr
+    claim = claims.newest(tmp_path / "runs" / run)
+    assert claim is not None and claim.end is not None
+    assert claim.end["outcome"] == ("done" if finished else "failed")

@@ -41,7 +41,7 @@ with open(folder.parent.parent / "order", "a") as order:
     print(folder.name, file=order)
 if (folder.parent.parent / "break").exists():
     sys.exit(1)
-(folder / "result.json").write_text(json.dumps({"metrics": {}}))
+(folder / "result.json").write_text(json.dumps({"run_id": folder.name, "metrics": {}, "evals": {}}))
 """
 
 

@@ -33,6 +33,28 @@ def test_an_unknown_verb(capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["status", "x" * 300], "File name too long"),
+        (["status", f"runtime.root={'x' * 300}"], "File name too long"),
+        (["pull", ".", "runtime.root=/proc/x"], "runtime.root=/proc/x: cannot write there"),
+        (["pull", "~nosuchuser/x", "runtime.root={root}"], "~nosuchuser/x: there is no such user"),
+        (["retry", "runtime.root=~nosuchuser/x", "A"], "~nosuchuser/x: there is no such user"),
+        (["plan", "demo", "runtime.root='~nosuchuser/x'"], "~nosuchuser/x: there is no such user"),
+        (["plan", "demo", "project=~nosuchuser/x"], "~nosuchuser/x: there is no such user"),
+        (["logs", "~nosuchuser", "runtime.root={root}"], "~nosuchuser: there is no such user"),
+        (["eval", "~nosuchuser", "runtime.root={root}"], "~nosuchuser: there is no such user"),
+        (["predict", "video=~nosuchuser/x.mp4", "checkpoint=a"], "~nosuchuser/x.mp4: there is no such user"),
+        (["import", "slotcontrast", "~nosuchuser/x", "{root}/out"], "~nosuchuser/x: there is no such user"),
+    ],
+)
+def test_a_path_that_cannot_be_is_one_line(arguments: list[str], told: str, tmp_path: Path, capsys) -> None:
+    assert main([a.format(root=tmp_path) for a in arguments]) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") == 1 and told in error
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "import vocl, vocl.config, launch",

@@ -43,7 +43,14 @@ def make_run():
             rows.write_text("[]")
             entry = {"eval_id": "abc", "protocol": "vocl", "num_videos": 2, "rows": "eval/abc/rows.json"}
             entry |= {"metrics": {"video_mbo": 0.5, "image_mbo": None}}
-            result = {"run_id": spec.id, "steps": step, "wall_s": 3.0, "device": "cpu", "code": "abc"}
+            result = {
+                "run_id": spec.id,
+                "metrics": entry["metrics"],
+                "steps": step,
+                "wall_s": 3.0,
+                "device": "cpu",
+                "code": "abc",
+            }
             (folder / "result.json").write_text(json.dumps(result | {"evals": {"discovery": entry}}))
         return folder
 
@@ -155,6 +162,29 @@ def test_export_refuses_a_damaged_checkpoint_and_leaves_nothing(tmp_path, make_r
     assert {path.name for path in tmp_path.iterdir()} == {"r"}
 
 
+@pytest.mark.parametrize("content", [b"a: [", b"a: \xff\xfe\n", b"- 1\n", b"project: null\n"])
+def test_export_of_a_run_with_a_damaged_config(tmp_path, make_run, capsys, content: bytes) -> None:
+    root = tmp_path / "r"
+    folder = make_run(root, 0)
+    (folder / "config.yaml").write_bytes(content)
+    assert main(["export", folder.name, f"{tmp_path}/out", f"runtime.root={root}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{folder}" in error and "config.yaml" in error
+    assert {path.name for path in tmp_path.iterdir()} == {"r"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_pull_of_a_run_with_a_damaged_heartbeat_or_claim(tmp_path, make_run, capsys, content: str) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    silent, lost = make_run(there, 0, done=False), make_run(there, 1, done=False)
+    (silent / "heartbeat.json").write_text(content)
+    claims.make(lost, None, "abc", "slurm")
+    (lost / "jobs" / "0001.json").write_text(content)
+    assert main(["pull", str(there), f"runtime.root={here}"]) == 0
+    out = capsys.readouterr().out
+    assert f"not pulled: {lost.name}: unfinished, and nobody knows who has it" in out and "1 pulled" in out
+
+
 def test_export_of_an_unfinished_run(tmp_path, make_run, capsys) -> None:
     folder = make_run(tmp_path / "r", 0, done=False)
     assert main(["export", folder.name, f"{tmp_path}/out", f"runtime.root={tmp_path}/r"]) == 2
@@ -201,7 +231,8 @@ def test_pull_merges_by_run_id(tmp_path, make_run, capsys) -> None:
 def test_pull_leaves_what_is_or_may_be_worked_on(tmp_path, make_run, capsys) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     beating, queued = make_run(there, 0, done=False), make_run(there, 1, done=False)
-    (beating / "heartbeat.json").write_text(json.dumps({"time": time.time(), "step": 1, "host": "else"}))
+    beat = {"attempt": 1, "step": 1, "steps": 6, "pid": 1, "host": "else"}
+    (beating / "heartbeat.json").write_text(json.dumps(beat | {"time": time.time()}))
     claims.make(queued, None, "abc", "slurm")
     assert main(["pull", str(there), f"runtime.root={here}"]) == 0
     out = capsys.readouterr().out

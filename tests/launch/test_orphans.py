@@ -124,7 +124,8 @@ def test_a_process_without_record_is_named_by_its_heartbeat(tmp_path: Path, caps
     folder = tmp_path / "runs" / spec.id
     with subprocess.Popen([sys.executable, "-c", MAKE, str(folder)], cwd=REPOSITORY) as pool:
         pool.wait()
-    beat = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename, "step": 1, "steps": 9}
+    beat = {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
+    beat |= {"attempt": 1, "step": 1, "steps": 9}
     (folder / "heartbeat.json").write_text(json.dumps(beat))
     assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
     assert f"end that by kill {os.getpid()}" in capsys.readouterr().err

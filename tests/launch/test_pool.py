@@ -142,7 +142,8 @@ pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), folder, 1, claim)])
 
 def test_steps_come_from_the_log_or_the_heartbeat(tmp_path: Path) -> None:
     assert steps_done(tmp_path) == 0
-    (tmp_path / "heartbeat.json").write_text(json.dumps({"step": 20}))
+    beat = {"attempt": 1, "step": 20, "steps": 100, "time": 0, "pid": 1, "host": "x"}
+    (tmp_path / "heartbeat.json").write_text(json.dumps(beat))
     assert steps_done(tmp_path) == 20
     (tmp_path / "metrics.jsonl").write_text('{"step": 49, "loss": 1}\n{"step": 99')
     assert steps_done(tmp_path) == 50

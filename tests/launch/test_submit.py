@@ -35,7 +35,8 @@ with open(folder / "starts", "a") as starts:
 if "slot_contrast" not in text and (folder.parent.parent / "break").exists():
     print("failed: ValueError: it broke", file=sys.stderr)
     sys.exit(1)
-(folder / "result.json").write_text(json.dumps({"metrics": {"video_mbo": 0.5}}))
+result = {"run_id": folder.name, "metrics": {"video_mbo": 0.5}, "evals": {}}
+(folder / "result.json").write_text(json.dumps(result))
 """
 
 

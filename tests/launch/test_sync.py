@@ -52,7 +52,9 @@ def a_run(root, name, *days, done=True):
     (folder / "config.yaml").write_text(yaml.safe_dump({"runtime": {}}))
     (folder / "metrics.jsonl").write_text("".join(f'{{"step": {i}}}\n' for i in range(len(days))))
     if done:
-        (folder / "result.json").write_text(json.dumps({"evals": {"e": {}}}))
+        entry = {"eval_id": "0", "protocol": "vocl", "num_videos": 1, "metrics": {}, "rows": "x"}
+        result = {"run_id": name, "metrics": {}, "evals": {"e": entry}}
+        (folder / "result.json").write_text(json.dumps(result))
     return folder
 
 
@@ -85,7 +87,8 @@ def test_after_a_failure_the_later_ones_wait(tmp_path, client, capsys, monkeypat
 def test_a_running_one_keeps_what_it_still_writes(tmp_path, client, capsys):
     folder = a_run(tmp_path, "aaaa", 1, done=False)
     (folder / "wandb" / "offline-run-20261102_000000-aaaa").mkdir()
-    (folder / "heartbeat.json").write_text(json.dumps({"attempt": 2, "time": time.time()}))
+    beat = {"attempt": 2, "step": 1, "steps": 9, "pid": 1, "host": "x"}
+    (folder / "heartbeat.json").write_text(json.dumps(beat | {"time": time.time()}))
     assert cli.main(["sync", "aaaa", f"runtime.root={tmp_path}"]) == 0
     assert client() == ["offline-run-20261101_000000-aaaa"]
     assert "it is running" in capsys.readouterr().out

@@ -168,19 +168,27 @@ class Sweeps:
     def wait_for(self, specs: Sequence[Spec], *names: str) -> dict[str, RunState]:
         """Until the state of each of `specs` is among `names` (by default: done)."""
         names = names or ("done",)
-        try:
+        with self._telling(specs):
             self.wait(lambda: all(s.name in names for s in self.look(specs).values()))
-        except Exception as error:
-            found = {key: (s.name, s.reason) for key, s in self.look(specs).items()}
-            logs = [(self.run(s) / "log.txt") for s in specs]
-            tails = [f"{p}: {p.read_text()[-1500:]}" for p in logs if p.exists()]
-            raise AssertionError("\n".join([f"{found}", *tails])) from error
         return self.look(specs)
 
     def settled(self, *specs: Spec) -> None:
         """Wait until the runs are done and their jobs have said so."""
         self.wait_for(specs)
-        self.wait(lambda: all(self.claims(spec)[-1].end for spec in specs), 30)
+        with self._telling(specs):
+            self.wait(lambda: all(self.claims(spec)[-1].end for spec in specs), 60)
+
+    @contextmanager
+    def _telling(self, specs: Sequence[Spec]) -> Iterator[None]:
+        """An error within the block also tells what the runs and their jobs have said."""
+        try:
+            yield
+        except Exception as error:
+            found = {key: (s.name, s.reason) for key, s in self.look(specs).items()}
+            logs = [path for spec in specs for path in sorted(self.run(spec).glob("log*.txt"))]
+            logs += sorted((self.root / "ledger").glob("*/*_log.out"))
+            tails = [f"{path}: {path.read_text()[-1500:]}" for path in logs]
+            raise AssertionError("\n".join([f"{found}", *tails])) from error
 
     def claims(self, spec: Spec) -> list[claims.Claim]:
         return claims.history(self.run(spec))

@@ -50,7 +50,9 @@ def add(run: str, overrides: list[str]) -> dict[str, Entry]:
     folder = trusted_run(run, _root(overrides))
     config = requested(read_config(folder), overrides)
     imported = not list((folder / "events").glob("*-start.json"))
-    if not result.is_done(folder) and not imported:
+    if not imported and result.is_damaged(folder):
+        result.read(folder)  # raises
+    if not imported and not result.is_done(folder):
         raise UserError(f"{folder}: has not finished; train it first")
     if config["runtime"]["threads"]:
         torch.set_num_threads(config["runtime"]["threads"])

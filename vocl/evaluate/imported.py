@@ -16,6 +16,7 @@ from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.evaluate.store import Entry, evaluate
+from vocl.files import user_path
 from vocl.load import load_folder, pick_device
 from vocl.record import code_digest
 from vocl.reference.importer import import_checkpoint
@@ -59,7 +60,7 @@ def score_checkpoint(
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = method.__name__.rpartition(".")[2]
-    root = Path(config["runtime"]["root"]).expanduser()
+    root = user_path(config["runtime"]["root"])
     folder = root / "imported" / name / f"{configs.run_id(config)}-{digest[:10]}"
     if not (folder / "config.yaml").is_file():
         import_checkpoint(method, source, folder, config)

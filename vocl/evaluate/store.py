@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vocl import assemble, dist
+from vocl import assemble, dist, result
 from vocl import config as configs
 from vocl.config import Config
 from vocl.files import write_bytes, write_json
@@ -41,7 +40,7 @@ def evaluate(
         identity = _identity(config, name, checkpoint_digest)
         place = folder / "eval" / configs.evaluation_id(identity)
         masks = place / "masks" if config["runtime"]["keep_masks"] else None
-        done = dist.gather_objects(_stored(place) if masks is None or masks.is_dir() else None)[0]
+        done = dist.gather_objects(_stored(folder, place) if masks is None or masks.is_dir() else None)[0]
         if done is None:
             evaluation = part()
             source = assemble.make_source(config, evaluation.split)
@@ -63,8 +62,8 @@ def evaluate(
 
 def settings_of(folder: Path, eval_id: str) -> Config | None:
     """The settings of a stored evaluation; None when its report is gone."""
-    report = folder / "eval" / eval_id / "report.json"
-    return json.loads(report.read_text())["eval"] if report.is_file() else None
+    report = result.report(folder, eval_id)
+    return report["eval"] if report else None
 
 
 def _identity(config: Config, name: str, checkpoint_digest: str) -> Config:
@@ -73,12 +72,9 @@ def _identity(config: Config, name: str, checkpoint_digest: str) -> Config:
     return {"run": run, "checkpoint": checkpoint_digest, "eval": settings, "dataset": config["dataset"]}
 
 
-def _stored(place: Path) -> Entry | None:
-    path = place / "report.json"
-    if not path.is_file():
-        return None
-    report = json.loads(path.read_text())
-    return {key: report[key] for key in ("eval_id", "protocol", "num_videos", "metrics", "rows")}
+def _stored(folder: Path, place: Path) -> Entry | None:
+    report = result.report(folder, place.name)
+    return {key: report[key] for key in result.ENTRY} if report else None
 
 
 def _keeper(folder: Path) -> Callable[[str, np.ndarray], None]:

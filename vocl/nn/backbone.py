@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl.errors import UserError
+from vocl.files import user_path
 from vocl.interface import Backbone, Features, Grid
 
 
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str]) -> int:
                 f"fetch: backbone {config['backbone']['_target_']} needs no weights; "
                 "give a timm name, experiment=... or backbone=..."
             )
-        root = Path(config["runtime"]["weights_root"]).expanduser()
+        root = user_path(config["runtime"]["weights_root"])
         for name in names or [config["backbone"]["name"]]:
             print(locate_weights(name, root))
     except UserError as error:

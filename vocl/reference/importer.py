@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vocl import reference
 from vocl.errors import UserError
+from vocl.files import user_path
 
 USAGE = "usage: vocl import METHOD FILE OUT [experiment=...] [overrides]"
 SHOWN = 3  # wrong names in a message
@@ -46,7 +47,7 @@ def _main(arguments: list[str]) -> Path:
         raise UserError(f"{USAGE}; METHOD is one of {', '.join(methods())}")
     name, source, out, *overrides = arguments
     method = find_method(name)
-    return import_checkpoint(method, Path(source).expanduser(), Path(out).expanduser(), composed(overrides))
+    return import_checkpoint(method, user_path(source), user_path(out), composed(overrides))
 
 
 def methods() -> list[str]:
