@@ -16,8 +16,8 @@ import yaml
 
 from launch import board
 from launch.selector import Target, resolve_or_all
-from launch.states import ask
 from launch.status import PATIENCE_S
+from launch.view import ask
 from vocl.errors import UserError
 
 HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.runs import Entry, Table, is_word, read_table, root_of, tables
-from launch.states import Asker, RunState, ask, look, with_sources
+from launch.states import RunState, look, with_sources
+from launch.view import Asker, ask
 from vocl.errors import UserError
 from vocl.find import all_runs, find_run
 

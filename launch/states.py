@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launch import ledger, slurm
-from launch.ledger import Submission
 from launch.records import Records
-from launch.slurm import EndedJob, QueuedJob, SlurmError
+from launch.slurm import QueuedJob
+from launch.view import Asker, View, ask
 from vocl import claims
 from vocl.claims import Claim
 from vocl.errors import UserError
@@ -56,57 +55,6 @@ class RunState:
         return "; ".join(part for part in (names and f"{DAMAGED}{names}", self.reason) if part)
 
 
-@dataclass
-class View:
-    """The scheduler's answer for some submissions; `trouble` where it did not answer."""
-
-    submissions: dict[str, Submission]
-    queued: dict[tuple[str, int], QueuedJob]
-    ended: dict[tuple[str, int], EndedJob] | None
-    trouble: str = ""
-    damaged: dict[str, str] = field(default_factory=dict)  # by token: the entry that cannot be read
-
-    def element(self, claim: Claim) -> tuple[str, int]:
-        """Job name and array index of the job that a claim is about."""
-        entry = self.submissions.get(claim.token)
-        return ledger.NAME.format(token=claim.token), entry.index(claim.folder.name) if entry else -1
-
-    def is_live(self, claim: Claim) -> bool:
-        """Whether that job runs or may run yet."""
-        job = self.queued.get(self.element(claim))
-        return job is not None and job.is_live
-
-    def accounted(self, claim: Claim) -> EndedJob | None:
-        """How that job's last execution ended, as far as accounting or the queue say."""
-        ended = (self.ended or {}).get(self.element(claim))
-        queued = self.queued.get(self.element(claim))
-        if queued is not None and not queued.is_live and (ended is None or ended.state != queued.state):
-            # accounting is absent or lags behind: it may still tell of the execution before
-            return EndedJob(queued.state, "unknown", queued.node, 0)
-        return ended if ended is not None and ended.state not in (*slurm.ACTIVE, *slurm.PENDING) else None
-
-
-Asker = Callable[[Path, list[Claim]], View]
-
-
-def ask(root: Path, unclear: list[Claim], timeout_s: float = slurm.TIMEOUT_S) -> View:
-    """Ask the scheduler about claims; about those on SLURM alone, and not at all without any."""
-    found = {token: ledger.read(root, token) for token in sorted({claim.token for claim in unclear})}
-    submissions = {token: entry for token, entry in found.items() if entry is not None}
-    damaged = {token: name for token in found.keys() - submissions if (name := ledger.damaged(root, token))}
-    still = {claim.token for claim in unclear if _is_open(claim)}
-    try:
-        queued = slurm.queue((e.name for token, e in submissions.items() if token in still), timeout_s)
-    except SlurmError as error:
-        return View(submissions, {}, None, str(error), damaged)
-    view = View(submissions, queued, {}, damaged=damaged)
-    tokens = {claim.token for claim in unclear if not view.is_live(claim)}
-    gone = [entry for token, entry in submissions.items() if token in tokens and entry.job]
-    since = min((entry.time for entry in gone), default=0.0)
-    view.ended = slurm.accounting((e.job for e in gone if e.job), since, timeout_s)
-    return view
-
-
 def look(root: Path, runs: Iterable[str], asked: Asker = ask) -> tuple[dict[str, RunState], str]:
     """The state of each run id under `root`, and what kept SLURM from answering ("" if nothing).
 
@@ -116,7 +64,7 @@ def look(root: Path, runs: Iterable[str], asked: Asker = ask) -> tuple[dict[str,
     open_ones = {run: each for run, each in found.items() if not each.is_done}
     unclear = [each.claim for each in open_ones.values() if each.claim is not None and _is_unclear(each)]
     view = asked(root, unclear)
-    gone = {claim.folder.name for claim in unclear if _is_open(claim) and not view.is_live(claim)}
+    gone = {claim.folder.name for claim in unclear if claim.is_open and not view.is_live(claim)}
     for run in gone:  # it may have ended after its records were read and before the queue was
         found[run] = Records(root / "runs" / run)
     return {run: state_of(records, view) for run, records in found.items()}, view.trouble
@@ -172,7 +120,7 @@ def _state_of(records: Records, view: View) -> RunState:
     if records.is_done:
         return RunState("done", **_facts(records))
     claim, fresh = records.claim, _beats(records.beat)
-    if claim is None or not _is_open(claim):
+    if claim is None or not claim.is_open:
         ended = _from_records(records, claim, view)
         unowned = ended.name == "interrupted" or (claim is not None and claim.is_lost)
         here = unowned and fresh and not records.ended
@@ -293,10 +241,6 @@ def _facts(records: Records) -> dict[str, Any]:
     }
 
 
-def _is_open(claim: Claim) -> bool:
-    return claim.end is None
-
-
 def _may_lack_memory(claim: Claim) -> bool:
     """Whether a run ended by the signal with which the kernel takes memory back."""
     return claim.end is not None and claim.end.get("code") == SIGKILL
@@ -306,7 +250,7 @@ def _is_unclear(records: Records) -> bool:
     """Whether the scheduler has to say what became of a run without result."""
     claim = records.claim
     assert claim is not None
-    return claim.cluster == "slurm" and (_is_open(claim) or _may_lack_memory(claim))
+    return claim.cluster == "slurm" and (claim.is_open or _may_lack_memory(claim))
 
 
 def is_submitting(claim: Claim) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from launch import board, health
 from launch.runs import Entry
 from launch.selector import Target, resolve_or_all
-from launch.states import STATES, Asker, RunState, ask
+from launch.states import STATES, RunState
+from launch.view import Asker, ask
 
 PATIENCE_S = 20.0  # for SLURM's answer
 HEADERS = ("row", "column", "seed", "run", "state", "step", "rate", "left", "job", "node", "reason")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from launch import board
 from launch.selector import Target
-from launch.states import LIVE, View, ask
+from launch.states import LIVE
 from launch.status import HEADERS, PATIENCE_S, Picture, take
+from launch.view import View, ask
 from vocl.claims import Claim
 
 REDRAW_S = 3.0

@@ -13,8 +13,9 @@ from launch import board
 from launch.agent import last_lines
 from launch.runs import Entry
 from launch.selector import Target, resolve_or_all
-from launch.states import RunState, ask
+from launch.states import RunState
 from launch.status import PATIENCE_S
+from launch.view import ask
 
 LAST_LINES = 5
 HINTS = {

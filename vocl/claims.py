@@ -55,6 +55,11 @@ class Claim:
     damaged: tuple[str, ...] = ()  # names of its records that cannot be read
 
     @property
+    def is_open(self) -> bool:
+        """Whether nothing on record says that it is over."""
+        return self.end is None
+
+    @property
     def is_lost(self) -> bool:
         """Whether nothing tells any more whose it was."""
         return not self.token

@@ -7,7 +7,8 @@ import pytest
 from fake_slurm import FakeSlurm
 from run_records import Sweep, beat, end, finish, put, start
 
-from launch.states import RunState, ask, look, with_sources
+from launch.states import RunState, look, with_sources
+from launch.view import ask
 from vocl import claims
 
 RUN = "0123456789"
