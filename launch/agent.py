@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from launch import ledger, ports, refusal, slurm
 from vocl import claims, result
@@ -49,17 +50,21 @@ class Agent:
     signals: list[int] = field(default_factory=list)
     failed_before: bool = False  # a run of this element, before the job was requeued
 
-    def __call__(self) -> None:
-        """Run this element; leaves the process with an exit code other than 0 without returning."""
+    def __call__(self) -> NoReturn:
+        """Run this element; leaves the process with its exit code, without returning.
+
+        submitit would turn an error into a result of its own, and write one that nobody reads for 0: a
+        rank that is killed at that would leave a file because of which submitit fails it when requeued.
+        """
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, self._note)
-        code = self._run()
+        code = self.work()
         sys.stdout.flush()
         sys.stderr.flush()
-        if code:
-            os._exit(code)  # submitit would turn anything softer into a result of its own
+        os._exit(code)
 
-    def _run(self) -> int:
+    def work(self) -> int:
+        """Run this element to its end; returns the exit code of its job."""
         submission = ledger.read(Path(self.root), self.token)
         assert submission is not None, f"no submission {self.token} in {self.root}/ledger"
         index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))

@@ -138,7 +138,7 @@ def test_a_job_that_is_let_go_without_its_source_gives_its_run_back(
     claim = chain.claim("long")
     assert claim is not None
     agent = Agent(str(chain.root), claim.token)
-    agent()
+    agent.work()
     claim = chain.claim("long")
     assert claim is not None and claim.start is None and claim.end is not None
     assert claim.end["line"] == f"starts from {chain.ids['short']}, which is not done"
@@ -180,7 +180,7 @@ def test_tend_leaves_alone_what_a_failed_source_blocks(chain: Chain, slurm: Fake
     for row in ("long", "longer"):
         claim = chain.claim(row)
         assert claim is not None
-        Agent(str(chain.root), claim.token)()
+        Agent(str(chain.root), claim.token).work()
         sweep.ends(chain.ids[row], "COMPLETED")
     calls = len([call for call in slurm.calls if call[0] == "sbatch"])
     capsys.readouterr()
@@ -197,7 +197,7 @@ def test_a_tending_job_waits_for_no_job_where_only_runs_without_one_wait(
     for row in ("longer", "long"):
         claim = chain.claim(row)
         assert claim is not None
-        Agent(str(chain.root), claim.token)()  # gives its run back
+        Agent(str(chain.root), claim.token).work()  # gives its run back
         sweep.ends(chain.ids[row], "COMPLETED")
     sweep.lost(chain.ids["short"], "PREEMPTED")
 
