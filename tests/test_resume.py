@@ -15,6 +15,7 @@ from vocl import config as configs
 from vocl import run
 from vocl.checkpoint import Checkpoints
 from vocl.evaluate.discovery import Discovery
+from vocl.files import TEMPORARY
 from vocl.stop import stop_on_signal
 
 EVENTS = '''
@@ -200,3 +201,14 @@ def test_a_stop_before_the_run_began_writes_nothing(tmp_path, capsys):
     assert run.run(tiny(tmp_path / "results"), flag) == 75
     assert not (tmp_path / "results").exists()
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_killed_attempts_left_unfinished_goes_and_what_others_are_writing_stays(tmp_path):
+    config = tiny(tmp_path)
+    folder = run.run_folder(config)
+    unfinished = [folder / place / f"{TEMPORARY}x" for place in ("events", "checkpoints", "jobs", "wandb")]
+    for path in unfinished:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert run.run(config) == 0
+    assert [path.exists() for path in unfinished] == [False, False, True, True]

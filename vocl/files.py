@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,12 @@ def sync(file: Path) -> None:
         os.fsync(written.fileno())
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished anywhere in `folder`."""
+def sweep(folder: Path, spare: Sequence[str] = ()) -> None:
+    """Remove what killed processes left unfinished anywhere in `folder`, but for its folders `spare`, in
+    which others may be writing at this moment."""
     for leftover in folder.rglob(f"{TEMPORARY}*"):
-        leftover.unlink(missing_ok=True)
+        if leftover.relative_to(folder).parts[0] not in spare:
+            leftover.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -171,7 +171,8 @@ def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, folder: Pa
 def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -> None:
     """From the newest valid checkpoint to the last step."""
     if dist.rank() == 0:
-        sweep(folder)
+        # of those who submit and start this run, and of an earlier attempt's mirror
+        sweep(folder, spare=("jobs", "wandb"))
         _keep_config(config, folder)
     found = trainer.checkpoints.newest()
     seen = dist.gather_objects(found and found[0].digest)
