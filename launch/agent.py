@@ -141,8 +141,10 @@ class Agent:
                         child.process.send_signal(signal.SIGTERM)
             for child in self.children:
                 if child.code is None and child.process.poll() is not None:
-                    # a finished run is done, whatever befell its process on the way out
-                    child.code = 0 if result.is_done(child.claim.folder) else child.process.returncode
+                    # a finished run is done, whatever befell its process on the way out; read, not
+                    # `is_done`: a disk that does not answer must not make a failure a success
+                    finished = result.read_or_none(child.claim.folder) is not None
+                    child.code = 0 if finished else child.process.returncode
                     if rank == 0:
                         self._record(child)
             time.sleep(POLL_S)

@@ -86,8 +86,8 @@ def submit_one(config: Config) -> int:
     selection = Selection([spec], None, ())
     code = submit(selection, (*TAKEN, "failed"))
     folder = run_folder(selection.root, spec)
-    if result.is_done(folder):
-        for name, value in result.read(folder)["metrics"].items():
+    if done := result.read_or_none(folder):
+        for name, value in done["metrics"].items():
             print(f"{name} {value}")
         print(folder / "result.json")
     return code

@@ -12,6 +12,7 @@ from fake_slurm import FakeSlurm
 from run_records import result
 
 from launch import ledger
+from launch.cli import main
 from launch.states import RunState, look
 from vocl import claims
 
@@ -79,3 +80,8 @@ class Sweep:
         assert claim is not None
         claims.over(claim, "done", code=0)
         (self.folder(run) / "result.json").write_text(json.dumps(result(run)))
+
+
+def tend_duo(sweep: Sweep, *options: str) -> int:
+    """`vocl tend` of the runs that were submitted as ablation `duo`; its exit code."""
+    return main(["tend", "duo", f"runtime.root={sweep.root}", *options])

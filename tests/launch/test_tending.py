@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from acting import Sweep
+from acting import tend_duo
 
 import launch.sbatch
 import launch.slurm
-from launch import arm, plan, snapshot, tend
+from launch import plan, snapshot, tend
 from launch.cli import main
 from launch.slurm import SlurmError
 from vocl import claims
@@ -28,10 +28,6 @@ def frozen_world(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return freeze
 
 
-def _tend(sweep: Sweep, *options: str) -> int:
-    return main(["tend", "duo", f"runtime.root={sweep.root}", *options])
-
-
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
@@ -47,7 +43,7 @@ def test_a_lost_job_is_collected_and_queued_again_once(sweep, frozen_world, caps
     before = it.entry(run)
     it.lost(run, state)
     frozen_world()
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     out = capsys.readouterr().out
     assert f"collected {run} (none, all, seed 0): {reason} on n1, saved at step 10" in out
     assert f"queued {run} (none, all, seed 0) in job 101: {reason}" in out
@@ -55,7 +51,7 @@ def test_a_lost_job_is_collected_and_queued_again_once(sweep, frozen_world, caps
     assert it.entry(run).cluster == before.cluster
     assert it.state(run).name == "queued"
     assert claims.history(it.folder(run))[0].end["reason"] == reason
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert capsys.readouterr().out.startswith("4 runs: 4 queued")
     assert len(claims.history(it.folder(run))) == 2 and len(claims.history(it.folder(other))) == 1
 
@@ -63,7 +59,7 @@ def test_a_lost_job_is_collected_and_queued_again_once(sweep, frozen_world, caps
 def test_collected_once_the_state_needs_no_accounting(sweep, capsys) -> None:
     it = sweep("cluster.max_resubmits=0")
     it.lost(it.ids[0], "PREEMPTED")
-    _tend(it)
+    tend_duo(it)
     it.slurm.fault("sacct", "down")
     state = it.state(it.ids[0])
     assert state.name == "failed"
@@ -75,13 +71,13 @@ def test_no_progress_ends_it_and_says_so(sweep, capsys) -> None:
     it = sweep()
     run = it.ids[0]
     it.lost(run, "PREEMPTED", begins=0, saved=10)
-    _tend(it)
+    tend_duo(it)
     it.lost(run, "PREEMPTED", begins=10, saved=10)
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     reason = "preempted; its last attempt made no progress, at step 10"
     assert f"gave up {run} (none, all, seed 0): {reason}" in capsys.readouterr().out
     assert (it.state(run).name, it.state(run).reason) == ("failed", reason)
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert capsys.readouterr().out == "4 runs: 1 failed, 3 queued\n"
     assert main(["retry", run, f"runtime.root={it.root}"]) == 0  # a person may
     assert it.state(run).name == "queued"
@@ -96,7 +92,7 @@ def test_an_evaluation_is_progress(sweep) -> None:
     report.parent.mkdir(parents=True)
     report.write_text("{}")
     it.ends(run, "PREEMPTED")
-    _tend(it)
+    tend_duo(it)
     assert it.state(run).name == "queued"
 
 
@@ -104,14 +100,14 @@ def test_no_more_often_than_allowed_until_a_person_retries(sweep) -> None:
     it = sweep("cluster.max_resubmits=1")
     run = it.ids[0]
     it.lost(run, "PREEMPTED", 0, 10)
-    _tend(it)
+    tend_duo(it)
     it.lost(run, "PREEMPTED", 10, 20)
-    _tend(it)
+    tend_duo(it)
     assert it.state(run).name == "failed"
     assert "resubmitted 1 times" in it.state(run).reason
     main(["retry", run, f"runtime.root={it.root}"])
     it.lost(run, "PREEMPTED", 20, 30)
-    _tend(it)
+    tend_duo(it)
     assert it.state(run).name == "queued"
 
 
@@ -121,12 +117,12 @@ def test_out_of_memory_gets_more_of_it(sweep) -> None:
     for expected in (12, 18):
         it.starts(run)
         it.ends(run, "OUT_OF_MEMORY")
-        assert _tend(it) == 0
+        assert tend_duo(it) == 0
         assert it.entry(run).cluster["mem_gb"] == expected
     assert it.entry(it.ids[1]).cluster["mem_gb"] == 8
     it.starts(run)
     it.ends(run, "OUT_OF_MEMORY")
-    _tend(it)
+    tend_duo(it)
     assert it.state(run).reason.startswith("out of memory; resubmitted 2 times")
 
 
@@ -134,7 +130,7 @@ def test_out_of_memory_without_a_known_amount(sweep) -> None:
     it = sweep()
     it.starts(it.ids[0])
     it.ends(it.ids[0], "OUT_OF_MEMORY")
-    _tend(it)
+    tend_duo(it)
     assert (
         it.state(it.ids[0]).reason == "out of memory; no more could be asked for, cluster.mem_gb is not set"
     )
@@ -146,7 +142,7 @@ def test_a_child_that_was_killed_is_out_of_memory_when_accounting_says_so(sweep)
     for run, state in ((starved, "OUT_OF_MEMORY"), (shot, "FAILED")):
         it.lost(run, state)
         claims.over(claims.newest(it.folder(run)), "failed", code=-9, line="...")
-    _tend(it)
+    tend_duo(it)
     assert it.entry(starved).cluster["mem_gb"] == 12
     assert it.entry(shot).cluster["mem_gb"] == 8
     assert it.state(shot).name == "queued"
@@ -158,7 +154,7 @@ def test_mistakes_and_crashes_are_left_alone(sweep, code, capsys) -> None:
     run = it.ids[0]
     it.lost(run, "FAILED")
     claims.over(claims.newest(it.folder(run)), "failed", code=code, line="ValueError: no")
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert it.state(run).name == "failed"
     assert len(claims.history(it.folder(run))) == 1
     assert "gave up" not in capsys.readouterr().out
@@ -170,7 +166,7 @@ def test_what_a_person_cancelled_stays_so(sweep) -> None:
     it.starts(running)
     it.ends(running, "CANCELLED")
     it.ends(pending, "CANCELLED")
-    _tend(it)
+    tend_duo(it)
     assert (it.state(running).reason, it.state(pending).reason) == ("cancelled", "cancelled while pending")
     assert {it.state(run).name for run in (running, pending)} == {"failed"}
 
@@ -179,11 +175,11 @@ def test_nothing_is_written_while_slurm_does_not_answer(sweep, capsys) -> None:
     it = sweep()
     it.lost(it.ids[0], "PREEMPTED")
     it.slurm.fault("squeue", "Unable to contact slurm controller")
-    assert _tend(it) == 1
+    assert tend_duo(it) == 1
     assert "Unable to contact" in capsys.readouterr().out
     assert claims.newest(it.folder(it.ids[0])).end is None
     it.slurm.fault("squeue", None)
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert it.state(it.ids[0]).name == "queued"
 
 
@@ -193,10 +189,10 @@ def test_what_max_jobs_left_out_follows_as_others_leave(sweep, frozen_world, cap
     (left,) = [run for run in it.ids if it.state(run).name == "absent"]
     assert it.state(left).reason == "cluster.max_jobs is reached"
     frozen_world()
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert len(claims.history(it.folder(left))) == 1
     it.done(next(run for run in it.ids if run != left))
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert f"queued {left}" in capsys.readouterr().out
     assert it.state(left).name == "queued"
 
@@ -215,9 +211,9 @@ def test_a_limit_of_slurm_lets_in_what_it_does(sweep, monkeypatch, capsys) -> No
     assert sorted(names) == ["absent", "absent", "queued", "queued"]
     for number in (1, 2):
         queued = [run for run in it.ids if it.state(run).name == "queued"]
-        assert _tend(it) == 0  # full: nothing is tried
+        assert tend_duo(it) == 0  # full: nothing is tried
         it.done(queued[0])
-        _tend(it)
+        tend_duo(it)
         assert sum(it.state(run).name == "queued" for run in it.ids) == 2, number
     assert [it.state(run).name for run in it.ids].count("absent") == 0
 
@@ -227,8 +223,8 @@ def test_a_request_that_is_wrong_is_not_repeated(sweep) -> None:
     run = it.ids[0]
     it.slurm.fault("sbatch", "Batch job submission failed: Invalid partition name specified")
     it.lost(run, "PREEMPTED")
-    assert _tend(it) == 1
-    assert _tend(it) == 0
+    assert tend_duo(it) == 1
+    assert tend_duo(it) == 0
     assert len(claims.history(it.folder(run))) == 2
     it.slurm.fault("sbatch", None)
     assert main(["retry", run, f"runtime.root={it.root}"]) == 0
@@ -247,80 +243,8 @@ def test_a_run_that_moves_while_it_is_looked_at_is_left_for_the_next_pass(sweep,
         return found
 
     monkeypatch.setattr(tend, "look", late)
-    _tend(it)
+    tend_duo(it)
     assert claims.newest(it.folder(run)).end["outcome"] == "done"
-
-
-def test_watch_ends_when_nothing_can_happen(sweep, monkeypatch, capsys) -> None:
-    it = sweep()
-    waits = []
-
-    def finish(seconds: float) -> None:
-        if seconds != tend.WATCH_S:
-            return
-        waits.append(seconds)
-        it.done(it.ids[len(waits) - 1])
-
-    monkeypatch.setattr(tend.time, "sleep", finish)
-    assert _tend(it, "--watch") == 0
-    assert len(waits) == 4
-    assert "4 runs: 4 done" in capsys.readouterr().out.splitlines()[-1]
-
-
-def test_submit_tend_queues_a_job_behind_the_arrays(sweep) -> None:
-    it = sweep("--tend")
-    (call,) = [c for c in it.slurm.calls if c[0] == "sbatch" and "--dependency=afterany:100" in c]
-    script = (it.root / "ledger" / call[-1].rpartition("/")[2]).read_text()
-    assert f"-m launch.cli tend duo runtime.root={it.root} --arm" in script
-    assert str(it.entry(it.ids[0]).snapshot) in script
-
-
-@pytest.mark.parametrize("command", ["squeue", "sbatch"])
-def test_submit_says_when_no_tending_job_could_be_queued(sweep, capsys, command) -> None:
-    it = sweep()
-    it.slurm.fault(command, "Unable to contact slurm controller")
-    capsys.readouterr()
-    assert main(["submit", *it.arguments, "--tend"]) == 1
-    error = capsys.readouterr().err
-    assert error == f"no tending job queued: {command}: error: Unable to contact slurm controller\n"
-
-
-def test_squeue_may_fail_between_the_look_and_the_tending_job(sweep, capsys, monkeypatch) -> None:
-    it = sweep()
-    real = arm.look
-
-    def then_down(*arguments):
-        found = real(*arguments)
-        it.slurm.fault("squeue", "down")
-        return found
-
-    monkeypatch.setattr(arm, "look", then_down)
-    assert main(["submit", *it.arguments, "--tend"]) == 1
-    assert "no tending job queued: squeue: error: down\n" in capsys.readouterr().err
-
-
-def test_runs_that_limits_kept_out_are_tended_where_nothing_is_live(sweep, capsys) -> None:
-    it = sweep("cluster.max_jobs=3")
-    (left,) = [run for run in it.ids if it.state(run).name == "absent"]
-    for run in it.ids:
-        if run != left:
-            it.done(run)
-    for number in range(3):  # of something else: no room yet
-        it.slurm.job("other", f"9{number}", 0, "RUNNING")
-    before = len(it.slurm.calls)
-    assert _tend(it, "--arm") == 0
-    (call,) = [c for c in it.slurm.calls[before:] if c[0] == "sbatch"]
-    assert f"--begin=now+{arm.LEFT_OUT_S}" in call
-    assert not [word for word in call if word.startswith("--dependency")]
-    assert f"tends them in {arm.LEFT_OUT_S} s" in capsys.readouterr().out
-
-
-def test_each_person_has_a_tending_job(sweep, monkeypatch) -> None:
-    it = sweep("--tend")
-    monkeypatch.setattr("getpass.getuser", lambda: "somebody_else")
-    assert main(["submit", *it.arguments, "--tend"]) == 0
-    names = [word for c in it.slurm.calls for word in c if word.startswith("--job-name=vocl-tend-")]
-    assert len(names) == len(set(names)) == 2
 
 
 def test_runs_of_another_person_are_theirs_to_tend(sweep, monkeypatch) -> None:
@@ -328,7 +252,7 @@ def test_runs_of_another_person_are_theirs_to_tend(sweep, monkeypatch) -> None:
     it.lost(next(run for run in it.ids if it.state(run).name == "queued"), "PREEMPTED")
     before = {run: it.state(run) for run in it.ids}
     monkeypatch.setattr("getpass.getuser", lambda: "somebody_else")
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert {run: it.state(run) for run in it.ids} == before
 
 
@@ -339,67 +263,6 @@ def test_one_run_whose_files_are_gone_does_not_keep_the_others(sweep, capsys) ->
         it.lost(run, "PREEMPTED")
     (it.folder(broken) / "config.yaml").unlink()
     capsys.readouterr()
-    assert _tend(it) == 0
+    assert tend_duo(it) == 0
     assert f"not queued {broken}" in capsys.readouterr().out
     assert [it.state(run).name for run in (broken, lost)] == ["interrupted", "queued"]
-
-
-@pytest.mark.parametrize("command", ["squeue", "sbatch"])
-def test_a_tending_job_outlasts_a_controller_that_is_away(sweep, capsys, monkeypatch, command) -> None:
-    it = sweep()
-    it.slurm.fault(command, "Unable to contact slurm controller")
-    monkeypatch.setenv("SLURM_JOB_ID", "999")
-    passes = []
-
-    def sleep(seconds: float) -> None:
-        if seconds == tend.WATCH_S:  # not what waits for a child process
-            passes.append(seconds)
-            it.slurm.fault(command, None if len(passes) == 3 else "Unable to contact slurm controller")
-
-    monkeypatch.setattr(tend.time, "sleep", sleep)
-    assert _tend(it, "--arm") == 0
-    assert len(passes) == 3
-    assert "tends them once they are over" in capsys.readouterr().out
-
-
-def test_a_tending_job_and_watch_outlast_a_disk_and_a_queue_that_are_away(sweep, capsys, monkeypatch) -> None:
-    it = sweep()
-    for run in it.ids:
-        it.lost(run, "PREEMPTED")  # nothing is live
-    waits: list[float] = []
-    real, faults = tend.tend, [OSError(116, "Stale file handle", str(it.root)), SlurmError("away")]
-
-    def fails(target):
-        if faults and isinstance(faults[0], OSError):
-            raise faults.pop(0)
-        return tend.Pass({}, trouble=str(faults.pop(0))) if faults else real(target)
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if waits.count(tend.WATCH_S) == 3:
-            for run in it.ids:
-                it.done(run)
-
-    monkeypatch.setattr(tend, "tend", fails)
-    monkeypatch.setattr(tend.time, "sleep", sleep)
-    assert _tend(it, "--watch") == 0
-    lines = capsys.readouterr().out
-    assert "Stale file handle" in lines and "away" in lines and "4 runs: 4 queued" in lines
-    faults.append(OSError(116, "Stale file handle", str(it.root)))
-    assert _tend(it) == 2  # by hand, somebody reads it
-
-
-def test_a_tending_job_that_runs_does_not_keep_others_from_waiting(sweep) -> None:
-    it = sweep("--tend")
-
-    def waiting() -> list[list[str]]:
-        return [call for call in it.slurm.calls if call[0] == "sbatch" and "--requeue" in call]
-
-    (call,) = waiting()
-    name = next(word.partition("=")[2] for word in call if word.startswith("--job-name="))
-    it.slurm.job(name, "999", 0, "PENDING")
-    assert main(["submit", *it.arguments, "--tend"]) == 0
-    assert len(waiting()) == 1
-    it.slurm.job(name, "999", 0, "RUNNING")  # it may have looked before this submit
-    assert main(["submit", *it.arguments, "--tend"]) == 0
-    assert len(waiting()) == 2
