@@ -36,8 +36,8 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
     assert f"{runs[0]}: {outcome} in this job before it was requeued" in done.stdout
 
 
-@pytest.mark.parametrize("finished", [True, False])
-def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, finished: bool) -> None:
+@pytest.mark.parametrize("leaves", ["a result", "nothing", "what cannot be read"])
+def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str) -> None:
     run = "aaaaaaaaaa"
     entry = ledger.write(tmp_path, {"kind": "slurm"}, [[run]], None, [])
     claims.make(tmp_path / "runs" / run, None, entry.token, "slurm")
@@ -45,10 +45,13 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, finished: b
     stub.mkdir(parents=True)
     (stub / "__init__.py").touch()
     result = json.dumps({"run_id": run, "metrics": {}, "evals": {}})
-    write = (
-        f"open({str(tmp_path / 'runs' / run / 'result.json')!r}, 'w').write({result!r})" if finished else ""
-    )
-    (stub / "train.py").write_text(f"{write}\nimport os, sys\nsys.stdout.flush()\nos.kill(os.getpid(), 11)\n")
+    path = str(tmp_path / "runs" / run / "result.json")
+    write = {
+        "a result": f"print({result!r}, file=open({path!r}, 'w'), flush=True)",
+        "nothing": "",
+        "what cannot be read": f"os.symlink('result.json', {path!r})",
+    }[leaves]
+    (stub / "train.py").write_text(f"import os\n{write}\nos.kill(os.getpid(), 11)\n")
     element = (
         "import os, sys; from launch.agent import Agent; "
         "os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"  # from here on, vocl.train is the stub
@@ -60,7 +63,7 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, finished: b
         capture_output=True,
         text=True,
     )
-    assert done.returncode == (0 if finished else 1), done.stderr
+    assert done.returncode == (0 if leaves == "a result" else 1), done.stderr
     claim = claims.newest(tmp_path / "runs" / run)
     assert claim is not None and claim.end is not None
-    assert claim.end["outcome"] == ("done" if finished else "failed")
+    assert claim.end["outcome"] == ("done" if leaves == "a result" else "failed")
