@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import run_records
 from acting import Sweep
 from fake_slurm import FakeSlurm
 
@@ -93,3 +94,9 @@ def sweep(slurm: FakeSlurm, declare: Callable[..., str], tmp_path: Path) -> Call
         return Sweep(root, slurm, plain, [spec.id for spec in select(plain).runs])
 
     return submit
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, slurm: FakeSlurm) -> run_records.Sweep:
+    """Six runs of an ablation in all the states that boards tell apart, by their records alone."""
+    return run_records.six_runs(tmp_path / "results", slurm)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_slurm import FakeSlurm
 from run_records import (
     BAD,
     DONE,
@@ -19,7 +18,6 @@ from run_records import (
     Sweep,
     end,
     finish,
-    six_runs,
     start,
     status,
     words,
@@ -28,19 +26,14 @@ from run_records import (
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def sweep(tmp_path: Path, slurm: FakeSlurm) -> Sweep:
-    return six_runs(tmp_path / "results", slurm)
-
-
-def test_why(sweep: Sweep, capsys) -> None:
-    assert status(sweep, "trio", verb="why") == 0
+def test_why(recorded: Sweep, capsys) -> None:
+    assert status(recorded, "trio", verb="why") == 0
     out = capsys.readouterr().out
     assert "2 failed: ValueError: video # of RUN is empty" in out
     assert f"such as: ValueError: video 12 of {BAD} is empty" in out
     assert "node: n12, n13; step: 12 to 13" in out
-    assert f"record: {sweep.folder(BAD)}/events/0001-failed.json" in out
-    assert f"log: {sweep.folder(BAD)}/log.txt" in out and "| reading 12" in out
+    assert f"record: {recorded.folder(BAD)}/events/0001-failed.json" in out
+    assert f"log: {recorded.folder(BAD)}/log.txt" in out and "| reading 12" in out
     assert "1 failed: time limit" in out and "node: n9" in out
     assert out.index("2 failed") < out.index("1 failed")
     assert out.splitlines()[-1].startswith("6 runs: 3 failed; ")
@@ -58,27 +51,27 @@ def test_why(sweep: Sweep, capsys) -> None:
         ),
     ],
 )
-def test_causes(sweep: Sweep, capsys, kind: str, message: str, cause: str) -> None:
-    folder = sweep.root / "runs" / "f555555555"
+def test_causes(recorded: Sweep, capsys, kind: str, message: str, cause: str) -> None:
+    folder = recorded.root / "runs" / "f555555555"
     end(folder, "failed", kind=kind, message=message, traceback="Traceback\n  at line 3")
-    assert status(sweep, "f5", verb="why") == 0
+    assert status(recorded, "f5", verb="why") == 0
     out = capsys.readouterr().out
     assert f"1 failed: {cause}" in out
     assert "| at line 3" in out or "|   at line 3" in out
 
 
-def test_why_shows_what_the_job_printed_where_the_run_never_began(sweep: Sweep, slurm, capsys) -> None:
-    log = sweep.root / "ledger" / sweep.submission.token / "7_2_0_log.out"
+def test_why_shows_what_the_job_printed_where_the_run_never_began(recorded: Sweep, slurm, capsys) -> None:
+    log = recorded.root / "ledger" / recorded.submission.token / "7_2_0_log.out"
     log.parent.mkdir()
     log.write_text("module: command not found\n")
-    slurm.ended(sweep.name, "7", 2, "FAILED", "127:0")
-    assert status(sweep, QUEUED, verb="why") == 0
+    slurm.ended(recorded.name, "7", 2, "FAILED", "127:0")
+    assert status(recorded, QUEUED, verb="why") == 0
     out = capsys.readouterr().out
     assert "1 failed: job failed, exit code #:#" in out and "| module: command not found" in out
 
 
-def test_why_not(sweep: Sweep, capsys) -> None:
-    assert status(sweep, DONE, verb="why") == 0
+def test_why_not(recorded: Sweep, capsys) -> None:
+    assert status(recorded, DONE, verb="why") == 0
     assert capsys.readouterr().out == "1 run: none failed or interrupted\n"
 
 
@@ -110,43 +103,43 @@ def config(folder: Path, **model: object) -> None:
         (["loss=[feature_mse]"], set()),
     ],
 )
-def test_ls(sweep: Sweep, capsys, filters: list[str], found: set[str]) -> None:
-    config(sweep.folder(DONE), num_slots=7)
-    config(sweep.folder(RUNNING), num_slots=11)
-    assert status(sweep, DONE, RUNNING, *filters, verb="ls") == 0
+def test_ls(recorded: Sweep, capsys, filters: list[str], found: set[str]) -> None:
+    config(recorded.folder(DONE), num_slots=7)
+    config(recorded.folder(RUNNING), num_slots=11)
+    assert status(recorded, DONE, RUNNING, *filters, verb="ls") == 0
     out = capsys.readouterr().out
     assert {run for run in (DONE, RUNNING) if run in out} == found
     assert out.endswith(f"{len(found)} of 2 runs\n")
 
 
-def test_ls_tells_what_a_run_is(sweep: Sweep, capsys) -> None:
-    config(sweep.folder(DONE), num_slots=7)
-    assert status(sweep, "trio", "model.num_slots=7", verb="ls") == 0
+def test_ls_tells_what_a_run_is(recorded: Sweep, capsys) -> None:
+    config(recorded.folder(DONE), num_slots=7)
+    assert status(recorded, "trio", "model.num_slots=7", verb="ls") == 0
     out = capsys.readouterr().out
     assert "Recurrent 7 slots dino_s16 movi_c feature_mse+slot_contrast 100 steps" in out
     assert words(out, DONE)[:7] == [DONE, "done", "trio", "row", DONE, "all", "0"]
-    assert status(sweep, "model.num_slot=7", verb="ls") == 2
+    assert status(recorded, "model.num_slot=7", verb="ls") == 2
     assert capsys.readouterr().err == "model.num_slot: no run's config has this key\n"
-    assert status(sweep, "demo", verb="ls") == 2
+    assert status(recorded, "demo", verb="ls") == 2
     assert "no ablation that was submitted" in capsys.readouterr().err
 
 
-def test_logs(sweep: Sweep, capsys) -> None:
-    (sweep.folder(DONE) / "log.txt").write_text("".join(f"line {i}\n" for i in range(50)) + "last")
-    assert status(sweep, "a0", "-n", "2", verb="logs") == 0
+def test_logs(recorded: Sweep, capsys) -> None:
+    (recorded.folder(DONE) / "log.txt").write_text("".join(f"line {i}\n" for i in range(50)) + "last")
+    assert status(recorded, "a0", "-n", "2", verb="logs") == 0
     assert capsys.readouterr().out == "line 49\nlast"
-    assert status(sweep, "a0", "-n3", verb="logs") == 0
+    assert status(recorded, "a0", "-n3", verb="logs") == 0
     assert capsys.readouterr().out == "line 48\nline 49\nlast"
-    assert status(sweep, "a0", verb="logs") == 0
+    assert status(recorded, "a0", verb="logs") == 0
     assert capsys.readouterr().out.startswith("line 21\n")
     for arguments in (["nosuch"], [QUEUED], ["-n", "x", DONE], []):
-        assert status(sweep, *arguments, verb="logs") == 2
+        assert status(recorded, *arguments, verb="logs") == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_logs_follow(sweep: Sweep) -> None:
-    path = sweep.folder(QUEUED) / "log.txt"
-    command = [sys.executable, "-m", "launch.cli", "logs", QUEUED, "-f", f"runtime.root={sweep.root}"]
+def test_logs_follow(recorded: Sweep) -> None:
+    path = recorded.folder(QUEUED) / "log.txt"
+    command = [sys.executable, "-m", "launch.cli", "logs", QUEUED, "-f", f"runtime.root={recorded.root}"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     time.sleep(0.3)
@@ -159,16 +152,16 @@ def test_logs_follow(sweep: Sweep) -> None:
     assert process.wait(10) == 0
 
 
-def test_diff(sweep: Sweep, capsys) -> None:
+def test_diff(recorded: Sweep, capsys) -> None:
     for run, slots, code in ((DONE, 7, "aaa"), (BAD, 11, "bbb")):
-        config(sweep.folder(run), num_slots=slots)
-        start(sweep.folder(run), code=code, commit="123")
-    finish(sweep.folder(BAD), video_mbo=0.75)
-    assert status(sweep, DONE, BAD, verb="diff") == 0
+        config(recorded.folder(run), num_slots=slots)
+        start(recorded.folder(run), code=code, commit="123")
+    finish(recorded.folder(BAD), video_mbo=0.75)
+    assert status(recorded, DONE, BAD, verb="diff") == 0
     out = capsys.readouterr().out
     assert "  model.num_slots: 7 -> 11" in out and "runtime" not in out
     assert words(out, "code") == ["code", "aaa", "bbb", "differs"]
     assert words(out, "commit") == ["commit", "123", "123"]
     assert words(out, "video_mbo") == ["video_mbo", "0.5", "0.75", "+0.25"]
     assert words(out, "video_ari") == ["video_ari", "0.25", "-"]
-    assert status(sweep, DONE, verb="diff") == 2
+    assert status(recorded, DONE, verb="diff") == 2

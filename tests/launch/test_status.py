@@ -23,7 +23,6 @@ from run_records import (
     beat,
     finish,
     reports,
-    six_runs,
     status,
     words,
 )
@@ -41,17 +40,12 @@ from vocl.config import CONF
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def sweep(tmp_path: Path, slurm: FakeSlurm) -> Sweep:
-    return six_runs(tmp_path / "results", slurm)
-
-
 def test_the_root_is_that_of_the_configs() -> None:
     assert yaml.safe_load((CONF / "runtime" / "default.yaml").read_text())["root"] == ROOT
 
 
-def test_status_of_an_ablation(sweep: Sweep, capsys) -> None:
-    assert status(sweep, "trio") == 0
+def test_status_of_an_ablation(recorded: Sweep, capsys) -> None:
+    assert status(recorded, "trio") == 0
     out = capsys.readouterr().out
     assert words(out, f" {DONE} ") == ["row", DONE, "all", "0", DONE, "done"]
     row = words(out, f" {RUNNING} ")
@@ -66,9 +60,9 @@ def test_status_of_an_ablation(sweep: Sweep, capsys) -> None:
     assert "warning" not in out
 
 
-def test_lines_are_not_wrapped(sweep: Sweep) -> None:
+def test_lines_are_not_wrapped(recorded: Sweep) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "launch.cli", "status", "trio", f"runtime.root={sweep.root}"],
+        [sys.executable, "-m", "launch.cli", "status", "trio", f"runtime.root={recorded.root}"],
         cwd=REPOSITORY,
         env={**os.environ, "COLUMNS": "20"},
         capture_output=True,
@@ -79,31 +73,31 @@ def test_lines_are_not_wrapped(sweep: Sweep) -> None:
     assert line.endswith("is empty") and "\x1b" not in done.stdout
 
 
-def test_status_loads_nothing_that_it_does_not_need(sweep: Sweep) -> None:
+def test_status_loads_nothing_that_it_does_not_need(recorded: Sweep) -> None:
     code = (
-        f"import sys; from launch.cli import main; main(['status', 'trio', 'runtime.root={sweep.root}']);"
+        f"import sys; from launch.cli import main; main(['status', 'trio', 'runtime.root={recorded.root}']);"
         "print({'torch', 'hydra', 'pandas', 'yaml', 'rich', 'submitit', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
-def test_status_without_a_selector_shows_all_there_is(sweep: Sweep, capsys) -> None:
-    beat(sweep.root / "runs" / "f123456789", 3)
-    assert status(sweep) == 0
+def test_status_without_a_selector_shows_all_there_is(recorded: Sweep, capsys) -> None:
+    beat(recorded.root / "runs" / "f123456789", 3)
+    assert status(recorded) == 0
     out = capsys.readouterr().out
     assert "ablation trio" in out and "runs outside of any ablation" in out
     assert "f123456789" in out and "7 runs: " in out
-    assert main(["status", f"runtime.root={sweep.root}/nowhere"]) == 0
-    assert capsys.readouterr().out == f"no runs in {sweep.root}/nowhere\n"
+    assert main(["status", f"runtime.root={recorded.root}/nowhere"]) == 0
+    assert capsys.readouterr().out == f"no runs in {recorded.root}/nowhere\n"
 
 
-def test_status_by_run_ids(sweep: Sweep, capsys) -> None:
-    assert status(sweep, "a", QUEUED) == 0
+def test_status_by_run_ids(recorded: Sweep, capsys) -> None:
+    assert status(recorded, "a", QUEUED) == 0
     out = capsys.readouterr().out
     assert DONE in out and QUEUED in out and RUNNING not in out
-    Sweep(sweep.root, "a999999999")
-    assert status(sweep, "a") == 2
+    Sweep(recorded.root, "a999999999")
+    assert status(recorded, "a") == 2
     assert "a: several runs begin so: a000000001, a999999999" in capsys.readouterr().err
 
 
@@ -128,17 +122,17 @@ def test_results_that_are_no_folder(verb: str, tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().err == f"runtime.root={tmp_path}/file: not a folder\n"
 
 
-def test_blocked_by_the_source(sweep: Sweep, capsys) -> None:
-    sweep.table(**{QUEUED: BAD})
-    assert status(sweep, "trio", verb="why") == 0
+def test_blocked_by_the_source(recorded: Sweep, capsys) -> None:
+    recorded.table(**{QUEUED: BAD})
+    assert status(recorded, "trio", verb="why") == 0
     assert "1 blocked: starts from RUN, which has failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["timeout", "garbage", "Unable to contact slurm controller"])
-def test_slurm_does_not_answer(sweep: Sweep, slurm: FakeSlurm, capsys, monkeypatch, fault: str) -> None:
+def test_slurm_does_not_answer(recorded: Sweep, slurm: FakeSlurm, capsys, monkeypatch, fault: str) -> None:
     slurm.fault("squeue", fault)
     monkeypatch.setattr(launch.status, "PATIENCE_S", 0.3 if fault == "timeout" else 20.0)
-    assert status(sweep, "trio") == 0
+    assert status(recorded, "trio") == 0
     out = capsys.readouterr().out
     assert out.count("warning: ") == 1 and "this is what the records say" in out
     assert words(out, f" {RUNNING} ")[5:7] == ["running", "50/100"]
@@ -182,9 +176,9 @@ def test_a_log_that_is_being_written(tmp_path: Path) -> None:
     assert len(losses) > 80
 
 
-def test_a_flag_is_one_line(sweep: Sweep, capsys) -> None:
-    reports(sweep.folder(RUNNING), [0.1] * 30 + [7.0] * 2, slots_used=1.0)
-    status(sweep, "trio")
+def test_a_flag_is_one_line(recorded: Sweep, capsys) -> None:
+    reports(recorded.folder(RUNNING), [0.1] * 30 + [7.0] * 2, slots_used=1.0)
+    status(recorded, "trio")
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if line.startswith("warning")]
     assert line.startswith(
@@ -193,10 +187,10 @@ def test_a_flag_is_one_line(sweep: Sweep, capsys) -> None:
     assert "loss spike: 0.1 to 7 at step 150" in line
 
 
-def test_watching_asks_slurm_less_and_less_until_there_is_news(sweep: Sweep, slurm, monkeypatch) -> None:
+def test_watching_asks_slurm_less_and_less_until_there_is_news(recorded: Sweep, slurm, monkeypatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-    patient, chosen = watch.Patient(), resolve(["trio", f"runtime.root={sweep.root}"])
+    patient, chosen = watch.Patient(), resolve(["trio", f"runtime.root={recorded.root}"])
 
     def asked_after(seconds: float) -> bool:
         now[0] += seconds
@@ -209,24 +203,24 @@ def test_watching_asks_slurm_less_and_less_until_there_is_news(sweep: Sweep, slu
     assert [asked_after(s) for s in (11, 10)] == [False, True]
     assert [asked_after(s) for s in (39, 2)] == [False, True]
     assert [asked_after(s) for s in (59, 2)] == [False, True]
-    sweep.over(RUNNING, "stopped")
+    recorded.over(RUNNING, "stopped")
     assert asked_after(11)
 
 
 def test_watching_in_a_pipe_ends_when_nothing_is_live(tmp_path: Path, slurm: FakeSlurm, capsys) -> None:
-    sweep = Sweep(tmp_path / "results", DONE)
-    sweep.table()
-    finish(sweep.folder(DONE))
-    assert status(sweep, "trio", "--watch") == 0
+    recorded = Sweep(tmp_path / "results", DONE)
+    recorded.table()
+    finish(recorded.folder(DONE))
+    assert status(recorded, "trio", "--watch") == 0
     assert "1 run: 1 done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
-def test_watching_on_a_terminal_until_a_key(sweep: Sweep, key: bytes) -> None:
+def test_watching_on_a_terminal_until_a_key(recorded: Sweep, key: bytes) -> None:
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(REPOSITORY)
-        arguments = ["-m", "launch.cli", "status", "trio", "--watch", f"runtime.root={sweep.root}"]
+        arguments = ["-m", "launch.cli", "status", "trio", "--watch", f"runtime.root={recorded.root}"]
         os.execv(sys.executable, [sys.executable, *arguments])
     shown = b""
     while b"q: leave" not in shown:
@@ -241,8 +235,8 @@ def test_watching_on_a_terminal_until_a_key(sweep: Sweep, key: bytes) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 
-def test_a_board_that_does_not_fit_shows_trouble_first(sweep: Sweep) -> None:
-    picture = launch.status.take(resolve(["trio", f"runtime.root={sweep.root}"]))
+def test_a_board_that_does_not_fit_shows_trouble_first(recorded: Sweep) -> None:
+    picture = launch.status.take(resolve(["trio", f"runtime.root={recorded.root}"]))
     lines = watch.fit(picture, height=8, width=60)
     assert len(lines) <= 8 and all(len(line) <= 60 for line in lines)
     assert BAD in lines[1] and WORSE in lines[2] and "... and 3 more" in lines[4]
