@@ -235,8 +235,9 @@ def cell_id(config: Config, source: str | None = None) -> str:
 
 
 def evaluation_id(parts: Mapping[str, Any]) -> str:
-    """Name of an evaluation: the run, the checkpoint's digest and the evaluation's settings."""
-    return _digest(parts)
+    """Name of an evaluation: the run, the checkpoint's digest and the evaluation's settings (`eval`)."""
+    before = _as_before({"eval": {"": copy.deepcopy(parts["eval"])}})  # the rules name evaluations by *
+    return _digest({**parts, "eval": before["eval"][""]})
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -270,12 +271,9 @@ def _as_before(content: Config) -> Config:
     for old, new in rules["renamed"].items():
         _move(content, new, old)
     for path, before in rules["added"].items():
-        *parents, last = path.split(".")
-        node: Any = content
-        for key in parents:
-            node = node.get(key) if isinstance(node, Mapping) else None
-        if isinstance(node, dict) and last in node and node[last] == before:
-            del node[last]
+        for parent, key in _places(content, path):
+            if key in parent and parent[key] == before:
+                del parent[key]
     return content
 
 
@@ -288,9 +286,8 @@ def migrate(config: Config) -> Config:
     for old, new in rules["renamed"].items():
         _move(config, old, new)
     for path, before in rules["added"].items():
-        parent, key = _parent(config, path)
-        if isinstance(parent, dict):
-            parent.setdefault(key, before)
+        for parent, key in _places(config, path):
+            parent.setdefault(key, copy.deepcopy(before))
     for section, file in PLACES.items():
         saved = config.get(section)
         if isinstance(saved, Mapping):
@@ -300,18 +297,20 @@ def migrate(config: Config) -> Config:
 
 
 def _move(config: Config, source: str, target: str) -> None:
-    parent, key = _parent(config, source)
-    if isinstance(parent, dict) and key in parent:
-        place, name = _parent(config, target)
-        place[name] = parent.pop(key)
+    for parent, key in _places(config, source):
+        if key in parent:
+            for place, name in _places(config, target):
+                place[name] = parent.pop(key)
 
 
-def _parent(config: Config, path: str) -> tuple[Any, str]:
+def _places(config: Config, path: str) -> list[tuple[Config, str]]:
+    """The mappings that have, or could have, the last key of a dotted path; * stands for any key."""
     *parents, last = path.split(".")
-    node: Any = config
+    nodes: list[Any] = [config]
     for key in parents:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return node, last
+        found = (node for node in nodes if isinstance(node, Mapping))
+        nodes = [child for node in found for child in (node.values() if key == "*" else [node.get(key)])]
+    return [(node, last) for node in nodes if isinstance(node, dict)]
 
 
 def diff(a: Any, b: Any, path: str = "") -> list[str]:

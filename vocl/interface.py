@@ -12,13 +12,16 @@ nothing else. No part knows the name of a method.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from vocl.settings import Dataset
 
 VOID = 255  # label of pixels that no score may count
 
@@ -54,15 +57,28 @@ class Clip:
     valid: Tensor  # b t         bool, False on padding
     key: Tensor  # b           int64: all randomness of a clip is drawn from (key, tag), see ops/random.py
     names: tuple[str, ...]
+    frames: Tensor | None = None  # b t         int64: index of each frame in its video
+    flipped: Tensor | None = None  # b           bool: mirrored left to right
+    views: tuple[Tensor, ...] = ()  # each b t c h w: the same frames under other augmentations
     masks: Tensor | None = None  # b t h w     uint8, 0 background, 255 ignore; never read by a score
     points: Tensor | None = None  # b t p 3     x, y in pixels; visible 0/1
-    flow: Tensor | None = None  # b t 2 h w   pixels per frame
+    boxes: Tensor | None = None  # b t p 5     left, top, right, bottom in pixels; visible 0/1
+    flow: Tensor | None = None  # b t 2 h w   pixels per frame, x first
+    depth: Tensor | None = None  # b t 1 h w   in the unit of the source
+    more: Mapping[str, Tensor] = field(default_factory=dict)  # annotations that only a project's source has
     features: Features | None = None  # cached output of a frozen backbone
 
     def to(self, device: torch.device | str) -> Clip:
         """The same clip with its tensors on `device`."""
-        fields = {k: v for k, v in vars(self).items() if isinstance(v, Tensor | Features)}
-        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in fields.items()})
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor | Features):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, tuple):
+                return tuple(moved(item) for item in value)
+            return {key: moved(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+        return replace(self, **{name: moved(value) for name, value in vars(self).items()})
 
 
 @dataclass
@@ -86,6 +102,38 @@ class Output:
     parent: Tensor | None = None  # b k       index of a slot's parent
     children: Output | None = None
     teacher: Output | None = None
+    extra: Mapping[str, Tensor] | None = None  # by name, what the model's parts give beside these
+
+
+@dataclass
+class Context:
+    """What a part of a model may read beside its own arguments; it declares which fields in `needs`.
+
+    A part whose class attribute `needs` (a frozenset of field names) is not empty is called with a
+    further argument `context=`. Frame by frame, `frame` and `slots` say where the model is; a field
+    that does not exist yet is None. `extra` has what earlier parts gave.
+    """
+
+    clip: Clip
+    features: Tensor | None = None  # b t n e   of the backbone
+    inputs: Tensor | None = None  # b t n d   features as the adapter gives them to the corrector
+    grid: Grid | None = None
+    target: Tensor | None = None  # what the decoder is to reconstruct: b t n e or b t c h w
+    slots: tuple[Tensor, ...] = ()  # each b k d: corrected slots of the frames before this one
+    frame: int | None = None  # index in the clip of the frame at hand
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Corrected:
+    """What a corrector says of a frame: `slots` b k d, `attn` b k n, and by name whatever else it gives.
+
+    Each tensor of `extra` (b ...) is stacked over the frames and stands in `Output.extra` as b t ...
+    """
+
+    slots: Tensor
+    attn: Tensor
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -97,6 +145,7 @@ class Segments:
     exclusive: bool = True  # True: the label of a pixel is the argmax over k
     scores: Tensor | None = None  # b t k
     parent: Tensor | None = None  # k
+    slots: Tensor | None = None  # b t k d
     carry: Any = None  # state after the last frame: give it back to `segment` with the next window
 
 
@@ -107,6 +156,9 @@ class SegmentOptions:
     cyclic: bool
     iterations: int | None  # slot-attention iterations per frame; None: as trained
     seed: int
+    # Which masks are scored, where a model has both; None: the model's own choice. It came after the
+    # others, so calls without it stay valid.
+    masks: Literal["decoder", "attention"] | None = None
 
 
 class Backbone(nn.Module):
@@ -178,6 +230,65 @@ class Event(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How a score is read: which direction is better (None: neither), and the factor it is shown with."""
+
+    higher_is_better: bool | None = True
+    scale: float = 100.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation says.
+
+    `rows`: one mapping per video, sorted by its name; `metrics`: scores over the split, as fractions
+    or in the unit their name ends with; `measures`: how to read each of them, one that is not named
+    is a fraction of which more is better.
+    """
+
+    protocol: str
+    rows: list[dict[str, Any]]
+    metrics: dict[str, float]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an evaluation is given: a trained model, and the dataset it is to be scored on.
+
+    `source(split)`: a split of the evaluation's own dataset (of the run's, where it names none);
+    `keep(video, masks)`: stores soft masks, uint8 t k n, None where they are not to be kept;
+    `advance()`: to be called by every rank equally often; it raises to stop.
+    """
+
+    model: VideoModel
+    dataset: Dataset
+    source: Callable[[str], Source]
+    device: torch.device
+    keep: Callable[[str, np.ndarray], None] | None = None
+    advance: Callable[[], Any] = lambda: None
+
+
+class Evaluation:
+    """Scores a trained model. Subclasses take their settings from `conf/eval` and define `run`.
+
+    It may use any split of its dataset, train something of its own (a probe), and ask the model for
+    masks and slots (`segment`) or dense features (`embed`). It changes no weight of the model.
+    """
+
+    split: str  # the videos that are scored
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that it reads, the scored one first; each must exist before a run starts."""
+        return (self.split,)
+
+    def run(self, subject: Subject) -> Report:
+        """Score `subject.model`; on every rank, which all return the same report."""
+        raise NotImplementedError
+
+
 class Video(Protocol):
     """One video of a source; frames are decoded when asked for."""
 
@@ -189,9 +300,21 @@ class Video(Protocol):
         """Frames `indices` as uint8 t h w 3 (RGB)."""
         ...
 
+    def annotations(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """What the source says of frames `indices`, by name; see `Source.annotated` for kinds and shapes."""
+        ...
+
 
 class Source(Protocol):
-    """A named split of a dataset: videos by index, and what is true about them. Subclass it."""
+    """A named split of a dataset: videos by index, and what is true about them. Subclass it.
+
+    `annotated`: annotations that its videos give for training, name -> kind. Kinds say how they
+    follow the frames through resizing, crops and flips: "labels" t h w (integers, nearest), "dense"
+    t c h w (values, bilinear), "vectors" t 2 h w (pixels of displacement, x first), "points" t p 3
+    (x, y in pixels; visible), "boxes" t p 5 (left, top, right, bottom in pixels; visible).
+    """
+
+    annotated: ClassVar[Mapping[str, str]] = {}
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Video: ...
