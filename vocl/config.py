@@ -20,6 +20,7 @@ import annotated_types
 from vocl import signature
 from vocl.coerce import coerce, mapping, same_keys
 from vocl.errors import UserError
+from vocl.evaluate.proof import check_evaluations
 from vocl.files import user_path
 from vocl.secret import refuse_secrets
 
@@ -33,6 +34,10 @@ ROOT = (*HASHED, "project", "eval", "runtime", "cluster")
 SEED = Annotated[int, annotated_types.Ge(0), annotated_types.Lt(2**63)]
 PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "cluster" / "here.yaml"}
 TERM = tuple(signature.read("vocl.settings.TermSettings", {"vocl": Path(__file__).parent}).parameters)
+EVALUATION_SETTINGS = tuple(
+    signature.read("vocl.settings.EvaluationSettings", {"vocl": Path(__file__).parent}).parameters
+)
+EVALUATION = signature.Part
 
 
 def packages(project: str | None) -> dict[str, Path]:
@@ -75,9 +80,7 @@ def check(config: Config) -> Config:
     out["loss"] = {
         name: _term(node, f"loss.{name}", allowed) for name, node in mapping(config["loss"], "loss")
     }
-    out["eval"] = {
-        n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")
-    }
+    out["eval"] = {n: _evaluation(v, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
     _check_together(out, allowed)
@@ -96,6 +99,17 @@ def _term(node: Any, path: str, allowed: dict[str, Path]) -> Config:
     common = {key: node[key] for key in TERM if key in node}
     own = {key: value for key, value in node.items() if key not in TERM}
     return _section(common, "TermSettings", path, allowed) | coerce(own, signature.Part, path, allowed)
+
+
+def _evaluation(node: Any, path: str, allowed: dict[str, Path]) -> Config:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{path}: no such evaluation is chosen; add it to eval=[...]")
+    common = {key: node[key] for key in EVALUATION_SETTINGS if key in node}
+    same_keys(common, EVALUATION_SETTINGS, path)
+    if common["dataset"] is not None:
+        common["dataset"] = _section(common["dataset"], "Dataset", f"{path}.dataset", allowed)
+    own = {key: value for key, value in node.items() if key not in EVALUATION_SETTINGS}
+    return common | coerce(own, EVALUATION, path, allowed)
 
 
 def _section(values: Any, name: str, path: str, allowed: dict[str, Path]) -> Config:
@@ -128,6 +142,7 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
         )
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
+    check_evaluations(config, allowed)
     _check_stages(config)
     _check_spawning(config, allowed)
 
@@ -264,10 +279,22 @@ def _read_yaml(path: Path, mtime_ns: int) -> Config:
     return yaml.safe_load(path.read_text())
 
 
+def _rules() -> Config:
+    """The rules of migrations.yaml; what is said of `dataset` also holds for an evaluation's own."""
+    rules = _migrations()
+    own = {f"eval.*.{key}": value for key, value in rules["added"].items() if key.startswith("dataset.")}
+    moved = {
+        f"eval.*.{old}": f"eval.*.{new}"
+        for old, new in rules["renamed"].items()
+        if old.startswith("dataset.") and new.startswith("dataset.")
+    }
+    return {"added": rules["added"] | own, "renamed": rules["renamed"] | moved}
+
+
 def _as_before(content: Config) -> Config:
     """Today's config as the first release would have said it: old names, without keys added since
     that still have the value that means "as before"."""
-    rules = _migrations()
+    rules = _rules()
     for old, new in rules["renamed"].items():
         _move(content, new, old)
     for path, before in rules["added"].items():
@@ -282,7 +309,7 @@ def migrate(config: Config) -> Config:
 
     What is not part of a run's identity has the keys of today, with the saved values where they exist.
     """
-    config, rules = copy.deepcopy(config), _migrations()
+    config, rules = copy.deepcopy(config), _rules()
     for old, new in rules["renamed"].items():
         _move(config, old, new)
     for path, before in rules["added"].items():

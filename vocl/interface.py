@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vocl.measure import Measure
+
 if TYPE_CHECKING:
     from vocl.settings import Dataset
 
@@ -168,6 +170,7 @@ class Backbone(nn.Module):
     patch_px: int
     keys: bool = False
     drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
+    any_size: ClassVar[bool] = False  # whether it takes frames of other sizes than it was built for
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
@@ -179,9 +182,16 @@ class Backbone(nn.Module):
 
 
 class VideoModel(nn.Module):
-    """A method's network. `provides` names the fields of its `Output` that are not None."""
+    """A method's network. `provides` names the fields of its `Output` that are not None.
+
+    `answers` names what an evaluation may ask for: fields of its `Segments` that are not None, and
+    "embed"; `any_size` those of them that it also gives for frames of another size than it was built
+    for, if its backbone takes them.
+    """
 
     provides: ClassVar[frozenset[str]]
+    answers: ClassVar[frozenset[str]] = frozenset({"masks"})
+    any_size: ClassVar[frozenset[str]] = frozenset()
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
 
     def begin(self, stage: Any, step: int) -> None:
@@ -231,14 +241,6 @@ class Event(Protocol):
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a score is read: which direction is better (None: neither), and the factor it is shown with."""
-
-    higher_is_better: bool | None = True
-    scale: float = 100.0
-
-
-@dataclass(frozen=True)
 class Report:
     """What an evaluation says.
 
@@ -274,9 +276,16 @@ class Evaluation:
     """Scores a trained model. Subclasses take their settings from `conf/eval` and define `run`.
 
     It may use any split of its dataset, train something of its own (a probe), and ask the model for
-    masks and slots (`segment`) or dense features (`embed`). It changes no weight of the model.
+    masks and slots (`segment`) or dense features (`embed`). It changes no weight of the model: during
+    `run` these are frozen, and torch's global generator is seeded, so that scores can be repeated.
+
+    `needs` names what it asks for: names of the model's `answers`, and "truth" where each scored split
+    must have videos with a truth. `scores` names the metrics that it gives, where the class knows them.
+    `vocl plan` proves both from the source text.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+    scores: ClassVar[frozenset[str] | None] = None
     split: str  # the videos that are scored
 
     @property

@@ -35,6 +35,8 @@ class Recurrent(VideoModel):
     provides: ClassVar[frozenset[str]] = frozenset(
         {"slots", "attn", "features", "target", "recon", "masks", "predicted"}
     )
+    answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
+    any_size: ClassVar[frozenset[str]] = frozenset({"embed"})  # adapter and decoder have a grid of their own
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class Recurrent(VideoModel):
         if options.cyclic:
             slots = self._sweep_back(inputs, swept, options.iterations)
         decoded = self.decoder(slots, reconstruct=False)
-        return Segments(masks=decoded.masks, grid=decoded.grid, carry=carry)
+        return Segments(masks=decoded.masks, grid=decoded.grid, slots=slots, carry=carry)
 
     def embed(self, clip: Clip) -> Tensor:
         return self._features(clip).tokens
