@@ -25,7 +25,8 @@ from vocl.secret import refuse_secrets
 
 Config = dict[str, Any]
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+VOCL = Path(__file__).resolve().parent
+CONF = VOCL.parent / "conf"
 HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
 SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
 PARTS = {  # the kind of each section that is one part, and of what stands by name in `loss` and `eval`
@@ -43,7 +44,7 @@ PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "clust
 
 def packages(project: str | None) -> dict[str, Path]:
     """Packages that may define a `_target_`, with their folders: vocl, and those of `project`."""
-    allowed = {"vocl": Path(__file__).resolve().parent}
+    allowed = {"vocl": VOCL}
     if project is not None:
         folder = user_path(project).resolve()
         if not folder.is_dir():
