@@ -19,11 +19,15 @@ from vocl.optim import Optimizer
 from vocl.settings import Dataset
 
 
-def parts(config: Config, name: str) -> Any:
-    """Section `name` of a checked config with every `_target_` node as a `Part`."""
+def part(config: Config, name: str) -> Any:
+    """Section `name` of a checked config, one of `config.PARTS`, as a `Part`."""
+    return _build(config, config[name], configs.PARTS[name], name)
+
+
+def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
     allowed = configs.packages(config["project"])
     _importable(allowed)
-    return build(config[name], tuple(allowed))
+    return build(node, kind, path, allowed)
 
 
 def dataset_of(config: Config, evaluation: str | None = None) -> Config:
@@ -34,7 +38,9 @@ def dataset_of(config: Config, evaluation: str | None = None) -> Config:
 
 def make_dataset(config: Config, evaluation: str | None = None) -> Dataset:
     """That section as an object."""
-    return Dataset(**parts({**config, "dataset": dataset_of(config, evaluation)}, "dataset"))
+    types, section = configs.section_types("Dataset"), dataset_of(config, evaluation)
+    values = {key: _build(config, value, types[key], f"dataset.{key}") for key, value in section.items()}
+    return Dataset(**values)
 
 
 def make_source(config: Config, split: str, evaluation: str | None = None) -> Source:
@@ -44,17 +50,15 @@ def make_source(config: Config, split: str, evaluation: str | None = None) -> So
 
 def make_evaluation(config: Config, name: str) -> Evaluation:
     """The evaluation `name`."""
-    own = {
-        key: value for key, value in config["eval"][name].items() if key not in configs.EVALUATION_SETTINGS
-    }
-    return parts({"project": config["project"], "eval": own}, "eval")()
+    own = {k: value for k, value in config["eval"][name].items() if k not in configs.EVALUATION_SETTINGS}
+    return _build(config, own, configs.EVALUATION, f"eval.{name}")()
 
 
 def make_model(config: Config, pretrained: bool) -> VideoModel:
     """The model; with `pretrained` its backbone reads its weights, else a checkpoint must fill them."""
     frame_px = tuple(config["dataset"]["size_px"])
     weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
-    backbone = parts(config, "backbone")(frame_px, weights_root)
+    backbone = part(config, "backbone")(frame_px, weights_root)
     for name, node in config["eval"].items():
         size = node["dataset"]["size_px"] if node["dataset"] else ()
         if any(side % backbone.patch_px for side in size):
@@ -62,7 +66,7 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
                 f"eval.{name}.dataset.size_px={size}: not a multiple of the backbone's patch, "
                 f"{backbone.patch_px}"
             )
-    return parts(config, "model")(backbone, frame_px)
+    return part(config, "model")(backbone, frame_px)
 
 
 def make_objective(config: Config) -> Objective:
@@ -70,19 +74,19 @@ def make_objective(config: Config) -> Objective:
     terms = {}
     for name, node in config["loss"].items():
         own = {key: value for key, value in node.items() if key not in configs.TERM}
-        part = build(own, tuple(configs.packages(config["project"])))
-        terms[name] = {"loss": part, "weight": node["weight"], "level": node["level"]}
+        loss = _build(config, own, configs.LOSS, f"loss.{name}")
+        terms[name] = {"loss": loss, "weight": node["weight"], "level": node["level"]}
     return Objective(terms)
 
 
 def make_curriculum(config: Config) -> Curriculum:
     """The stages, laid out on train.steps."""
-    return parts(config, "curriculum")(config["train"]["steps"], config["seed"])
+    return part(config, "curriculum")(config["train"]["steps"], config["seed"])
 
 
 def make_optimizer(config: Config) -> Optimizer:
     """The optimizer's settings and schedule."""
-    return parts(config, "optim")(config["train"]["steps"])
+    return part(config, "optim")(config["train"]["steps"])
 
 
 def missing_inputs(config: Config, fresh: bool) -> list[str]:

@@ -25,7 +25,7 @@ from vocl.errors import EXIT_USER, UserError
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.interface import VideoModel
-from vocl.load import initial_model, load_folder, pick_device, read_config, trusted_run
+from vocl.load import initial_model, load_folder, pick_device, saved_config, trusted_run
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 FLAGS = ("--again", "--untrained")
@@ -53,8 +53,9 @@ def main(arguments: list[str]) -> int:
 
 def add(run: str, overrides: list[str], again: bool = False, untrained: bool = False) -> Evaluated:
     """Evaluate the run `run` (an id or a folder) as `overrides` say; returns what that gave."""
-    folder = trusted_run(run, _root(overrides))
-    saved = read_config(folder)
+    root = _root(overrides)
+    folder = trusted_run(run, root)
+    saved = saved_config(folder, root)
     config = requested(saved, overrides)
     plain = requested(saved, [o for o in overrides if _section(o) != "dataset"])
     _refuse_unfinished(folder)

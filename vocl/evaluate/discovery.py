@@ -14,6 +14,7 @@ from vocl.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError
+from vocl.evaluate.protocol import Protocol
 from vocl.evaluate.unroll import unroll
 from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Segments, Subject, Video
 from vocl.metrics.contingency import TableMetric, contingency, score_video
@@ -52,8 +53,8 @@ class Discovery(Evaluation):
         split: str,
         max_videos: Annotated[int, Ge(1)] | None,
         window: Annotated[int, Ge(1)],
-        protocol: Part,
-        options: Part,
+        protocol: Part[Protocol],
+        options: Part[SegmentOptions],
     ) -> None:
         self.split, self.max_videos, self.window = split, max_videos, window
         self.protocol = protocol()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Any, ClassVar
 
-from annotated_types import Ge
-
-from vocl.build import Part
 from vocl.evaluate.discovery import Discovery
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.first_frame import FrameAverageIoU, MatchedForegroundARI
@@ -24,19 +21,8 @@ class FirstFrameObjects(Discovery):
         {"video_miou_frame_avg", "image_fg_ari_matched"}
     )
 
-    def __init__(
-        self,
-        *,
-        split: str,
-        max_videos: Annotated[int, Ge(1)] | None,
-        window: Annotated[int, Ge(1)],
-        protocol: Part,
-        options: Part,
-        legacy_rank_bug: bool,
-    ) -> None:
-        super().__init__(
-            split=split, max_videos=max_videos, window=window, protocol=protocol, options=options
-        )
+    def __init__(self, *, legacy_rank_bug: bool, **rest: Any) -> None:
+        super().__init__(**rest)
         self.legacy_rank_bug = legacy_rank_bug
 
     def metrics(self) -> dict[str, TableMetric]:
