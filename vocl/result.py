@@ -186,15 +186,20 @@ def write(
 def show(folder: Path) -> None:
     """Print every score of a finished run, and which of its evaluations failed."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
     result = read(folder)
     evals = result["evals"]
-    table = Table("metric", *evals, title=f"run {result['run_id']}, seed {result['seed']}")
+    columns = (Column(Text(name), overflow="fold") for name in ("metric", *evals))
+    table = Table(*columns, title=f"run {result['run_id']}, seed {result.get('seed')}")
     names = list(dict.fromkeys(name for entry in evals.values() for name in entry["metrics"]))
     for name in names:
-        table.add_row(_headed(evals, name), *(_spelt(entry, name) for entry in evals.values()))
+        table.add_row(Text(_headed(evals, name)), *(_spelt(entry, name) for entry in evals.values()))
     console = Console()
+    if not console.is_terminal:
+        wide = Console(width=1000)
+        console = Console(width=max(80, table.__rich_measure__(wide, wide.options).maximum))
     if names:
         console.print(table)
     console.print(f"{folder}/result.json", soft_wrap=True, highlight=False)
