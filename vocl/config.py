@@ -51,7 +51,7 @@ def packages(project: str | None) -> Packages:
         folder = user_path(project).resolve()
         if not folder.is_dir():
             raise UserError(f"project={project}: no such folder")
-        found = {p.parent.name: p.parent for p in folder.glob("*/__init__.py")}
+        found = {p.parent.name: p.parent for p in folder.glob("[!.]*/__init__.py")}
         if not found:
             raise UserError(f"project={project}: holds no Python package (a folder with an __init__.py)")
         for name, path in found.items():
