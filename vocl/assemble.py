@@ -44,12 +44,12 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
 
 def make_objective(config: Config) -> Objective:
     """The loss terms with their weights."""
-    terms = {}
+    allowed, terms = tuple(configs.packages(config["project"])), {}
     for name, node in config["loss"].items():
         own = {key: value for key, value in node.items() if key not in configs.TERM}
-        part = build(own, tuple(configs.packages(config["project"])))
-        terms[name] = {"loss": part, "weight": node["weight"], "level": node["level"]}
-    return Objective(terms)
+        common = {key: build(node[key], allowed) for key in configs.TERM}
+        terms[name] = common | {"loss": build(own, allowed)}
+    return Objective(terms, config["train"]["steps"])
 
 
 def make_curriculum(config: Config) -> Curriculum:

@@ -297,7 +297,7 @@ class Video(Protocol):
     size: tuple[int, int]  # height, width in pixels
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """Frames `indices` as uint8 t h w 3 (RGB)."""
+        """Frames `indices`, in any order and also repeated, as uint8 t h w 3 (RGB)."""
         ...
 
     def annotations(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, np.ndarray]:

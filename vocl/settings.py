@@ -33,6 +33,9 @@ class Dataset:
     clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
     flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
     reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
+    sampling: Part | None  # which frames make a clip; null: consecutive ones, at clip_starts
+    augment: list[Part]  # further augmentations: `vocl.data.augment`
+    views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,7 @@ class Cluster:
 class TermSettings:
     """What every loss term has beside its own parameters."""
 
-    weight: float
+    weight: float | Part  # or a schedule of the run's step: `vocl.schedule.Ramp`
     level: (
         Literal["children", "teacher"] | None
     )  # of the Output it reads; null: the top (`on` is true in YAML)

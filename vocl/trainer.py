@@ -144,7 +144,8 @@ class Trainer:
         feed = stage.feed() if stage.feed else None
         batch = (feed and feed.batch) or self.train.batch
         frames = (feed and feed.clip_frames) or self.dataset.clip_frames
-        return Feed(self.source, self.dataset, self.seed, batch, frames)
+        sampling = (feed and feed.sampling) or self.dataset.sampling
+        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling)
 
     def begin(self, step: int) -> None:
         """Set what depends on the stage of `step`; changes no weight."""
@@ -160,7 +161,7 @@ class Trainer:
         low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.train.precision)
         with torch.autocast(self.device.type, dtype=low) if low else nullcontext():
             output = self.model(clip)
-        total, terms = self.objective(output, clip, self.curriculum.stage(step).terms)
+        total, terms = self.objective(output, clip, self.curriculum.stage(step).terms, step)
         return output, total, terms
 
     def _reduce(self, output: Output, total: Tensor, terms: dict[str, Tensor]) -> Taken:
@@ -203,7 +204,8 @@ class Trainer:
             torch._foreach_mul_(gradients, self.train.clip / (norm + 1e-6))
 
     def _set_rates(self, step: int) -> None:
-        rate = self.optimizer.rate(step)
+        own = self.curriculum.rate(step)
+        rate = self.optimizer.rate(step) if own is None else own
         for group, names in zip(self.torch_optimizer.param_groups, self.group_names, strict=True):
             group["lr"] = rate * self.curriculum.factor(names[0], step)
             group["weight_decay"] = self.curriculum.weight_decay(names[0], step, self.optimizer.weight_decay)
@@ -259,7 +261,9 @@ class Trainer:
         terms = self.objective.terms
         report = {"loss": taken.loss, "lr": self.torch_optimizer.param_groups[0]["lr"]}
         report |= {f"term.{name}": value for name, value in taken.terms.items()}
-        report |= {f"weighted.{name}": terms[name].weight * value for name, value in taken.terms.items()}
+        weights = {name: terms[name].weight_at(step) for name in taken.terms}
+        report |= {f"weight.{name}": weights[name] for name in weights if callable(terms[name].weight)}
+        report |= {f"weighted.{name}": weights[name] * value for name, value in taken.terms.items()}
         output = taken.output
         masks = output.masks if output.masks is not None else output.attn
         soft = masks.detach().float()
