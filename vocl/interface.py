@@ -51,9 +51,14 @@ class Features:
 
 @dataclass
 class Clip:
-    """A batch of video clips. An annotation that is missing is None, never a dummy tensor."""
+    """A batch of video clips. An annotation that is missing is None, never a dummy tensor.
 
-    video: Tensor  # b t c h w   float32, normalised
+    `video` too is None where features are cached and nothing reads pixels (no frame is decoded
+    then): a loss or a part that reads it names "clip.video" in its `needs`, a model says
+    `reads_video`. `valid` has the shape b t and the device in any case.
+    """
+
+    video: Tensor | None  # b t c h w   float32, normalised
     valid: Tensor  # b t         bool, False on padding
     key: Tensor  # b           int64: all randomness of a clip is drawn from (key, tag), see ops/random.py
     names: tuple[str, ...]
@@ -66,7 +71,7 @@ class Clip:
     flow: Tensor | None = None  # b t 2 h w   pixels per frame, x first
     depth: Tensor | None = None  # b t 1 h w   in the unit of the source
     more: Mapping[str, Tensor] = field(default_factory=dict)  # annotations that only a project's source has
-    features: Features | None = None  # cached output of a frozen backbone
+    features: Features | None = None  # of the frozen backbone, as it would give them, from the cache
 
     def to(self, device: torch.device | str) -> Clip:
         """The same clip with its tensors on `device`."""
@@ -168,6 +173,9 @@ class Backbone(nn.Module):
     patch_px: int
     keys: bool = False
     drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
+    # Whether, while nothing of it trains, a frame gets the same bits whatever else is in the batch (see
+    # nn/framewise.py): only then may its features be cached.
+    framewise: ClassVar[bool] = False
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
@@ -179,10 +187,16 @@ class Backbone(nn.Module):
 
 
 class VideoModel(nn.Module):
-    """A method's network. `provides` names the fields of its `Output` that are not None."""
+    """A method's network. `provides` names the fields of its `Output` that are not None.
+
+    `reads_features`: it has a `backbone`, and takes `clip.features` for that backbone's output where
+    they are given. `reads_video` False: then it does not look at `clip.video`, which may be None.
+    """
 
     provides: ClassVar[frozenset[str]]
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
+    reads_features: ClassVar[bool] = False
+    reads_video: bool = True
 
     def begin(self, stage: Any, step: int) -> None:
         """Set what depends on the stage. Pure and idempotent: called before every forward."""
