@@ -11,8 +11,9 @@ from annotated_types import Ge, Gt, Le
 from torch import nn
 
 from vocl.build import Part
+from vocl.data.sampling import Sampling
 from vocl.errors import UserError
-from vocl.interface import Event
+from vocl.interface import Event, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class FeedSpec:
 
     clip_frames: Annotated[int, Ge(1)] | None
     batch: Annotated[int, Ge(1)] | None
-    sampling: Part | None
+    sampling: Part[Sampling] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +41,11 @@ class Stage:
     train: Literal["all"] | list[str]
     terms: Literal["all"] | list[str]
     active_slots: Annotated[int, Ge(1)] | None
-    rate: Part | None
-    lr: dict[str, float | Part]
+    rate: Part[Schedule] | None
+    lr: dict[str, float | Part[Schedule]]
     weight_decay: dict[str, float]
-    feed: Part | None
-    enter: list[Part]
+    feed: Part[FeedSpec] | None
+    enter: list[Part[Event]]
 
 
 class Curriculum:
@@ -55,7 +56,7 @@ class Curriculum:
     `seed` is the run's, for events that draw.
     """
 
-    def __init__(self, total_steps: int, seed: int = 0, *, stages: dict[str, Part]) -> None:
+    def __init__(self, total_steps: int, seed: int = 0, *, stages: dict[str, Part[Stage]]) -> None:
         self.total_steps = total_steps
         self.names = list(stages)
         self.stages = [part() for part in stages.values()]

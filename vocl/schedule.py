@@ -9,9 +9,10 @@ from annotated_types import Ge, Gt, Le
 
 from vocl.build import Part
 from vocl.errors import UserError
+from vocl.interface import Schedule
 
 
-class Constant:
+class Constant(Schedule):
     """1 after the warm-up."""
 
     def __init__(self, total_steps: int, *, warmup_steps: Annotated[int, Ge(0)]) -> None:
@@ -83,17 +84,17 @@ class CosineFrom(Cosine):
         return self.start + (1 - self.start) * value if step < self.warmup_steps else value
 
 
-class Scaled:
+class Scaled(Schedule):
     """`peak` times another schedule: a learning rate, or the weight of a term."""
 
-    def __init__(self, total_steps: int, *, peak: Annotated[float, Gt(0)], schedule: Part) -> None:
+    def __init__(self, total_steps: int, *, peak: Annotated[float, Gt(0)], schedule: Part[Schedule]) -> None:
         self.peak, self.schedule = peak, schedule(total_steps)
 
     def __call__(self, step: int) -> float:
         return self.peak * self.schedule(step)
 
 
-class Ramp:
+class Ramp(Schedule):
     """`before` until the share `start` of the run, linear to `after` at the share `stop`, then `after`.
 
     Shares, as the lengths of stages are, so that train.steps alone scales a run. `start` = `stop`

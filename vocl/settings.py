@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from vocl.build import Part
+
+if TYPE_CHECKING:
+    from vocl.data.augment import Augmentation
+    from vocl.data.sampling import Sampling
+    from vocl.interface import Schedule, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,7 @@ class Dataset:
     """A source of videos, and how clips are cut and shaped for training."""
 
     name: str
-    source: Part
+    source: Part[Source]
     size_px: list[int]  # height, width of the model's input
     fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
     normalise: Literal["imagenet", "half"]
@@ -33,8 +38,8 @@ class Dataset:
     clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
     flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
     reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
-    sampling: Part | None  # which frames make a clip; null: consecutive ones, at clip_starts
-    augment: list[Part]  # further augmentations: `vocl.data.augment`
+    sampling: Part[Sampling] | None  # which frames make a clip; null: consecutive ones, at clip_starts
+    augment: list[Part[Augmentation]]  # further augmentations: `vocl.data.augment`
     views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
 
 
@@ -97,7 +102,7 @@ class Cluster:
 class TermSettings:
     """What every loss term has beside its own parameters."""
 
-    weight: float | Part  # or a schedule of the run's step: `vocl.schedule.Ramp`
+    weight: float | Part[Schedule]  # or a schedule of the run's step: `vocl.schedule.Ramp`
     level: (
         Literal["children", "teacher"] | None
     )  # of the Output it reads; null: the top (`on` is true in YAML)

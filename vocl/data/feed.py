@@ -52,7 +52,7 @@ class Feed:
         seed: int,
         batch: int,
         frames: int,
-        sampling: Part | None = None,
+        sampling: Part[Sampling] | None = None,
     ) -> None:
         self.source, self.dataset, self.seed = source, dataset, seed
         self.frames, self.size = frames, batch

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.errors import UserError
@@ -44,11 +44,11 @@ class Recurrent(VideoModel):
         num_slots: Annotated[int, Ge(1)],
         slot_dim: Annotated[int, Ge(1)],
         target: Literal["features", "rgb"],
-        initializer: Part,
-        adapter: Part,
-        corrector: Part,
-        predictor: Part | None,
-        decoder: Part,
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        corrector: Part[nn.Module],
+        predictor: Part[nn.Module] | None,
+        decoder: Part[nn.Module],
     ) -> None:
         super().__init__()
         self.num_slots, self.active_slots = num_slots, num_slots

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from annotated_types import Ge, Lt
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Features, Output, SegmentOptions, Segments, VideoModel
 from vocl.nn.decoders import Decoded
 from vocl.nn.invariant import Bound, pose, relative
-from vocl.nn.merging import Merged, alone, merge
+from vocl.nn.merging import Merged, MergeSimilar, alone, merge
 from vocl.ops.linking import inherit
 from vocl.ops.random import subsets
 
@@ -67,12 +67,12 @@ class SOLV(VideoModel):
         slot_dim: Annotated[int, Ge(1)],
         window: Annotated[int, Ge(1)],
         token_drop: Annotated[float, Ge(0), Lt(1)],
-        initializer: Part,
-        adapter: Part,
-        spatial: Part,
-        temporal: Part,
-        merge: Part | None,
-        decoder: Part,
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        spatial: Part[nn.Module],
+        temporal: Part[nn.Module],
+        merge: Part[MergeSimilar] | None,
+        decoder: Part[nn.Module],
         legacy_index_bug: bool,
     ) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.interface import Backbone, Clip, Output
@@ -43,11 +43,11 @@ class VideoSAUR(Recurrent):
         num_slots: Annotated[int, Ge(1)],
         slot_dim: Annotated[int, Ge(1)],
         target: Literal["features"] | None,
-        initializer: Part,
-        adapter: Part,
-        corrector: Part,
-        predictor: Part | None,
-        decoder: Part,
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        corrector: Part[nn.Module],
+        predictor: Part[nn.Module] | None,
+        decoder: Part[nn.Module],
     ) -> None:
         split = (backbone.dim if target else 0, math.prod(backbone.grid(frame_px)))
         super().__init__(

@@ -15,7 +15,11 @@ from vocl.data.transforms import Box
 from vocl.errors import UserError
 
 
-class Geometric:
+class Augmentation:
+    """A part of `dataset.augment`: one of the two kinds below."""
+
+
+class Geometric(Augmentation):
     """Chooses a window of a frame; the window is resized to the model's input."""
 
     def window(self, size: tuple[int, int], generator: torch.Generator) -> Box:
@@ -23,7 +27,7 @@ class Geometric:
         raise NotImplementedError
 
 
-class Photometric:
+class Photometric(Augmentation):
     """Changes what a frame looks like and leaves everything in its place."""
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
