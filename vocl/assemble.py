@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vocl import config as configs
+from vocl import inputs
 from vocl.build import build
 from vocl.config import Config
 from vocl.curriculum import Curriculum
@@ -56,6 +60,31 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
     weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
     backbone = part(config, "backbone")(frame_px, weights_root)
     return part(config, "model")(backbone, frame_px)
+
+
+def with_features(
+    config: Config, source: Source, split: str, model: VideoModel, device: torch.device, training: bool
+) -> Source:
+    """`source` with cached features of the model's backbone, where runtime.feature_cache asks for them
+    and they are exactly what the model would compute: `training` clips, or whole videos at test."""
+    inexact = inputs.not_cacheable(config, configs.packages(config["project"]))
+    if training:
+        inexact = inexact or inputs.not_exact(config["dataset"])
+    if config["runtime"]["feature_cache"] == "none" or inexact:
+        return source
+    from vocl.data.features.encoder import Encoder
+    from vocl.data.features.source import EncodedSource
+
+    precision = config["train"]["precision"] if training else "fp32"
+    encoder = Encoder(model.backbone, config["backbone"], make_dataset(config), device, precision)
+    fallback = json.dumps([config["dataset"]["source"], split], sort_keys=True)
+    return EncodedSource(source, encoder, user_path(config["runtime"]["root"]), fallback, model.reads_video)
+
+
+def clip_needs(config: Config, model: VideoModel) -> frozenset[str]:
+    """Names of the fields of `Clip` that training reads beside those that are always filled."""
+    declared = inputs.clip_needs(config, configs.packages(config["project"]))
+    return frozenset(declared) | ({"video"} if model.reads_video else set())
 
 
 def make_objective(config: Config) -> Objective:

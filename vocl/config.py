@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import annotated_types
 
-from vocl import signature
+from vocl import inputs, signature
 from vocl.coerce import coerce, mapping, same_keys
 from vocl.errors import UserError
 from vocl.files import user_path
@@ -143,6 +143,8 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
     _check_stages(config)
     _check_spawning(config, allowed)
+    inputs.check_needs(config, allowed)
+    inputs.check_feature_cache(config, allowed)
 
 
 def _check_needs(
@@ -151,7 +153,8 @@ def _check_needs(
     """Whether the model's Output has what a term reads; "{of}" among `needs` is its setting `of`."""
     model, backbone = config["model"], config["backbone"]
     provides = signature.read(model["_target_"], allowed).attributes.get("provides", frozenset())
-    wanted = {node["level"]} if node["level"] else {need.format_map(node) for need in needs}
+    own = [need for need in needs if not need.startswith(inputs.PREFIX)]
+    wanted = {node["level"]} if node["level"] else {need.format_map(node) for need in own}
     lacking = sorted(wanted - provides)
     if lacking:
         raise UserError(

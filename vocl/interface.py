@@ -41,6 +41,14 @@ class Features:
     grid: Grid
     keys: Tensor | None = None
 
+    @classmethod
+    def stacked(cls, parts: Sequence[Features]) -> Features:
+        """Features of several clips as those of one batch."""
+        keys = [part.keys for part in parts if part.keys is not None]
+        return cls(
+            torch.cat([part.tokens for part in parts]), parts[0].grid, torch.cat(keys) if keys else None
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Features:
         """The same features on `device`."""
         moved = {
@@ -335,6 +343,10 @@ class Source(Protocol):
     def truth(self, name: str) -> Any | None:
         """`vocl.data.truth.Truth` of the video `name`; None when it has no annotation."""
         ...
+
+    def fingerprint(self, name: str) -> str:
+        """What changes when the pixels of video `name` do; "" where the config and the split say it all."""
+        return ""
 
     def check(self) -> None:
         """Look at every file once before a long run starts; raises `UserError` for a bad one."""

@@ -53,6 +53,9 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Ge(1)] | None  # CPU threads of a process; null: PyTorch's choice
     workers: Annotated[int, Ge(0)]  # processes that prepare batches
+    # Features of a frozen backbone, computed once for all runs: "auto" where that is exact, "always"
+    # refuses a run for which it is not.
+    feature_cache: Literal["none", "auto", "always"]
     log_every: Annotated[int, Ge(1)]  # steps
     checkpoint_every: Annotated[int, Ge(1)]  # steps
     checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from vocl.interface import Clip, Output, Source, VideoModel
 from vocl.objective import Objective
 from vocl.ops.random import seed_of
 from vocl.optim import Optimizer
+from vocl.precision import autocast, set_tf32
 from vocl.settings import Dataset, Runtime, Train
 from vocl.stop import StopFlag, Stopped
 from vocl.track import Track
@@ -62,6 +62,7 @@ class Trainer:
     checkpoints: Checkpoints
     track: Track
     stop: StopFlag
+    needs: frozenset[str] = frozenset({"video"})  # fields of Clip that something reads
     frozen: dict[str, Tensor] = field(default_factory=dict)  # host copies of what came frozen
     frozen_digest: str | None = None
     trainable: dict[str, nn.Parameter] = field(init=False)
@@ -78,8 +79,7 @@ class Trainer:
         if half and self.device.type != "cuda":
             raise UserError("train.precision=fp16: needs a GPU, choose from fp32, tf32, bf16")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        tf32 = self.train.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        set_tf32(self.train.precision)
 
     # ------------------------------------------------------------------------------------ the loop
 
@@ -145,7 +145,7 @@ class Trainer:
         batch = (feed and feed.batch) or self.train.batch
         frames = (feed and feed.clip_frames) or self.dataset.clip_frames
         sampling = (feed and feed.sampling) or self.dataset.sampling
-        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling)
+        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling, self.needs)
 
     def begin(self, step: int) -> None:
         """Set what depends on the stage of `step`; changes no weight."""
@@ -158,8 +158,7 @@ class Trainer:
 
     def forward(self, step: int, clip: Clip) -> tuple[Output, Tensor, dict[str, Tensor]]:
         """The model's output on `clip`, the objective, and its raw terms; losses stay in float32."""
-        low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.train.precision)
-        with torch.autocast(self.device.type, dtype=low) if low else nullcontext():
+        with autocast(self.train.precision, self.device):
             output = self.model(clip)
         total, terms = self.objective(output, clip, self.curriculum.stage(step).terms, step)
         return output, total, terms

@@ -12,10 +12,11 @@ from torch import Tensor
 from vocl import dist
 from vocl.build import Part
 from vocl.data.augment import Geometric, Photometric
+from vocl.data.features.source import EncodedSource, EncodedVideo
 from vocl.data.sampling import Consecutive, Sampling
 from vocl.data.transforms import Box, normalised, resized, seen_box, to_input
 from vocl.errors import UserError
-from vocl.interface import Clip, Source, Video
+from vocl.interface import Clip, Features, Source, Video
 from vocl.ops.random import generator, seed_of
 from vocl.settings import Dataset
 
@@ -43,6 +44,9 @@ class Feed:
     video once per epoch: the releases draw with replacement), with its frames, flip, direction, crop
     and augmentations from generators seeded by (seed, p). Rank r of w takes the r-th slice of the
     batch, so w may change at a resume; no state needs saving.
+
+    `needs`: fields of `Clip` to fill beside those that always are. A source with cached features
+    fills `features` whatever it says, and `video` only if it does.
     """
 
     def __init__(
@@ -53,8 +57,9 @@ class Feed:
         batch: int,
         frames: int,
         sampling: Part[Sampling] | None = None,
+        needs: frozenset[str] = frozenset({"video"}),
     ) -> None:
-        self.source, self.dataset, self.seed = source, dataset, seed
+        self.source, self.dataset, self.seed, self.needs = source, dataset, seed, needs
         self.frames, self.size = frames, batch
         if batch % dist.world():
             raise UserError(f"train.batch={batch}: not a multiple of the {dist.world()} processes")
@@ -68,6 +73,7 @@ class Feed:
         self._photometric = [a for a in augment if isinstance(a, Photometric)]
         if len(self._geometric) + len(self._photometric) < len(augment):
             raise UserError("dataset.augment: each is a Geometric or a Photometric of vocl.data.augment")
+        assert not isinstance(source, EncodedSource) or (dataset.fit != "crop" and not augment)
         self._order: dict[int, np.ndarray] = {}
         self._fitted: dict[tuple[str, int], Tensor] = {}
 
@@ -88,16 +94,19 @@ class Feed:
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
         draws = [self._draw(position) for position in range(first, first + local)]
-        views = [self._views(draw) for draw in draws]
-        video, *further = (torch.stack(view) for view in zip(*views, strict=True))
+        features = _features(draws) if isinstance(self.source, EncodedSource) else None
+        views: list[Tensor | None] = [None]
+        if features is None or "video" in self.needs or self.dataset.views:
+            views = [torch.stack(view) for view in zip(*map(self._views, draws), strict=True)]
         return Clip(
-            video=video,
-            valid=torch.ones(video.shape[:2], dtype=torch.bool),
+            video=views[0],
+            valid=torch.ones(local, len(draws[0].indices), dtype=torch.bool),
             key=torch.tensor([seed_of(self.seed, "clip", draw.position) for draw in draws]),
             names=tuple(draw.video.name for draw in draws),
             frames=torch.from_numpy(np.stack([draw.indices for draw in draws]).astype(np.int64)),
             flipped=torch.tensor([draw.flipped for draw in draws]),
-            views=tuple(further),
+            views=tuple(views[1:]),
+            features=features,
         )
 
     def batches(self, start: int, stop: int, workers: int) -> Iterator[Clip]:
@@ -191,15 +200,23 @@ class _Steps(torch.utils.data.Dataset):
             return self.feed.batch(step)
 
 
+def _features(draws: list[Draw]) -> Features:
+    """The cached features of the clips."""
+    return Features.stacked([draw.video.features(draw.indices, draw.flipped) for draw in draws])
+
+
 def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
     """Frames `start` to `stop` of one video as a clip of batch 1, as the model sees it at test."""
-    frames = torch.from_numpy(np.ascontiguousarray(video.frames(range(start, stop))))
-    fitted = to_input(frames, tuple(dataset.size_px), dataset.fit, dataset.normalise).unsqueeze(0)
+    encoded, fitted = isinstance(video, EncodedVideo), None
+    if not encoded or video.source.reads_video:
+        frames = torch.from_numpy(np.ascontiguousarray(video.frames(range(start, stop))))
+        fitted = to_input(frames, tuple(dataset.size_px), dataset.fit, dataset.normalise).unsqueeze(0)
     return Clip(
         video=fitted,
-        valid=torch.ones(fitted.shape[:2], dtype=torch.bool),
+        valid=torch.ones(1, stop - start, dtype=torch.bool),
         key=torch.tensor([seed_of(seed, "evaluation", video.name)]),
         names=(video.name,),
         frames=torch.arange(start, stop).unsqueeze(0),
         flipped=torch.zeros(1, dtype=torch.bool),
+        features=video.features(range(start, stop), flipped=False) if encoded else None,
     )

@@ -44,6 +44,7 @@ def evaluate(
         if done is None:
             evaluation = part()
             source = assemble.make_source(config, evaluation.split)
+            source = assemble.with_features(config, source, evaluation.split, model, device, training=False)
             keep = _keeper(masks) if masks else None
             report = evaluation.run(model, source, dataset, device, keep, advance)
             done = {

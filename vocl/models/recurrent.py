@@ -35,6 +35,7 @@ class Recurrent(VideoModel):
     provides: ClassVar[frozenset[str]] = frozenset(
         {"slots", "attn", "features", "target", "recon", "masks", "predicted"}
     )
+    reads_features: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Recurrent(VideoModel):
     ) -> None:
         super().__init__()
         self.num_slots, self.active_slots = num_slots, num_slots
-        self.target = target
+        self.target, self.reads_video = target, target == "rgb"
         grid = backbone.grid(frame_px)
         self.initializer = initializer(num_slots, slot_dim)
         self.backbone = backbone

@@ -57,6 +57,7 @@ class SOLV(VideoModel):
         {"slots", "attn", "features", "target", "recon", "masks", "active"}
     )
     output_frames: ClassVar[int | None] = 1
+    reads_features: ClassVar[bool] = True
 
     def __init__(
         self,
