@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from vocl import signature
+from vocl.classes import Packages
 from vocl.errors import UserError
 
 PREFIX = "clip."  # of a name in `needs` that is a field of `Clip`, not of `Output` or `Context`
 ALWAYS = frozenset({"video", "valid", "key", "names", "frames", "flipped"})
 
 
-def clip_needs(config: Mapping[str, Any], allowed: dict[str, Path]) -> dict[str, str]:
+def clip_needs(config: Mapping[str, Any], allowed: Packages) -> dict[str, str]:
     """Fields of `Clip` that the model, its parts and the terms name in `needs`, each with who does."""
     found: dict[str, str] = {}
     for section in ("model", "loss"):
-        for path, node in _parts(config[section], section):
+        for path, node in parts_of(config[section], section):
             needs = signature.read(node["_target_"], allowed).attributes.get("needs", ())
             for name in sorted(needs):
+                if name == "clip":  # all of it
+                    found.setdefault("video", path)
                 if name.startswith(PREFIX):
                     found.setdefault(name.removeprefix(PREFIX), path)
     return found
 
 
-def check_needs(config: Mapping[str, Any], allowed: dict[str, Path]) -> None:
+def check_needs(config: Mapping[str, Any], allowed: Packages) -> None:
     """Refuse a config whose data lacks an annotation that something reads."""
     target = config["dataset"]["source"]["_target_"]
     annotated = signature.read(target, allowed).attributes.get("annotated", {})
@@ -39,7 +41,7 @@ def check_needs(config: Mapping[str, Any], allowed: dict[str, Path]) -> None:
             )
 
 
-def check_feature_cache(config: Mapping[str, Any], allowed: dict[str, Path]) -> None:
+def check_feature_cache(config: Mapping[str, Any], allowed: Packages) -> None:
     """Refuse `runtime.feature_cache=always` where cached features would not be exactly the run's own."""
     if config["runtime"]["feature_cache"] == "always":
         reason = not_cacheable(config, allowed) or not_exact(config["dataset"])
@@ -47,10 +49,11 @@ def check_feature_cache(config: Mapping[str, Any], allowed: dict[str, Path]) -> 
             raise UserError(f"{reason}, so runtime.feature_cache=always cannot be exact; choose none or auto")
 
 
-def not_cacheable(config: Mapping[str, Any], allowed: dict[str, Path]) -> str | None:
+def not_cacheable(config: Mapping[str, Any], allowed: Packages) -> str | None:
     """Why features of the run's backbone cannot be kept, as a place in the config; None where they can."""
     model, backbone = config["model"]["_target_"], config["backbone"]["_target_"]
-    if not signature.read(backbone, allowed).attributes.get("framewise", False):
+    declared = signature.read(backbone, allowed).attributes
+    if not declared.get("framewise", False) or declared.get("frames_per_token", 1) > 1:
         return f"backbone._target_={backbone}: computes no frame by itself"
     if config["backbone"].get("trainable", False):
         return "backbone.trainable=true: its features change"
@@ -68,13 +71,13 @@ def not_exact(dataset: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _parts(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every node with a `_target_` in `node`, with its path."""
+def parts_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_` at or below `node`, with its dotted path."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield path, node
         for key, value in node.items():
-            yield from _parts(value, f"{path}.{key}")
+            yield from parts_of(value, f"{path}.{key}" if path else key)
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from _parts(value, f"{path}[{i}]")
+            yield from parts_of(value, f"{path}[{i}]")

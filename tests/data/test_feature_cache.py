@@ -49,7 +49,7 @@ def encoded(monkeypatch):
 
 
 def files(root: Path) -> list[Path]:
-    return sorted((root / "features").glob("*/*.safetensors"))
+    return sorted((root / "features").glob("*/[!.]*.safetensors"))
 
 
 def served(config: dict, split: str = "train", training: bool = True) -> EncodedSource:
@@ -147,17 +147,25 @@ def test_a_damaged_file_is_made_again_and_an_unfinished_one_is_never_read(tmp_pa
 
 
 def test_writers_at_the_same_time_leave_the_same_files(tmp_path):
-    """Three processes that do not know of each other, one of which is killed on the way."""
+    """Two processes that do not know of each other, after one that was killed while it wrote a file."""
     config = vit(tmp_path, "runtime.feature_cache=always", "dataset.source.num_train=30")
 
-    def fill() -> int:
-        served(config).fill([False, True], lambda: None, quiet)
+    def fill(killed_at: int | None = None) -> int:
+        source, calls = served(config), []
+
+        def encode(frames, flipped):
+            calls.append(len(frames))
+            if len(calls) == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return Encoder.__call__(source.encoder, frames, flipped)
+
+        source._encode = lambda video, flipped: (encode(video.frames([i]), flipped) for i in range(4))
+        source.fill([False, True], lambda: None, quiet)
         return 0
 
-    torch.set_num_threads(1)
-    pids = [child(fill) for _ in range(3)]
-    os.kill(pids[0], signal.SIGKILL)
-    assert [wait(pid) for pid in pids] == [-signal.SIGKILL, 0, 0]
+    assert wait(child(lambda: fill(killed_at=6))) == -signal.SIGKILL
+    assert [wait(pid) for pid in [child(fill), child(fill)]] == [0, 0]
+    assert len(list((tmp_path / "features").rglob(".tmp-*"))) == 1
     alone = vit(tmp_path / "alone", "runtime.feature_cache=always", "dataset.source.num_train=30")
     served(alone).fill([False, True], lambda: None, quiet)
     found, expected = files(tmp_path), files(tmp_path / "alone")

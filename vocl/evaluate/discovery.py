@@ -19,6 +19,7 @@ from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.evaluate.protocol import Protocol
 from vocl.evaluate.report import Report
+from vocl.evaluate.segmenting import segment
 from vocl.interface import Evaluation, SegmentOptions, Source, Video, VideoModel
 from vocl.metrics.contingency import TableMetric, contingency, score_video
 from vocl.metrics.overlap import scores
@@ -122,7 +123,7 @@ class Discovery(Evaluation):
         for start in range(0, video.length, window):
             stop = min(start + window, video.length)
             clip = whole_video(video, dataset, start, stop, self.options.seed).to(device)
-            segments = model.segment(clip, self.options, carry)
+            segments = segment(model, clip, self.options, carry)
             carry = segments.carry
             yield start, segments.masks, segments.grid
 
