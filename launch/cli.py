@@ -38,7 +38,10 @@ VERBS = {  # verb: (module whose main(arguments) it is, what it does)
         "launch.table",
         "scores of ABLATION as table.md, .csv, .tex: [table.digits=2 ...] [--pictures]",
     ),
-    "eval": ("vocl.evaluate.add", "score a trained run again, by other evaluations: RUN eval=[...]"),
+    "eval": (
+        "vocl.evaluate.add",
+        "score a trained run again, otherwise or on other data: RUN [eval=[...]] [dataset=...] [--again]",
+    ),
     "predict": ("vocl.predict", "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]"),
     "show": ("vocl.show", "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]"),
     "import": ("vocl.reference.importer", "official weights to a run: METHOD FILE OUT experiment=..."),

@@ -87,7 +87,7 @@ def submit_one(config: Config) -> int:
     code = submit(selection, (*TAKEN, "failed"))
     folder = run_folder(selection.root, spec)
     if done := result.read_or_none(folder):
-        for name, value in done["metrics"].items():
+        for name, value in {**done["metrics"], **result.scores(done)}.items():
             print(f"{name} {value}")
         print(folder / "result.json")
     return code

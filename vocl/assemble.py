@@ -29,7 +29,7 @@ def parts(config: Config, name: str) -> Any:
 
 def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
     allowed = configs.packages(config["project"])
-    _importable(allowed)
+    make_importable(allowed)
     return build(node, kind, path, allowed)
 
 
@@ -179,7 +179,7 @@ def _warm_start_is_there(config: Config) -> None:
         trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
 
 
-def _importable(allowed: dict[str, Path]) -> None:
+def make_importable(allowed: dict[str, Path]) -> None:
     """Let Python find the packages of a project folder."""
     import sys
 

@@ -120,6 +120,24 @@ def measure(entry: Mapping[str, Any], metric: str) -> Measure:
     return Measure(**{key: said.get(key) for key in kinds}) if holds(said, kinds) else Measure()
 
 
+def find_score(evals: Mapping[str, Any], metric: str) -> tuple[str, str] | None:
+    """The evaluation and its metric that a name means: <evaluation>/<metric>, else the first evaluation
+    that has it; None where there is none."""
+    named = ((name, metric.removeprefix(f"{name}/")) for name in evals if metric.startswith(f"{name}/"))
+    bare = ((name, metric) for name in evals)
+    return next(((name, own) for name, own in (*bare, *named) if own in evals[name]["metrics"]), None)
+
+
+def scores(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Every score of a result: those of the first evaluation by their names, the others' as
+    <evaluation>/<metric>."""
+    found = {}
+    for number, (name, entry) in enumerate((result.get("evals") or {}).items()):
+        for metric, value in entry["metrics"].items():
+            found[f"{name}/{metric}" if number else metric] = value
+    return found
+
+
 def with_evals(
     result: dict[str, Any], evals: Mapping[str, Any], failed: Mapping[str, str], own: Iterable[str]
 ) -> dict[str, Any]:

@@ -201,6 +201,42 @@ def test_every_method_with_an_importer(method: str, tmp_path: Path, data: Path, 
     assert (place.root / place.record()["run"]).parent == place.root / "imported" / method
 
 
+def test_a_projects_own_method_and_names(place: Place, capsys) -> None:
+    """Published scores, experiment and importer of a method that this repository does not know."""
+    (package,) = place.project.glob("mine_*")
+    (package / "reference").mkdir()
+    (package / "reference" / "theirs.py").write_text(
+        "from vocl.reference.slotcontrast import DECIDED_BY, KEYS as KNOWN\n"
+        "KEYS = ((r'initializer\\.queries', 'initializer.slots'), *KNOWN)\n"
+    )
+    experiment = place.project / "conf" / "experiment" / "theirs" / "frames.yaml"
+    experiment.parent.mkdir()
+    experiment.write_text("# @package _global_\ndefaults:\n  - slotcontrast/movi_c\n")
+    place.publish(tolerance=1.0, video_fg_ari=0.5, **{"discovery/video_mbo": 0.5})
+    published = place.project / "conf" / "published"
+    text = (published / "slotcontrast.yaml").read_text()
+    (published / "theirs.yaml").write_text(text)
+    given = torch.load(place.file, weights_only=True)["state_dict"]
+    given["initializer.queries"] = given.pop("initializer.slots")
+    torch.save({"state_dict": given}, place.file)
+    assert place.verify() == 2
+    assert "unknown initializer.slots" not in (line := complaint(capsys)) and "initializer.queries" in line
+    place.name = "theirs"
+    assert place.verify() == 0, capsys.readouterr().err
+    assert verdicts(capsys.readouterr().out) == {"discovery/video_mbo": "within", "video_fg_ari": "within"}
+    assert place.record()["run"].startswith("imported/theirs/")
+    assert "theirs" in importer.methods(str(place.project)) and "theirs" not in importer.methods()
+    arguments = [*place.settings, f"project={place.project}", "experiment=theirs/frames"]
+    assert importer.main(["theirs", str(place.file), str(place.root / "out"), *arguments]) == 0
+    (published / "others.yaml").write_text(text)
+    place.name = "others"
+    assert place.verify() == 2
+    assert "reference/others.py in a package of project=PATH; choose a method from" in complaint(capsys)
+    (published / "others.yaml").write_text("importer: theirs\n" + text)
+    experiment.parent.rename(experiment.parent.with_name("others"))
+    assert place.verify() == 0, capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------ mistakes
 
 
