@@ -33,6 +33,7 @@ class ViT(Backbone):
     """
 
     drops_tokens: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
     framewise: ClassVar[bool] = True
 
     def __init__(
