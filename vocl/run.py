@@ -191,13 +191,17 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
-    trainer.source = assemble.with_features(
-        config, trainer.source, "train", trainer.model, trainer.device, training=True
-    )
+    fill_cache(config, trainer)
+    trainer.fit(range(start, trainer.train.steps))
+
+
+def fill_cache(config: Config, trainer: Trainer) -> None:
+    """Have the features of the frozen backbone lie ready, where runtime.feature_cache asks for them."""
+    model, device = trainer.model, trainer.device
+    trainer.source = assemble.with_features(config, trainer.source, "train", model, device, training=True)
     if isinstance(trainer.source, EncodedSource):
         mirrored = mirror_images(trainer.dataset.flip)
         trainer.source.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
-    trainer.fit(range(start, trainer.train.steps))
 
 
 def _keep_config(config: Config, folder: Path) -> None:
