@@ -183,6 +183,7 @@ class VideoModel(nn.Module):
 
     provides: ClassVar[frozenset[str]]
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
+    whole_video: ClassVar[bool] = False  # `segment` needs all frames of a video at once, whatever the window
 
     def begin(self, stage: Any, step: int) -> None:
         """Set what depends on the stage. Pure and idempotent: called before every forward."""
@@ -192,7 +193,8 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def segment(self, clip: Clip, options: SegmentOptions, carry: Any = None) -> Segments:
-        """The only door for evaluation. With `carry`, `clip` continues an earlier window."""
+        """The only door for evaluation. With `carry`, `clip` continues an earlier window; a model
+        that declares `whole_video` refuses one with a `UserError`."""
         raise NotImplementedError
 
     def embed(self, clip: Clip) -> Tensor:

@@ -56,7 +56,8 @@ class SinkhornDivergence(nn.Module):
 
     def per_frame(self, recon: Tensor, target: Tensor) -> Tensor:
         """Divergences b t of the sets `recon` and `target` b t n e."""
-        with torch.autocast(recon.device.type, enabled=False):
+        kept = torch.set_grad_enabled(torch.is_grad_enabled())  # geomloss leaves gradients switched on
+        with torch.autocast(recon.device.type, enabled=False), kept:
             x, y = (rearrange(s.float(), "b t n e -> (b t) n e") for s in (recon, target.detach()))
             divergence = SamplesLoss(
                 "sinkhorn",
