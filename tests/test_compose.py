@@ -94,7 +94,8 @@ def test_a_project_adds_choices(tmp_path):
         loss__mine="# @package loss.mine\n_target_: ours.Mine\nweight: 1\nlevel: null\npower: 2\n",
     )
     (folder / "ours" / "__init__.py").write_text(
-        "class Mine:\n    def __init__(self, *, power: float): ...\n"
+        "class Mine:\n    needs = frozenset()\n    def __init__(self, *, power: float): ...\n"
+        "    def __call__(self, output, clip): ...\n"
     )
     config = train.composed([f"project={folder}", "loss=[feature_mse,mine]"])
     assert config["loss"]["mine"] == {"_target_": "ours.Mine", "weight": 1.0, "level": None, "power": 2.0}

@@ -17,16 +17,32 @@ from vocl.optim import Optimizer
 from vocl.settings import Dataset
 
 
-def parts(config: Config, name: str) -> Any:
-    """Section `name` of a checked config with every `_target_` node as a `Part`."""
+def part(config: Config, name: str) -> Any:
+    """Section `name` of a checked config, one of `config.PARTS`, as a `Part`."""
+    return _build(config, config[name], configs.PARTS[name], name)
+
+
+def evaluations(config: Config) -> dict[str, Any]:
+    """The evaluations of a checked config by name, each a `Part`."""
+    return {
+        name: _build(config, node, configs.EVALUATION, f"eval.{name}")
+        for name, node in config["eval"].items()
+    }
+
+
+def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
     allowed = configs.packages(config["project"])
     _importable(allowed)
-    return build(config[name], tuple(allowed))
+    return build(node, kind, path, allowed)
 
 
 def make_dataset(config: Config) -> Dataset:
     """The dataset section."""
-    return Dataset(**parts(config, "dataset"))
+    types = configs.section_types("Dataset")
+    values = {
+        key: _build(config, value, types[key], f"dataset.{key}") for key, value in config["dataset"].items()
+    }
+    return Dataset(**values)
 
 
 def make_source(config: Config, split: str) -> Source:
@@ -38,8 +54,8 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
     """The model; with `pretrained` its backbone reads its weights, else a checkpoint must fill them."""
     frame_px = tuple(config["dataset"]["size_px"])
     weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
-    backbone = parts(config, "backbone")(frame_px, weights_root)
-    return parts(config, "model")(backbone, frame_px)
+    backbone = part(config, "backbone")(frame_px, weights_root)
+    return part(config, "model")(backbone, frame_px)
 
 
 def make_objective(config: Config) -> Objective:
@@ -47,19 +63,19 @@ def make_objective(config: Config) -> Objective:
     terms = {}
     for name, node in config["loss"].items():
         own = {key: value for key, value in node.items() if key not in configs.TERM}
-        part = build(own, tuple(configs.packages(config["project"])))
-        terms[name] = {"loss": part, "weight": node["weight"], "level": node["level"]}
+        loss = _build(config, own, configs.LOSS, f"loss.{name}")
+        terms[name] = {"loss": loss, "weight": node["weight"], "level": node["level"]}
     return Objective(terms)
 
 
 def make_curriculum(config: Config) -> Curriculum:
     """The stages, laid out on train.steps."""
-    return parts(config, "curriculum")(config["train"]["steps"], config["seed"])
+    return part(config, "curriculum")(config["train"]["steps"], config["seed"])
 
 
 def make_optimizer(config: Config) -> Optimizer:
     """The optimizer's settings and schedule."""
-    return parts(config, "optim")(config["train"]["steps"])
+    return part(config, "optim")(config["train"]["steps"])
 
 
 def missing_inputs(config: Config, fresh: bool) -> list[str]:

@@ -25,19 +25,26 @@ from vocl.secret import refuse_secrets
 
 Config = dict[str, Any]
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+VOCL = Path(__file__).resolve().parent
+CONF = VOCL.parent / "conf"
 HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
 SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
-PARTS = ("model", "backbone", "curriculum", "optim")
+PARTS = {  # the kind of each section that is one part, and of what stands by name in `loss` and `eval`
+    "model": signature.Part["vocl.interface.VideoModel"],
+    "backbone": signature.Part["vocl.interface.Backbone"],
+    "curriculum": signature.Part["vocl.curriculum.Curriculum"],
+    "optim": signature.Part["vocl.optim.Optimizer"],
+}
+LOSS = signature.Part["vocl.interface.Loss"]
+EVALUATION = signature.Part["vocl.interface.Evaluation"]
 ROOT = (*HASHED, "project", "eval", "runtime", "cluster")
 SEED = Annotated[int, annotated_types.Ge(0), annotated_types.Lt(2**63)]
 PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "cluster" / "here.yaml"}
-TERM = tuple(signature.read("vocl.settings.TermSettings", {"vocl": Path(__file__).parent}).parameters)
 
 
 def packages(project: str | None) -> dict[str, Path]:
     """Packages that may define a `_target_`, with their folders: vocl, and those of `project`."""
-    allowed = {"vocl": Path(__file__).resolve().parent}
+    allowed = {"vocl": VOCL}
     if project is not None:
         folder = user_path(project).resolve()
         if not folder.is_dir():
@@ -51,6 +58,9 @@ def packages(project: str | None) -> dict[str, Path]:
                 raise UserError(f"project={project}: its package {name!r} has the name of an installed one")
         allowed |= found
     return allowed
+
+
+TERM = tuple(signature.read("vocl.settings.TermSettings", packages(None)).parameters)
 
 
 # ------------------------------------------------------------------------------------------ check
@@ -70,14 +80,12 @@ def check(config: Config) -> Config:
     out = {"project": config["project"], "seed": coerce(config["seed"], SEED, "seed", allowed)}
     for name, section in SECTIONS.items():
         out[name] = _section(config[name], section, name, allowed)
-    for name in PARTS:
-        out[name] = coerce(config[name], signature.Part, name, allowed)
+    for name, kind in PARTS.items():
+        out[name] = coerce(config[name], kind, name, allowed)
     out["loss"] = {
         name: _term(node, f"loss.{name}", allowed) for name, node in mapping(config["loss"], "loss")
     }
-    out["eval"] = {
-        n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")
-    }
+    out["eval"] = {n: coerce(v, EVALUATION, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
     _check_together(out, allowed)
@@ -95,13 +103,18 @@ def _term(node: Any, path: str, allowed: dict[str, Path]) -> Config:
         raise UserError(f"{path}: no such term is chosen; add it to loss=[...]")
     common = {key: node[key] for key in TERM if key in node}
     own = {key: value for key, value in node.items() if key not in TERM}
-    return _section(common, "TermSettings", path, allowed) | coerce(own, signature.Part, path, allowed)
+    return _section(common, "TermSettings", path, allowed) | coerce(own, LOSS, path, allowed)
 
 
 def _section(values: Any, name: str, path: str, allowed: dict[str, Path]) -> Config:
-    found = signature.read(f"vocl.settings.{name}", allowed).parameters
+    found = section_types(name)
     same_keys(dict(mapping(values, path)), tuple(found), path)
     return {key: coerce(values[key], kind, f"{path}.{key}", allowed) for key, kind in found.items()}
+
+
+def section_types(name: str) -> dict[str, Any]:
+    """What the keys of a section of plain values take: a class of `vocl.settings`."""
+    return signature.read(f"vocl.settings.{name}", packages(None)).parameters
 
 
 def _check_together(config: Config, allowed: dict[str, Path]) -> None:

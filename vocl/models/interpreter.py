@@ -15,7 +15,7 @@ from vocl.build import Part
 from vocl.curriculum import Stage
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Grid, Output, SegmentOptions, Segments, VideoModel
-from vocl.nn.levels import propagate
+from vocl.nn.levels import FrameLevel, VideoLevel, propagate
 from vocl.ops.cache import TensorCache
 from vocl.ops.random import seed_of, uniform
 
@@ -52,7 +52,11 @@ class Interpreter(VideoModel):
     in training, and the result is cut again.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"slots", "attn", "target", "recon", "active", "children"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"slots", "attn", "target", "recon", "active", "children"}
+    ) | frozenset(
+        {"children.slots", "children.attn", "children.target", "children.recon", "children.features"}
+    )
     whole_video: ClassVar[bool] = True
 
     def __init__(
@@ -65,8 +69,8 @@ class Interpreter(VideoModel):
         num_frames: Annotated[int, Ge(1)],
         noise_seeds: Annotated[int, Ge(1)] | None,
         cache_mb: Annotated[int, Ge(0)],
-        image: Part,
-        video: Part,
+        image: Part[FrameLevel],
+        video: Part[VideoLevel],
     ) -> None:
         super().__init__()
         self.num_slots, self.num_frames, self.noise_seeds = num_slots, num_frames, noise_seeds
@@ -123,13 +127,14 @@ class Interpreter(VideoModel):
         return Segments(masks=masks, grid=self.image.grid, slots=slots, carry="whole")
 
     def embed(self, clip: Clip) -> Tensor:
-        return self._tokens(self._rows(clip))
+        return self.encode(clip).tokens
 
     # ------------------------------------------------------------------------------------- parts
 
     def _rows(self, clip: Clip) -> Tensor:
-        """Frames b t c h w, or their features b t n e where the clip has them."""
-        return clip.video if clip.features is None else clip.features.tokens
+        """What a frame is encoded from: its pixels, b t c h w, or features that are there, b t n e."""
+        alone = clip.features is None and self.backbone.frames_per_token == 1
+        return clip.video if alone else self.encode(clip).tokens
 
     def _tokens(self, rows: Tensor) -> Tensor:
         """Features b t n e of frames b t c h w; what are features already stays."""
@@ -137,7 +142,7 @@ class Interpreter(VideoModel):
 
     def _image_output(self, clip: Clip) -> Output:
         """The image level with its gradient."""
-        tokens = self._tokens(self._rows(clip))
+        tokens = self.encode(clip).tokens
         b, t = tokens.shape[:2]
         slots, attn = self.image(_merged(tokens), _merged(_frame_keys(clip, t)))
         recon = self.image.decode(slots)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.interface import Grid
-from vocl.nn.merging import alone, merge
+from vocl.nn.merging import MergeSimilar, alone, merge
 from vocl.nn.positions import sine_cosine
 
 
@@ -30,10 +30,10 @@ class FrameLevel(nn.Module):
         *,
         num_slots: Annotated[int, Ge(1)],
         slot_dim: Annotated[int, Ge(1)],
-        initializer: Part,
-        adapter: Part,
-        corrector: Part,
-        decoder: Part,
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        corrector: Part[nn.Module],
+        decoder: Part[nn.Module],
     ) -> None:
         super().__init__()
         self.num_slots, self.slot_dim, self.grid = num_slots, slot_dim, grid
@@ -78,12 +78,12 @@ class VideoLevel(nn.Module):
         slot_dim: int,
         *,
         norm_inputs: bool,
-        encoder: Part,
-        initializer: Part,
-        adapter: Part,
-        corrector: Part,
-        merge: Part | None,
-        decoder: Part,
+        encoder: Part[nn.Module],
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        corrector: Part[nn.Module],
+        merge: Part[MergeSimilar] | None,
+        decoder: Part[nn.Module],
     ) -> None:
         super().__init__()
         self.norm_inputs = nn.LayerNorm(frame_dim) if norm_inputs else nn.Identity()
