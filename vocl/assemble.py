@@ -17,17 +17,12 @@ from vocl.optim import Optimizer
 from vocl.settings import Dataset
 
 
-def part(config: Config, name: str) -> Any:
-    """Section `name` of a checked config, one of `config.PARTS`, as a `Part`."""
+def parts(config: Config, name: str) -> Any:
+    """Section `name` of a checked config as a `Part`; of `eval`, a mapping of them by name."""
+    if name == "eval":
+        nodes = config["eval"].items()
+        return {key: _build(config, node, configs.EVALUATION, f"eval.{key}") for key, node in nodes}
     return _build(config, config[name], configs.PARTS[name], name)
-
-
-def evaluations(config: Config) -> dict[str, Any]:
-    """The evaluations of a checked config by name, each a `Part`."""
-    return {
-        name: _build(config, node, configs.EVALUATION, f"eval.{name}")
-        for name, node in config["eval"].items()
-    }
 
 
 def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
@@ -54,8 +49,8 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
     """The model; with `pretrained` its backbone reads its weights, else a checkpoint must fill them."""
     frame_px = tuple(config["dataset"]["size_px"])
     weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
-    backbone = part(config, "backbone")(frame_px, weights_root)
-    return part(config, "model")(backbone, frame_px)
+    backbone = parts(config, "backbone")(frame_px, weights_root)
+    return parts(config, "model")(backbone, frame_px)
 
 
 def make_objective(config: Config) -> Objective:
@@ -70,12 +65,12 @@ def make_objective(config: Config) -> Objective:
 
 def make_curriculum(config: Config) -> Curriculum:
     """The stages, laid out on train.steps."""
-    return part(config, "curriculum")(config["train"]["steps"], config["seed"])
+    return parts(config, "curriculum")(config["train"]["steps"], config["seed"])
 
 
 def make_optimizer(config: Config) -> Optimizer:
     """The optimizer's settings and schedule."""
-    return part(config, "optim")(config["train"]["steps"])
+    return parts(config, "optim")(config["train"]["steps"])
 
 
 def missing_inputs(config: Config, fresh: bool) -> list[str]:

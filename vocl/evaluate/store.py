@@ -36,7 +36,7 @@ def evaluate(
     """
     dataset = assemble.make_dataset(config)
     entries = {}
-    for name, part in assemble.evaluations(config).items():
+    for name, part in assemble.parts(config, "eval").items():
         identity = _identity(config, name, checkpoint_digest)
         place = folder / "eval" / configs.evaluation_id(identity)
         masks = place / "masks" if config["runtime"]["keep_masks"] else None

@@ -48,6 +48,8 @@ class Recurrent(VideoModel):
     provides: ClassVar[frozenset[str]] = frozenset(
         {"slots", "attn", "features", "target", "recon", "masks", "predicted"}
     )
+    gives_context: ClassVar[frozenset[str]] = frozenset({"initializer", "corrector", "predictor", "decoder"})
+    scored_masks: ClassVar[frozenset[str]] = frozenset({"decoder", "attention"})
 
     def __init__(
         self,

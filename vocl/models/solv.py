@@ -57,6 +57,11 @@ class SOLV(VideoModel):
         {"slots", "attn", "features", "target", "recon", "masks", "active"}
     )
     output_frames: ClassVar[int | None] = 1
+    requires: ClassVar[dict[str, dict[str, str]]] = {
+        "token_drop": {
+            "backbone.drops_tokens": "cannot drop tokens; choose 0, or a vision transformer or filters"
+        }
+    }
 
     def __init__(
         self,
