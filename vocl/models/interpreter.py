@@ -57,6 +57,7 @@ class Interpreter(VideoModel):
     ) | frozenset(
         {"children.slots", "children.attn", "children.target", "children.recon", "children.features"}
     )
+    scored_masks: ClassVar[frozenset[str]] = frozenset({"attention"})
     whole_video: ClassVar[bool] = True
 
     def __init__(
