@@ -239,9 +239,16 @@ def test_the_options_of_an_evaluation() -> None:
     with pytest.raises(UserError, match=r"options.masks=decoder: masks are attention here"):
         model.segment(clip, dataclasses.replace(OPTIONS, masks="decoder"))
     assert model.whole_video
-    with pytest.raises(UserError, match="window: this model takes a video at once"):
+    with pytest.raises(UserError, match="window: the model takes a video at once"):
         model.segment(clip, OPTIONS, first.carry)
     assert model.embed(clip).shape == (1, 5, 16, 48)
+
+
+def test_frames_of_another_size_are_segmented_too() -> None:
+    clip = clip_of(1)
+    larger = dataclasses.replace(clip, video=torch.nn.functional.pad(clip.video, (0, 28)))
+    found = make().eval().segment(larger, OPTIONS)
+    assert found.grid == (4, 6) and found.masks.shape == (1, 5, 6, 24)
 
 
 def test_features_that_a_clip_brings_take_the_place_of_frames() -> None:

@@ -57,6 +57,8 @@ class Interpreter(VideoModel):
     ) | frozenset(
         {"children.slots", "children.attn", "children.target", "children.recon", "children.features"}
     )
+    answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
+    any_size: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})  # no decoder is asked
     scored_masks: ClassVar[frozenset[str]] = frozenset({"attention"})
     whole_video: ClassVar[bool] = True
 
@@ -112,7 +114,9 @@ class Interpreter(VideoModel):
     def segment(self, clip: Clip, options: SegmentOptions, carry: Any = None) -> Segments:
         """Masks b t k n of a whole video, in one pass. `options.cyclic` changes nothing."""
         if carry is not None:
-            raise UserError("window: this model takes a video at once; choose no less than its frames")
+            raise UserError(
+                "window: the model takes a video at once, so it cannot go on with the next window"
+            )
         if options.masks == "decoder":
             raise UserError("options.masks=decoder: masks are attention here; choose attention or null")
         length = clip.video.shape[1]
@@ -125,7 +129,10 @@ class Interpreter(VideoModel):
         video = self.video(slots, clip.key, self.num_slots, iterations=options.iterations)
         masks = propagate(attn[:, :length], video.attn[:, :length])
         slots = _every_frame(video.slots, length)
-        return Segments(masks=masks, grid=self.image.grid, slots=slots, carry="whole")
+        grid = (
+            self.backbone.grid(tuple(clip.video.shape[-2:])) if clip.features is None else clip.features.grid
+        )
+        return Segments(masks=masks, grid=grid, slots=slots, carry="whole")
 
     def embed(self, clip: Clip) -> Tensor:
         return self.encode(clip).tokens
