@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,6 +88,25 @@ def test_the_papers_numbers() -> None:
         assert f"{level}.decoder.blocks.4.linear1.weight" not in shapes
     assert shapes["video.encoder.blocks.3.self_attn.qkv.weight"] == (2304, 768)
     assert model.video.merging.threshold == 0.15 and model.video.merging.min_clusters == 2
+
+
+def test_the_papers_schedule() -> None:
+    config = composed(["experiment=interpreter/ytvis2019"])
+    curriculum = assemble.make_curriculum(config)
+    assert curriculum.starts == [0, 110_000]
+    steps = (0, 3_056, 109_999, 110_000, 111_312, 130_999)
+    assert [curriculum.rate(step) for step in steps] == pytest.approx(
+        [1e-4, 4e-4, 2e-6, 1e-5, 2e-4, 2e-6], rel=1e-3
+    )
+    image, video = (stage.feed() for stage in curriculum.stages)
+    assert (image.clip_frames, image.batch) == (1, 128)
+    assert config["train"]["batch"] == 96 and config["dataset"]["clip_frames"] == 36
+    assert video.sampling(36)(SimpleNamespace(length=20), None).tolist() == [*range(20), *range(16)]
+    decayed = [
+        curriculum.weight_decay(f"image.{name}", 0, 0.005)
+        for name in ("corrector.to_q.weight", "norm.weight")
+    ]
+    assert decayed == [0.005, 0.0]
 
 
 def test_an_image_stage_computes_the_image_level_alone() -> None:

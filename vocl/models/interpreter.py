@@ -61,6 +61,8 @@ class Interpreter(VideoModel):
     any_size: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})  # no decoder is asked
     scored_masks: ClassVar[frozenset[str]] = frozenset({"attention"})
     whole_video: ClassVar[bool] = True
+    reads_features: ClassVar[bool] = True
+    reads_video: bool = False
 
     def __init__(
         self,
@@ -119,7 +121,7 @@ class Interpreter(VideoModel):
             )
         if options.masks == "decoder":
             raise UserError("options.masks=decoder: masks are attention here; choose attention or null")
-        length = clip.video.shape[1]
+        length = clip.valid.shape[1]
         rows = self._rows(clip)
         if length < self.num_frames:
             rows = rows[:, torch.arange(self.num_frames) % length]
@@ -185,7 +187,7 @@ class Interpreter(VideoModel):
         """Slots b t k d of the frames of a clip in a video stage; the kept ones where there are any."""
         rows, b = _merged(self._rows(clip)), len(clip.key)
         if self.noise_seeds is None or clip.frames is None or clip.flipped is None:
-            key = _merged(_frame_keys(clip, clip.video.shape[1]))
+            key = _merged(_frame_keys(clip, clip.valid.shape[1]))
             return rearrange(self._encode(rows, key)[0], "(b t) k d -> b t k d", b=b)
         self._forget_if_changed()
         draws = _draws(clip, self.noise_seeds)
