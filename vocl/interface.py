@@ -222,6 +222,7 @@ class VideoModel(nn.Module):
     answers: ClassVar[frozenset[str]] = frozenset({"masks"})
     any_size: ClassVar[frozenset[str]] = frozenset()
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
+    whole_video: ClassVar[bool] = False  # `segment` needs all frames of a video at once, whatever the window
     reads_features: ClassVar[bool] = False
     reads_video: bool = True
     backbone: Backbone
@@ -253,7 +254,8 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def segment(self, clip: Clip, options: SegmentOptions, carry: Any = None) -> Segments:
-        """The only door for evaluation. With `carry`, `clip` continues an earlier window."""
+        """The only door for evaluation. With `carry`, `clip` continues an earlier window; a model
+        that declares `whole_video` refuses one with a `UserError`."""
         raise NotImplementedError
 
     def embed(self, clip: Clip) -> Tensor:
