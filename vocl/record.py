@@ -17,6 +17,7 @@ from typing import Any
 from vocl import recorded
 from vocl.config import packages
 from vocl.files import finite, json_or_none, write_bytes, write_json
+from vocl.stop import shielded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
@@ -63,9 +64,9 @@ def uncommitted() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=10, check=True
-    )
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    with shielded():
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Generator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vocl import dist
+from vocl.data.loaders import Loaders
 from vocl.data.transforms import to_input
 from vocl.errors import UserError
 from vocl.interface import Clip, Source, Video
@@ -56,19 +58,16 @@ class Feed:
         videos = torch.stack([frames for _, frames in clips])
         return Clip(video=videos, valid=torch.ones(videos.shape[:2], dtype=torch.bool), key=key, names=names)
 
-    def batches(self, start: int, stop: int, workers: int) -> Iterator[Clip]:
-        """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes."""
+    def batches(self, start: int, stop: int, workers: int) -> Generator[Clip, None, None]:
+        """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes, which
+        last until this generator is closed."""
         if workers == 0:
             yield from (self.batch(step) for step in range(start, stop))
             return
-        steps = torch.utils.data.DataLoader(
-            _Steps(self, dist.world(), dist.rank()),
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-        yield from steps
+        make = functools.partial(_batch, self, dist.world(), dist.rank())
+        with Loaders(make, range(start, stop), workers) as loaders:
+            for _ in range(start, stop):
+                yield loaders.take()
 
     def _clip(self, position: int) -> tuple[str, Tensor]:
         """Name and input frames t c h w of clip `position`."""
@@ -108,15 +107,10 @@ class Feed:
         return self._order[epoch]
 
 
-class _Steps(torch.utils.data.Dataset):
-    """A feed as a map from step to batch, for loader processes (which know no process group)."""
-
-    def __init__(self, feed: Feed, world: int, rank: int) -> None:
-        self.feed, self.world, self.rank = feed, world, rank
-
-    def __getitem__(self, step: int) -> Clip:
-        with dist.pretend(self.world, self.rank):
-            return self.feed.batch(step)
+def _batch(feed: Feed, world: int, rank: int, step: int) -> Clip:
+    """A slice of the batch of `step` in a loader process, which knows no process group."""
+    with dist.pretend(world, rank):
+        return feed.batch(step)
 
 
 def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
