@@ -9,13 +9,12 @@ The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Im
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +24,9 @@ from typing import NoReturn
 from launch import ledger, ports, refusal, slurm
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.stop import EXIT_STOPPED
+from vocl.stop import EXIT_STOPPED, end_with_parent
 
 POLL_S = 0.2
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 @dataclass
@@ -126,7 +124,9 @@ class Agent:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(self.token, rank, world, port),
-                preexec_fn=_end_with_parent(),
+                # asked to stop when this agent is killed: else it would train on outside the
+                # allocation, which the scheduler gives to somebody else
+                preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
         self.children.append(Child(claim, process))
 
@@ -223,21 +223,6 @@ def _environment(token: str, rank: int, world: int, port: int) -> dict[str, str]
             "MASTER_PORT": str(port),
         }
     return environment
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a child does first, so that it is asked to stop when its agent is killed: else it would
-    train on outside the allocation, which the scheduler gives to somebody else."""
-    if not sys.platform.startswith("linux"):
-        return None
-    control, agent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        control(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != agent:
-            os._exit(EXIT_STOPPED)
-
-    return ask
 
 
 def _first_host() -> str:

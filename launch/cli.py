@@ -16,6 +16,7 @@ VERBS = {  # verb: (module whose main(arguments) it is, what it does)
         "launch.submit",
         "train the runs of SELECTOR that are absent or were interrupted: cluster=local cluster.slots=N",
     ),
+    "cache": ("launch.cache", "compute the features that the runs of SELECTOR would keep, before they start"),
     "tend": ("launch.tend", "see how lost jobs ended, queue again what deserves it: SELECTOR [--watch]"),
     "retry": (
         "launch.retry",

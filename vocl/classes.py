@@ -8,8 +8,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vocl.errors import UserError
+
+
+class Packages(dict[str, Path]):
+    """Packages that may define a part, name -> folder; while it lives, a class is looked up once."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        super().__init__(folders)
+        self.known: dict[str, Any] = {}  # by dotted path: `vocl.signature.Signature`
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: a changed file gives a new object

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 
 from vocl import signature
-from vocl.errors import UserError
+from vocl.errors import UnknownKey, UserError
 
 
 def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
@@ -124,7 +124,7 @@ def same_keys(values: Mapping[str, Any], expected: tuple[str, ...], path: str) -
     dot = f"{path}." if path else ""
     for key in values:
         if key not in expected:
-            raise UserError(f"{dot}{key}: unknown key, choose from {', '.join(expected) or 'none'}")
+            raise UnknownKey(f"{dot}{key}", expected)
     for key in expected:
         if key not in values:
             raise UserError(f"{dot}{key}: missing")

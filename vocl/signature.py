@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 import annotated_types
 
 from vocl import classes
-from vocl.classes import Class
+from vocl.classes import Class, Packages
 from vocl.errors import UserError
 
 BOUNDS = ("Ge", "Gt", "Le", "Lt")
@@ -33,7 +33,10 @@ TYPES: dict[str, Any] = {
     "Any": Any,
 }
 # What is checked before anything is imported, so it must be readable: a value that is not is refused.
-DECLARED = ("needs", "provides", "min_frames", "output_frames", "frames_per_token", "drops_tokens", "keys")
+DECLARED = (
+    *("needs", "provides", "optional", "requires", "excludes", "gives_context", "scored_masks"),
+    *("min_frames", "output_frames", "divides_batch", "frames_per_token", "drops_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,12 @@ def read(target: str, packages: Mapping[str, Path]) -> Signature:
 
     Raises `UserError` if it is no public class there, or cannot be read without importing it.
     """
-    order = classes.resolution_order(target, packages)
-    with _located(order[0]):
-        return _signature(order)
+    known = packages.known if isinstance(packages, Packages) else {}
+    if target not in known:
+        order = classes.resolution_order(target, packages)
+        with _located(order[0]):
+            known[target] = _signature(order)
+    return known[target]
 
 
 @contextmanager

@@ -18,7 +18,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -35,6 +34,7 @@ from vocl.cell import cell_of
 from vocl.files import holds, json_or_none, write_json
 from vocl.mirror import END, command, environment, wait_for_second
 from vocl.saved import newest_step
+from vocl.stop import ignore_signals
 
 SEALED = {"step": int, "evals": (list, NoneType), "scores": (str, NoneType)}
 POLL_S = 1.0
@@ -56,15 +56,13 @@ ALWAYS = {  # nothing about the machine, its environment or the checkout leaves 
     "init_timeout": 20.0,
     "finish_timeout": LAST_S,
 }
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(arguments: list[str]) -> int:
     """The process; returns 0, or 1 after saying in one line what is wrong."""
     # Meant for the training, but SLURM sends them to all. The client's own process leaves at SIGTERM
     # nevertheless; then nothing is sealed, and the next attempt writes the rows again.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     voice = os.dup(1)  # the client prints; only our lines may come out
     os.dup2(2, 1)
     folder, mode, project, entity, training = arguments

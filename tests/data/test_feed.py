@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from vocl import dist
+from vocl.data import loaders
+from vocl.data.augment import Geometric, Photometric
 from vocl.data.feed import Feed, whole_video
+from vocl.data.sampling import WholeVideo
 from vocl.errors import UserError
 from vocl.settings import Dataset
+from vocl.stop import NOT_FOR_HELPERS
 
 SETTINGS = Dataset(
     name="counted",
@@ -24,6 +32,9 @@ SETTINGS = Dataset(
     clip_starts="any",
     flip=0.0,
     reverse=0.0,
+    sampling=None,
+    augment=[],
+    views=0,
 )
 
 
@@ -55,8 +66,9 @@ class Numbered:
         return out
 
 
-def make(source=None, batch=4, frames=2, seed=0, **changes):
-    return Feed(Counted() if source is None else source, replace(SETTINGS, **changes), seed, batch, frames)
+def make(source=None, batch=4, frames=2, seed=0, sampling=None, **changes):
+    settings = replace(SETTINGS, **changes)
+    return Feed(Counted() if source is None else source, settings, seed, batch, frames, sampling)
 
 
 def raw(video):
@@ -66,6 +78,8 @@ def raw(video):
 
 def equal(a, b):
     assert torch.equal(a.video, b.video) and torch.equal(a.key, b.key) and a.names == b.names
+    assert torch.equal(a.frames, b.frames) and torch.equal(a.flipped, b.flipped)
+    assert all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
 
 
 def test_a_batch_depends_on_its_step_alone():
@@ -141,7 +155,68 @@ def test_crops_are_drawn_per_clip():
     equal(feed.batch(2), make(Wide(), batch=32, fit="crop").batch(2))
 
 
-@pytest.mark.slow
+def test_a_clip_says_which_frames_it_shows_and_whether_they_are_mirrored():
+    feed = make(batch=64, frames=3, flip=0.5, reverse=0.5)
+    clip = feed.batch(5)
+    assert torch.equal(raw(clip.video)[:, :, 1, 0, 0], clip.frames)
+    mirrored = raw(clip.video)[:, 0, 2, 0, 0] > raw(clip.video)[:, 0, 2, 0, -1]
+    assert torch.equal(mirrored, clip.flipped) and 0 < int(mirrored.sum()) < 64
+    whole = whole_video(Counted()[0], SETTINGS, 2, 5, seed=0)
+    assert whole.frames.tolist() == [[2, 3, 4]] and whole.flipped.tolist() == [False]
+
+
+def test_whole_videos_are_repeated_to_the_length():
+    feed = make(frames=17, sampling=partial(WholeVideo, start="first"))
+    feed.check()  # of 7 frames each
+    clip = feed.batch(0)
+    assert clip.frames[0].tolist() == [i % 7 for i in range(17)] and clip.valid.all()
+    assert torch.equal(raw(clip.video)[:, :, 1, 0, 0], clip.frames)
+
+
+class Half(Geometric):
+    """The left or the right half."""
+
+    def window(self, size, generator):
+        right = int(torch.randint(2, (), generator=generator))
+        return 0, right * size[1] // 2, size[0], size[1] // 2
+
+
+class Shade(Photometric):
+    """Red is drawn anew."""
+
+    def __call__(self, frames, generator):
+        out = frames.clone()
+        out[:, 0] = torch.rand((), generator=generator)
+        return out
+
+
+def test_views_share_the_geometry_and_differ_in_colour():
+    feed = make(batch=32, views=2, augment=[Shade, Half], flip=0.5)
+    clip = feed.batch(0)
+    assert len(clip.views) == 2 and clip.views[0].shape == clip.video.shape
+    shown = [raw(view) for view in (clip.video, *clip.views)]
+    assert all(torch.equal(view[:, :, 1:], shown[0][:, :, 1:]) for view in shown)
+    reds = torch.stack([view[:, :, 0] for view in shown])
+    assert len(set(reds[..., 0, 0, 0].flatten().tolist())) > 32  # each clip and view its own
+    assert (reds == reds[:, :, :1, :1, :1]).all()  # one draw for all frames of a clip
+    columns = shown[0][:, 0, 2, 0].float().mean(-1)
+    assert (columns < 4).any() and (columns > 7).any()
+    equal(clip, make(batch=32, views=2, augment=[Shade, Half], flip=0.5).batch(0))
+    with dist.pretend(2, 1):
+        half = make(batch=32, views=2, augment=[Shade, Half], flip=0.5).batch(0)
+    assert torch.equal(half.views[1], clip.views[1][16:])
+
+
+def test_views_do_not_disturb_the_clip():
+    plain = make(batch=8, flip=0.5, augment=[Half]).batch(1)
+    assert torch.equal(plain.video, make(batch=8, flip=0.5, views=1, augment=[Half]).batch(1).video)
+
+
+def test_an_augmentation_is_of_one_of_the_two_kinds():
+    with pytest.raises(UserError, match=r"dataset\.augment: each is a Geometric or a Photometric"):
+        make(augment=[dict])
+
+
 def test_loader_processes_change_nothing():
     feed = make(flip=0.5, reverse=0.5)
     for ours, theirs in zip(feed.batches(3, 9, workers=2), feed.batches(3, 9, workers=0), strict=True):
@@ -150,6 +225,31 @@ def test_loader_processes_change_nothing():
         half = make(flip=0.5)
         for ours, theirs in zip(half.batches(3, 6, workers=2), half.batches(3, 6, workers=0), strict=True):
             equal(ours, theirs)
+
+
+def test_a_closed_feed_leaves_no_process_and_no_changed_signal(tmp_path, monkeypatch):
+    """Also where a loader process is busy with what will not end."""
+    batch = Feed.batch
+
+    def endless(self, step):
+        if step == 3:
+            (tmp_path / "busy").touch()
+            time.sleep(120)
+        return batch(self, step)
+
+    monkeypatch.setattr(Feed, "batch", endless)
+    monkeypatch.setattr(loaders, "LEAVE_S", 0.1)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handlers = [signal.getsignal(number) for number in NOT_FOR_HELPERS]
+    batches = make().batches(0, 9, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
+    while not (tmp_path / "busy").exists():
+        time.sleep(0.01)
+    batches.close()
+    assert not multiprocessing.active_children()
+    assert [signal.getsignal(number) for number in NOT_FOR_HELPERS] == handlers
 
 
 def test_whole_videos():

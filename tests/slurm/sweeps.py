@@ -227,9 +227,9 @@ class Sweeps:
     # --------------------------------------------------------------------------------- the truth
 
     def twin(self, spec: Spec) -> dict[str, Any]:
-        """The final state of the same run that nothing disturbed, trained in this process."""
+        """The final state of the same run that nothing disturbed, trained in this process alone."""
         if spec.id not in self._twins:
-            runtime = {**spec.config["runtime"], "root": str(self.folder / "twins")}
+            runtime = {**spec.config["runtime"], "root": str(self.folder / "twins"), "workers": 0}
             config = {**spec.config, "runtime": runtime}
             with mock.patch.dict(os.environ, {"PROBE_TWIN": "1"}):
                 assert run.run(config) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,19 @@ class SlotCurriculum(Curriculum):
 
     All rows exist from the start, so Adam's state is kept. The release enters a stage one step later.
     """
+
+    requires: ClassVar[dict[str, dict[str, str]]] = {
+        "spawn": {
+            "model.initializer.learned": "has none of the learned slots that it fills; "
+            "choose vocl.nn.slot_init.Learned there, or curriculum.spawn=null"
+        }
+    }
+    excludes: ClassVar[dict[str, dict[str, str]]] = {
+        "spawn": {
+            "model.merge": "puts slots together, and their masks are what spawning judges them by; "
+            "choose model.merge=null, or curriculum.spawn=null"
+        }
+    }
 
     def __init__(
         self, total_steps: int, seed: int, *, stages: dict[str, Part[Stage]], spawn: Part[SpawnSlots] | None

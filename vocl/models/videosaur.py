@@ -33,6 +33,7 @@ class VideoSAUR(Recurrent):
     """
 
     provides: ClassVar[frozenset[str]] = Recurrent.provides | frozenset({"keys", "similarity"})
+    optional: ClassVar[dict[str, str]] = {"recon": "target", "target": "target"}
 
     def __init__(
         self,
