@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+# all by which SLURM, a site's own tools or a person ask a process to leave
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_STOPPED = 75  # stopped and resumable
 
 
@@ -30,9 +31,12 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signal(flag: StopFlag | None = None) -> Iterator[StopFlag]:
-    """Within the block SIGTERM, SIGUSR2 and SIGINT set the flag instead of ending the process."""
+    """Within the block each of `SIGNALS` sets the flag instead of ending the process; SIGHUP only where it
+    would end it (nohup)."""
     flag = StopFlag() if flag is None else flag
-    before = {number: signal.signal(number, flag._catch) for number in SIGNALS}
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    caught = [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, flag._catch) for number in caught}
     try:
         yield flag
     finally:
