@@ -25,6 +25,14 @@ ACTIVE = (
 )
 # not PREEMPTED: a job that is requeued goes from COMPLETING to PENDING, only one that is not stays there
 PENDING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+# Before an underscore: whose options stand in the environment. A surrounding job or a user set them for
+# something else; they would hide jobs, pick others, or change what is asked for.
+OPTIONS_OF = (
+    *("SLURM", "SALLOC", "SBATCH", "SRUN", "SATTACH", "SBCAST", "SCRONTAB", "SUBMITIT"),
+    *("SQUEUE", "SACCT", "SACCTMGR", "SCANCEL", "SCONTROL", "SINFO", "SPRIO", "SREPORT", "SSHARE", "SSTAT"),
+)
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # which SLURM there is, and who asks it
+WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else lists of array indices are cut to 64 characters
 
 
 class SlurmError(Exception):
@@ -107,13 +115,10 @@ def announced(after_s: float = 5.0) -> Iterator[None]:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what a job it may itself run in set: options of SLURM's
-    commands read from the environment would leak from one job into the next."""
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("SLURM_", "SBATCH_", "SRUN_")) or key == "SLURM_CONF"
-    }
+    """This process's environment for SLURM's commands and submitit: without anybody's options for them."""
+    prefixes = tuple(f"{name}_" for name in OPTIONS_OF)
+    kept = {key: value for key, value in os.environ.items() if key in KEPT or not key.startswith(prefixes)}
+    return kept | WHOLE
 
 
 def queue(names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[tuple[str, int], QueuedJob]:

@@ -128,6 +128,8 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
         )
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
+    if "signal" in config["cluster"]["sbatch"]:
+        raise UserError("cluster.sbatch.signal: is vocl's own; how long before the limit: cluster.signal_s")
     _check_stages(config)
     _check_spawning(config, allowed)
 

@@ -6,13 +6,15 @@
     slurm.fault("squeue", "timeout")               # or garbage, binary, an error message to refuse with
     slurm.missing(monkeypatch, "squeue")           # the command is not there
 
-sbatch makes pending jobs, scancel and `scontrol requeue` change them, `slurm.calls` lists all calls.
+sbatch makes pending jobs, scancel and `scontrol requeue` change them, `slurm.calls` lists all calls. A
+command that finds an option of its own in the environment (SQUEUE_PARTITION, ...) finds no job.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import sys
 import time
@@ -137,6 +139,12 @@ def answer(command: str, arguments: list[str], state: str) -> int:
     return 1
 
 
+def _seen(content: dict[str, Any], command: str, kind: str = "jobs") -> list[dict[str, Any]]:
+    """What a command shows."""
+    hidden = any(name.startswith(f"{command.upper()}_") for name in os.environ)
+    return [] if hidden else content[kind]
+
+
 def _option(arguments: list[str], name: str) -> str | None:
     return next((a.partition("=")[2] for a in arguments if a.startswith(f"--{name}=")), None)
 
@@ -144,7 +152,7 @@ def _option(arguments: list[str], name: str) -> str | None:
 def _squeue(content: dict[str, Any], arguments: list[str]) -> int:
     names = _option(arguments, "name")
     form = _option(arguments, "format") or "%A"
-    for job in content["jobs"]:
+    for job in _seen(content, "squeue"):
         if names is not None and job["name"] not in names.split(","):
             continue
         if "--states=all" not in arguments and job["state"] not in LIVE:
@@ -158,7 +166,7 @@ def _squeue(content: dict[str, Any], arguments: list[str]) -> int:
 def _sacct(content: dict[str, Any], arguments: list[str]) -> int:
     wanted = (_option(arguments, "jobs") or "").split(",")
     columns = (_option(arguments, "format") or "").split(",")
-    for job in content["accounting"]:
+    for job in _seen(content, "sacct", "accounting"):
         if job["job"] in wanted:
             fields = {"JobName": job["name"], "JobID": f"{job['job']}_{job['index']}", "State": job["state"]}
             fields |= {"ExitCode": job["code"], "NodeList": job["node"], "ElapsedRaw": str(job["elapsed"])}
@@ -198,7 +206,8 @@ def _scontrol(content: dict[str, Any], arguments: list[str]) -> int:
 
 
 def _scancel(content: dict[str, Any], arguments: list[str]) -> int:
-    for job in _named(content, [a for a in arguments if not a.startswith("-")]):
+    wanted = _named(content, [a for a in arguments if not a.startswith("-")])
+    for job in [job for job in wanted if job in _seen(content, "scancel")]:
         content["jobs"].remove(job)
         if job["state"] == "RUNNING":  # one cancelled while pending leaves no trace in accounting
             ended = {"state": "CANCELLED by 0", "code": "0:15", "node": job["node"], "elapsed": 60}
