@@ -3,7 +3,9 @@
 submitit calls `Agent`, whose signal handlers replace submitit's: they only note the signal. Children
 get it passed on, save at a step boundary and leave with 75. After that
 - SIGTERM (preemption, scancel): the scheduler knows what comes next; it requeues by itself or it does not;
-- USR2 alone (the time limit is near): the agent requeues the job, up to `max_requeues` times.
+- SIGINT (a person): nothing; `vocl tend` and `vocl submit` take the run up again;
+- USR2 alone (the time limit is near), or another warning: the agent requeues the job, up to `max_requeues`
+  times.
 The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Imports no torch.
 """
 
@@ -24,7 +26,7 @@ from typing import NoReturn
 from launch import ledger, ports, refusal, slurm
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.stop import EXIT_STOPPED, end_with_parent
+from vocl.stop import EXIT_STOPPED, SIGNALS, end_with_parent
 
 POLL_S = 0.2
 
@@ -54,7 +56,7 @@ class Agent:
         submitit would turn an error into a result of its own, and write one that nobody reads for 0: a
         rank that is killed at that would leave a file because of which submitit fails it when requeued.
         """
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in SIGNALS:
             signal.signal(number, self._note)
         code = self.work()
         sys.stdout.flush()
@@ -76,8 +78,8 @@ class Agent:
                 self._start(folder, rank, world, port)
         self._wait(rank)
         code = self._verdict()
-        limit_near = signal.SIGUSR2 in self.signals and signal.SIGTERM not in self.signals
-        if code == EXIT_STOPPED and limit_near and rank == 0:
+        warned = self.signals and not {signal.SIGTERM, signal.SIGINT} & set(self.signals)
+        if code == EXIT_STOPPED and warned and rank == 0:
             self._requeue(submission.cluster["max_requeues"])
         # one rank speaks for all; others that ended too would only make srun kill it
         return code if rank == 0 or code == 1 else 0

@@ -23,7 +23,7 @@ VERBS = {  # verb: (module whose main(arguments) it is, what it does)
         "failed or interrupted runs of SELECTOR again, same code: [--exclude-node NODE] [--new-code]",
     ),
     "fill": ("launch.fill", "whatever SELECTOR lacks: runs and evaluations"),
-    "cancel": ("launch.cancel", "end the jobs of SELECTOR, or of run ids"),
+    "cancel": ("launch.cancel", "end the jobs of SELECTOR, or of run ids: [--gone]"),
     "gc": ("launch.gc", "list what nothing needs any more; --yes removes it"),
     "export": ("launch.export", "a folder with weights, config, scores, code and a card: RUN OUT"),
     "pull": ("launch.pull", "merge another results folder, by run id: [USER@]HOST:PATH, or PATH"),

@@ -17,10 +17,9 @@ from launch.agent import last_line
 from launch.progress import Board
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.stop import EXIT_STOPPED
+from vocl.stop import EXIT_STOPPED, SIGNALS
 
 POLL_S = 0.1
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

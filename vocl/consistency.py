@@ -45,6 +45,8 @@ def check_together(config: Config, allowed: Packages) -> None:
         raise UserError("loss=[]: nothing to train on, choose at least one term")
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
+    if "signal" in config["cluster"]["sbatch"]:
+        raise UserError("cluster.sbatch.signal: is vocl's own; how long before the limit: cluster.signal_s")
     given = _provided(config, declared)
     for name, node in config["loss"].items():
         _check_term(config, name, node, given, declared)

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-NOT_FOR_HELPERS = (*SIGNALS, signal.SIGUSR1, signal.SIGHUP)
+# all by which SLURM, a site's own tools or a person ask a process to leave
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+NOT_FOR_HELPERS = SIGNALS  # nor for loaders, mirrors and git, which share its process group
 EXIT_STOPPED = 75  # stopped and resumable
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 _prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
@@ -40,9 +41,12 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signal(flag: StopFlag | None = None) -> Iterator[StopFlag]:
-    """Within the block SIGTERM, SIGUSR2 and SIGINT set the flag instead of ending the process."""
+    """Within the block each of `SIGNALS` sets the flag instead of ending the process; SIGHUP only where it
+    would end it (nohup)."""
     flag = StopFlag() if flag is None else flag
-    before = {number: signal.signal(number, flag._catch) for number in SIGNALS}
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    caught = [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, flag._catch) for number in caught}
     try:
         yield flag
     finally:
