@@ -128,6 +128,12 @@ def _check_together(config: Config, allowed: dict[str, Path]) -> None:
         )
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
+    if config["model"].get("features") == "keys" and not _gives_keys(config["backbone"], allowed):
+        raise UserError(
+            f"model.features=keys: backbone {backbone} gives none; choose tokens, "
+            "or a vision transformer with backbone.keys=true"
+        )
+    _check_presets(config)
     _check_stages(config)
     _check_spawning(config, allowed)
 
@@ -147,8 +153,7 @@ def _check_needs(
         )
     if "recon" in wanted and model.get("target", "") is None:
         raise UserError(f"model.target=null: loss.{name} needs a reconstruction, choose features")
-    given = signature.read(backbone["_target_"], allowed).attributes.get("keys", False)
-    if "keys" in wanted and not backbone.get("keys", given):
+    if "keys" in wanted and not _gives_keys(backbone, allowed):
         told = "backbone.keys=false" if "keys" in backbone else f"backbone._target_={backbone['_target_']}"
         settings = [key for key in node if f"{{{key}}}" in needs]
         other = f", or another loss.{name}.{settings[0]}" if settings else ""
@@ -156,6 +161,21 @@ def _check_needs(
             f"{told}: gives no keys, which loss.{name} needs; choose a vision transformer "
             f"with backbone.keys=true{other}"
         )
+
+
+def _gives_keys(backbone: Config, allowed: dict[str, Path]) -> bool:
+    """Whether the backbone gives keys: its setting, or what its class says."""
+    declared = signature.read(backbone["_target_"], allowed).attributes.get("keys", False)
+    return backbone.get("keys", declared)
+
+
+def _check_presets(config: Config) -> None:
+    """Parts labelled with a `preset` follow one source, a paper's text or its release, not some of each."""
+    nodes = {"model": config["model"]} | {f"loss.{name}": node for name, node in config["loss"].items()}
+    found = {f"{path}.preset": node["preset"] for path, node in nodes.items() if node.get("preset")}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{path}={preset}" for path, preset in found.items())
+        raise UserError(f"{told}: two presets in one run; choose one, or null for what is meant to differ")
 
 
 def _check_spawning(config: Config, allowed: dict[str, Path]) -> None:
@@ -287,13 +307,22 @@ def migrate(config: Config) -> Config:
         _move(config, old, new)
     for path, before in rules["added"].items():
         for parent, key in _places(config, path):
-            parent.setdefault(key, copy.deepcopy(before))
+            if _takes(parent, key, config.get("project")):
+                parent.setdefault(key, copy.deepcopy(before))
     for section, file in PLACES.items():
         saved = config.get(section)
         if isinstance(saved, Mapping):
             today = _read_yaml(file, file.stat().st_mtime_ns)
             config[section] = today | {key: value for key, value in saved.items() if key in today}
     return config
+
+
+def _takes(node: Config, key: str, project: str | None) -> bool:
+    """Whether the part that `node` describes has a parameter `key`; a section of plain values has."""
+    try:
+        return "_target_" not in node or key in signature.read(node["_target_"], packages(project)).parameters
+    except UserError:  # a target that is not there: `check` says so
+        return False
 
 
 def _move(config: Config, source: str, target: str) -> None:

@@ -168,6 +168,7 @@ class Backbone(nn.Module):
     patch_px: int
     keys: bool = False
     drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
+    drop_path: float = 0.0  # rate of stochastic depth in training; above 0, `forward` takes `key` (b) for it
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
