@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Spec
-from vocl.config import Config, needs_weights
+from vocl.config import Config, weights_source
 from vocl.files import user_path
 
 ROOM_GB = 1.0
@@ -63,9 +63,11 @@ def _inputs(config: Config) -> list[str]:
     reads_files = target.startswith("vocl.") and not target.startswith("vocl.data.sources.synthetic.")
     if reads_files and not data.is_dir():
         lines.append(f"dataset {dataset}: no folder {data} (runtime.data_root={runtime['data_root']})")
-    if needs_weights(config):
-        name = config["backbone"]["name"]
-        weights = user_path(runtime["weights_root"]) / f"{name}.safetensors"
+    source = weights_source(config)
+    if source is not None:
+        name, (file, hub) = config["backbone"]["name"], source
+        weights = user_path(runtime["weights_root"]) / file.format(name=name)
+        how = f"with network: vocl fetch {name}" if hub == "timm" else f"download it from {hub}"
         if not weights.is_file():
-            lines.append(f"backbone {name}: no file {weights}; with network: vocl fetch {name}")
+            lines.append(f"backbone {name}: no file {weights}; {how}")
     return lines

@@ -84,10 +84,13 @@ def check(config: Config) -> Config:
     return {key: out[key] for key in ROOT}
 
 
-def needs_weights(config: Config) -> bool:
-    """Whether the backbone starts from pretrained weights that its `name` finds: it says `hub`."""
-    target = config["backbone"]["_target_"]
-    return "hub" in signature.read(target, packages(config["project"])).attributes
+def weights_source(config: Config) -> tuple[str, str] | None:
+    """File name and hub of the pretrained weights that the backbone starts from; None where it needs none.
+
+    Its class says `hub`, and `weights_file` with a place for its setting `name`.
+    """
+    found = signature.read(config["backbone"]["_target_"], packages(config["project"])).attributes
+    return (found.get("weights_file", "{name}.safetensors"), found["hub"]) if "hub" in found else None
 
 
 def _term(node: Any, path: str, allowed: dict[str, Path]) -> Config:

@@ -119,6 +119,7 @@ class TimmViT(ViT):
     """
 
     hub: ClassVar[str] = "timm"  # where `name` is looked up, if there is no file of that name
+    weights_file: ClassVar[str] = "{name}.safetensors"
 
     def __init__(
         self,
@@ -179,13 +180,19 @@ class RandomViT(ViT):
         super().__init__(vit, frame_px, block, norm, keys, trainable, drop_path, resample)
 
 
-def locate_weights(name: str, weights_root: Path) -> Path:
-    """The weights file of timm model `name`: `<weights_root>/<name>.safetensors`, else from the hub.
+def locate_weights(
+    name: str, weights_root: Path, file: str = TimmViT.weights_file, hub: str = TimmViT.hub
+) -> Path:
+    """The weights file of backbone `name` under `weights_root`; one of timm else from its hub.
 
-    Raises `UserError` when neither is there, saying how to get it.
+    `file`, `hub`: what its class says. Raises `UserError` when neither is there, saying how to get it.
     """
-    path = weights_root / f"{name}.safetensors"
-    return path if path.is_file() else fetch_weights(name, weights_root)
+    path = weights_root / file.format(name=name)
+    if path.is_file():
+        return path
+    if hub != TimmViT.hub:
+        raise UserError(f"{path}: no such weights file; download it from {hub}")
+    return fetch_weights(name, weights_root)
 
 
 def fetch_weights(name: str, weights_root: Path) -> Path:
@@ -220,19 +227,21 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns the exit code: 0, or 2 for a mistake or a hub that cannot be reached, told in one line.
     """
+    from vocl.config import weights_source
     from vocl.train import composed
 
     names = [a for a in arguments if "=" not in a]
     try:
         config = composed([a for a in arguments if "=" in a])
-        if not names and "name" not in config["backbone"]:
+        if not names and weights_source(config) is None:
             raise UserError(
                 f"fetch: backbone {config['backbone']['_target_']} needs no weights; "
                 "give a timm name, experiment=... or backbone=..."
             )
         root = user_path(config["runtime"]["weights_root"])
+        source = () if names else weights_source(config)
         for name in names or [config["backbone"]["name"]]:
-            print(locate_weights(name, root))
+            print(locate_weights(name, root, *source))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
