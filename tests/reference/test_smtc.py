@@ -60,7 +60,7 @@ def config(values, facts) -> dict:
         "backbone.resample": "dino",
         "dataset.size_px": list(values["student.video"].shape[-2:]),
         "dataset.clip_frames": frames,
-        "model.features": "keys",
+        "model.keys": "true",
         "model.slot_dim": "null",
         "model.correspondence.project": "false",
         "model.num_semantics": semantics,
@@ -344,17 +344,19 @@ def per_clip(term, output: SemanticOutput, video: Tensor) -> Tensor:
     return torch.stack([term(rows(output, i), clip_of(video[i : i + 1])) for i in range(len(clip.key))])
 
 
-def papers_term(name: str, **changes):
+@pytest.fixture(scope="module")
+def papers_term():
+    """Makes a loss of the paper's preset, with changes."""
     from vocl.train import composed
 
-    config = composed(["experiment=smtc/synthetic", "model=smtc_paper", f"loss=[{','.join(PAPER)}]"])
-    terms = assemble.parts(config, "loss")
-    part = terms[f"{name}_paper"]
-    node = {key: value for key, value in part.keywords.items() if key not in ("weight", "level")}
-    return part.func(**node | changes)
+    terms = [f"{term}_paper" for term in TERMS]
+    config = composed(["experiment=smtc/synthetic", "model=smtc_paper", f"loss=[{','.join(terms)}]"])
 
+    def make(term: str, **changes):
+        loss = config["loss"] | {f"{term}_paper": config["loss"][f"{term}_paper"] | changes}
+        return assemble.make_objective(config | {"loss": loss}).terms[f"{term}_paper"].loss
 
-PAPER = tuple(f"{term}_paper" for term in TERMS)
+    return make
 
 
 def test_the_papers_plans(values, facts, by_the_text):
@@ -366,7 +368,7 @@ def test_the_papers_plans(values, facts, by_the_text):
         assert distance(plan, values[f"paper.plan_{name}"]) < OUTPUT
 
 
-def test_the_papers_losses(values, by_the_text):
+def test_the_papers_losses(values, by_the_text, papers_term):
     video = values["student.video"]
     for who, output in (("student", by_the_text), ("teacher", by_the_text.teacher)):
         assert torch.equal(output.valid, values[f"paper.valid_{who}"].bool())

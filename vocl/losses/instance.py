@@ -32,7 +32,7 @@ class InstanceConsistency(nn.Module):
     padding do not count. `preset`: see the model.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"objects", "valid", "teacher"})
+    needs: ClassVar[frozenset[str]] = frozenset({"objects", "valid", "teacher.objects", "teacher.valid"})
 
     def __init__(
         self,

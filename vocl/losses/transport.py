@@ -30,7 +30,9 @@ class TransportAlignment(nn.Module):
     release, 0 in the paper. Pairs of which a frame is padding do not count. `preset`: see the model.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"features", "semantic_logits", "teacher"})
+    needs: ClassVar[frozenset[str]] = frozenset(
+        {"semantic_logits", "teacher.semantic_logits", "teacher.features"}
+    )
     min_frames: ClassVar[int] = 2
 
     def __init__(

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from vocl.build import Part
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions, Segments, VideoModel
-from vocl.nn.valid_instances import closeness
+from vocl.nn.correspondence import Correspondence
+from vocl.nn.masked_slot_attention import MaskedSlotAttention
+from vocl.nn.valid_instances import ValidInstances, closeness
 from vocl.ops.random import normal
 
 
@@ -43,10 +45,10 @@ class Grouping(nn.Module):
         slot_dim: int,
         grid: Grid,
         num_semantics: int,
-        correspondence: Part,
-        attention: Part,
-        valid: Part,
-        head: Part | None,
+        correspondence: Part[Correspondence],
+        attention: Part[MaskedSlotAttention],
+        valid: Part[ValidInstances],
+        head: Part[nn.Module] | None,
     ) -> None:
         super().__init__()
         self.correspondence = correspondence(feature_dim, slot_dim, grid)
@@ -119,8 +121,8 @@ class SMTC(VideoModel):
     their own; the losses compare the student with the `teacher` of its Output. The teacher sees
     `clip.views[0]` where there is one, else the student's view. No decoder is built.
 
-    `features`: F is the "keys" of the backbone's last attention, not normalised (paper and release),
-    or its "tokens", for backbones without attention. `slot_dim` null: as wide as F. `momentum` m of
+    `keys`: F is the keys of the backbone's last attention, not normalised (release), or, for backbones
+    without one, its tokens. `slot_dim` null: as wide as F. `momentum` m of
     the teacher: m teacher + (1 - m) student after each step. `preset`: whose choices the settings
     follow where text and release differ; the losses have the same label, and a config with both is
     refused.
@@ -133,17 +135,15 @@ class SMTC(VideoModel):
 
     provides: ClassVar[frozenset[str]] = frozenset(
         {
-            "slots",
-            "attn",
-            "features",
-            "semantics",
-            "semantic_logits",
-            "semantic_masks",
-            "objects",
-            "valid",
-            "teacher",
+            *("slots", "attn", "features", "keys", "teacher"),
+            *("semantics", "semantic_logits", "semantic_masks", "objects", "valid"),
+            *("teacher.features", "teacher.semantic_logits", "teacher.semantic_masks"),
+            *("teacher.objects", "teacher.valid"),
         }
     )
+    requires: ClassVar[dict[str, dict[str, str]]] = {
+        "keys": {"backbone.keys": "gives none; choose false, or a vision transformer with backbone.keys=true"}
+    }
 
     def __init__(
         self,
@@ -151,23 +151,23 @@ class SMTC(VideoModel):
         frame_px: tuple[int, int],
         *,
         preset: Literal["paper", "release"] | None,
-        features: Literal["keys", "tokens"],
+        keys: bool,
         slot_dim: Annotated[int, Ge(1)] | None,
         num_semantics: Annotated[int, Ge(1)],
         num_instances: Annotated[int, Ge(1)],
-        correspondence: Part,
-        attention: Part,
-        valid: Part,
-        head: Part | None,
+        correspondence: Part[Correspondence],
+        attention: Part[MaskedSlotAttention],
+        valid: Part[ValidInstances],
+        head: Part[nn.Module] | None,
         momentum: Annotated[float, Ge(0), Le(1)],
         average_backbone: bool,
         window: Annotated[int, Ge(1)],
         noise_at_test: Literal["video", "frame"],
     ) -> None:
         super().__init__()
-        if features == "keys" and not backbone.keys:
-            raise UserError("model.features=keys: this backbone gives none, choose tokens")
-        self.preset, self.keys = preset, features == "keys"
+        if backbone.frames_per_token > 1:
+            raise UserError("backbone: its tokens span several frames, and this model compares frames")
+        self.preset, self.keys = preset, keys
         self.noise_shape = (num_semantics, num_instances, slot_dim or backbone.dim)
         self.window, self.noise_at_test = window, noise_at_test
         self.backbone = backbone
@@ -189,13 +189,11 @@ class SMTC(VideoModel):
             raise UserError(f"active_slots={stage.active_slots} of a stage: this model uses all, choose null")
 
     def forward(self, clip: Clip) -> SemanticOutput:
-        key = clip.key if self.backbone.drop_path else None
-        seen = clip.features or _see(self.backbone, clip.video, key)
+        draws = self.training and self.backbone.drop_path and clip.features is None
+        seen = self.backbone(clip.video, key=clip.key) if draws else self.encode(clip)
         student = self.group(self.grouping, seen, *self._draw(clip, "student"))
-        view = clip.views[0] if clip.views else clip.video
         with torch.no_grad():
-            same = None if clip.views else clip.features
-            seen = same or _see(self.teacher.backbone, view)
+            seen = self._see_as_teacher(clip)
             teacher = self.group(self.teacher.grouping, seen, *self._draw(clip, "teacher"))
         return replace(student, teacher=teacher)
 
@@ -221,11 +219,9 @@ class SMTC(VideoModel):
         frame is compared with the last one known. `options.cyclic` gives whole videos, and changes
         nothing else.
         """
-        if options.masks == "decoder":
-            raise UserError("options.masks=decoder: this model has none, choose attention or null")
         outputs, carry = [], carry or Carry()
         for start, stop in _windows(carry.frames, clip.video.shape[1], self.window):
-            seen = _cut(clip.features, start, stop) or _see(self.backbone, clip.video[:, start:stop])
+            seen = self.encode(_cut(clip, start, stop))
             noise = self._noise_at_test(clip.key, range(carry.frames, carry.frames + stop - start))
             output, carry = self.group_window(seen, noise, carry, options.iterations)
             outputs.append(output)
@@ -251,7 +247,7 @@ class SMTC(VideoModel):
 
     def embed(self, clip: Clip) -> Tensor:
         """The last block's tokens b t n e (not its keys), as the backbone is: without final norm."""
-        return (clip.features or _see(self.backbone, clip.video)).tokens
+        return self.encode(clip).tokens
 
     def after_step(self, step: int) -> None:
         self.teacher.follow(self.backbone, self.grouping)
@@ -260,6 +256,11 @@ class SMTC(VideoModel):
 
     def _features(self, seen: Features) -> Tensor:
         return seen.keys if self.keys else seen.tokens
+
+    def _see_as_teacher(self, clip: Clip) -> Features:
+        if clip.views:
+            return self.teacher.backbone(clip.views[0])
+        return clip.features if clip.features is not None else self.teacher.backbone(clip.video)
 
     def _draw(self, clip: Clip, who: str) -> tuple[Tensor, Tensor]:
         """Noise b t N P d of the samples and partners b t of `who`, "student" or "teacher"."""
@@ -274,10 +275,6 @@ class SMTC(VideoModel):
         return torch.stack([normal(key, f"instances.{t}", self.noise_shape) for t in frames], dim=1)
 
 
-def _see(backbone: Backbone, video: Tensor, key: Tensor | None = None) -> Features:
-    return backbone(video) if key is None else backbone(video, key=key)
-
-
 def _windows(known: int, frames: int, window: int) -> Iterator[tuple[int, int]]:
     """First and last + 1 of parts of `frames` frames that lie in one window, `known` frames into a video."""
     start = 0
@@ -287,11 +284,13 @@ def _windows(known: int, frames: int, window: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _cut(features: Features | None, start: int, stop: int) -> Features | None:
-    if features is None:
-        return None
-    keys = None if features.keys is None else features.keys[:, start:stop]
-    return Features(features.tokens[:, start:stop], features.grid, keys)
+def _cut(clip: Clip, start: int, stop: int) -> Clip:
+    """Frames `start` to `stop` of a clip, without its annotations."""
+    features = clip.features
+    if features is not None:
+        keys = None if features.keys is None else features.keys[:, start:stop]
+        features = Features(features.tokens[:, start:stop], features.grid, keys)
+    return Clip(clip.video[:, start:stop], clip.valid[:, start:stop], clip.key, clip.names, features=features)
 
 
 def _found(output: SemanticOutput) -> tuple[Tensor, Tensor, Tensor]:
