@@ -57,7 +57,7 @@ class TransportAlignment(nn.Module):
         if t < 2:
             raise UserError("dataset.clip_frames=1: loss.transport compares frames of a clip")
         logs = (logits.softmax(2) + self.floor).log() if self.floor else logits.log_softmax(2)
-        target = teacher.semantic_logits.float().softmax(2)
+        target = teacher.semantic_logits.detach().float().softmax(2)
         unit = F.normalize(teacher.features.float(), dim=-1, eps=1e-12)
         total, count = logits.new_zeros(()), logits.new_zeros(())
         for step in range(1, t):  # frame j = t + step, cyclically: n n plans of all pairs at once are large
