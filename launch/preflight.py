@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Spec
-from vocl.config import Config, needs_weights
+from vocl.config import Config, weights_source
 from vocl.files import user_path
 
 ROOM_GB = 1.0
@@ -59,11 +59,13 @@ def _inputs(config: Config) -> list[str]:
     own = (node["dataset"] for node in config["eval"].values())
     datasets = [config["dataset"], *(dataset for dataset in own if dataset is not None)]
     lines = [line for dataset in datasets for line in _data(dataset, config["runtime"]["data_root"])]
-    if needs_weights(config):
-        name = config["backbone"]["name"]
-        weights = user_path(config["runtime"]["weights_root"]) / f"{name}.safetensors"
+    source = weights_source(config)
+    if source is not None:
+        name, (file, hub) = config["backbone"]["name"], source
+        weights = user_path(config["runtime"]["weights_root"]) / file.format(name=name)
+        how = f"with network: vocl fetch {name}" if hub == "timm" else f"download it from {hub}"
         if not weights.is_file():
-            lines.append(f"backbone {name}: no file {weights}; with network: vocl fetch {name}")
+            lines.append(f"backbone {name}: no file {weights}; {how}")
     return lines
 
 

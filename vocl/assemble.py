@@ -166,10 +166,11 @@ def check_evaluations(config: Config) -> None:
 
 
 def _weights_are_there(config: Config) -> None:
-    if configs.needs_weights(config):
+    source = configs.weights_source(config)
+    if source is not None:
         from vocl.nn.backbone import locate_weights
 
-        locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]))
+        locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]), *source)
 
 
 def _warm_start_is_there(config: Config) -> None:

@@ -214,13 +214,15 @@ class Trainer:
         rate = self.optimizer.rate(step) if own is None else own
         for group, names in zip(self.torch_optimizer.param_groups, self.group_names, strict=True):
             group["lr"] = rate * self.curriculum.factor(names[0], step)
-            group["weight_decay"] = self.curriculum.weight_decay(names[0], step, self.optimizer.weight_decay)
+            decay = self.optimizer.weight_decay if self.optimizer.decays(self.trainable[names[0]]) else 0.0
+            group["weight_decay"] = self.curriculum.weight_decay(names[0], step, decay)
 
     def _make_groups(self) -> tuple[torch.optim.Optimizer, list[list[str]]]:
-        """Parameters that every stage treats alike share a group: few groups keep a step fast."""
+        """Parameters that are treated alike in every stage share a group: few groups keep a step fast."""
         groups: dict[Any, list[str]] = {}
-        for name in self.trainable:
-            groups.setdefault(self.curriculum.treatment(name), []).append(name)
+        for name, parameter in self.trainable.items():
+            treatment = self.curriculum.treatment(name), self.optimizer.decays(parameter)
+            groups.setdefault(treatment, []).append(name)
         names = list(groups.values())
         parameters = [{"params": [self.trainable[n] for n in group]} for group in names]
         return self.optimizer.over(parameters), names

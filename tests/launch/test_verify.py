@@ -32,10 +32,13 @@ SMALL = {
     "backbone.block": 2,
 }
 EXTRA = {
+    "smtc": {"model.num_slots": None, "model.slot_dim": None, "model.adapter.hidden_ratio": None},  # has none
     "slotcurri": {"curriculum.stages.more.active_slots": 3},
     "videosaur": {"model.predictor.num_heads": 2, "model.decoder.num_heads": 2},
 }
-METHODS = importer.methods()
+# A backbone alone claims nothing.
+METHODS = [name for name in importer.methods() if not hasattr(importer.find_method(name), "NEW")]
+TRAINED_ON = {"smtc": "ytvos"}  # experiment of a small checkpoint, where it is not movi_c
 
 
 def released(method: ModuleType, own: str) -> str:
@@ -89,9 +92,11 @@ class Place:
         (package / "__init__.py").touch()
         experiment = self.project / "conf" / "experiment" / method / "frames.yaml"
         experiment.parent.mkdir(parents=True)
-        text = f"# @package _global_\ndefaults:\n  - {method}/movi_c\n"
+        self.base = f"{method}/{TRAINED_ON.get(method, 'movi_c')}"
+        text = f"# @package _global_\ndefaults:\n  - {self.base}\n"
         experiment.write_text(text)
-        self.settings = [f"{key}={value}" for key, value in {**SMALL, **EXTRA.get(method, {})}.items()]
+        settings = {**SMALL, **EXTRA.get(method, {})}
+        self.settings = [f"{key}={value}" for key, value in settings.items() if value is not None]
         self.publish(video_fg_ari=0.5)
 
     def publish(self, tolerance: float = 0.01, row: str = "Theirs", **scores: float) -> None:
@@ -108,10 +113,12 @@ class Place:
     def save(self) -> None:
         """A checkpoint with the names of a release's."""
         method = importer.find_method(self.name)
-        config = composed([f"experiment={self.name}/movi_c", *self.settings])
+        config = composed([f"experiment={self.base}", *self.settings])
         torch.manual_seed(0)
         own = assemble.make_model(config, pretrained=False).state_dict()
-        torch.save({"state_dict": {released(method, k): v for k, v in own.items()}}, self.file)
+        made = [pattern for pattern, _ in getattr(method, "COPIED", ())]  # what the import makes itself
+        held = {k: v for k, v in own.items() if not any(re.fullmatch(pattern, k) for pattern in made)}
+        torch.save({"state_dict": {released(method, k): v for k, v in held.items()}}, self.file)
 
     def verify(self, *more: str) -> int:
         arguments = [*self.arguments, f"runtime.data_root={self.data}", *self.settings, *more]

@@ -27,6 +27,7 @@ from vocl.compose import project_of
 from vocl.config import packages
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.ops.random import seed_of
 
 USAGE = "usage: vocl import METHOD FILE OUT [experiment=...] [overrides]"
 SHOWN = 3  # wrong names in a message
@@ -103,8 +104,10 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     from vocl import assemble
     from vocl.folder import new_folder
 
-    model = assemble.make_model(config, pretrained=False)
     given = read_weights(method, source, config["project"])
+    torch.manual_seed(seed_of(config["seed"], "weights"))
+    model = assemble.make_model(config, pretrained=False)
+    given = complete(method, given, model.state_dict())
     weights = fit_weights(method, given, model.state_dict(), source)
     model.load_state_dict(weights)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
@@ -122,7 +125,7 @@ def read_weights(method: ModuleType, source: Path, project: str | None = None) -
         own = rename(method, name)
         if own is None:
             unknown.append(name)
-        else:
+        elif own:
             found[own] = tensor
     if unknown:
         known = f"METHOD is one of {', '.join(methods(project))}"
@@ -130,8 +133,25 @@ def read_weights(method: ModuleType, source: Path, project: str | None = None) -
     return found
 
 
+def complete(method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`given` with what the method's files never hold: copies of other tensors (its map COPIED says of
+    which), and those of a new model, `own` (patterns NEW)."""
+    out = dict(given)
+    for name in (n for n in own if n not in given):
+        for pattern, source in getattr(method, "COPIED", ()):
+            match = re.fullmatch(pattern, name)
+            if match and match.expand(source) in given:
+                out[name] = given[match.expand(source)]
+        if name not in out and any(re.fullmatch(pattern, name) for pattern in getattr(method, "NEW", ())):
+            out[name] = own[name]
+    return out
+
+
 def rename(method: ModuleType, name: str) -> str | None:
-    """What `name` of a method's checkpoint is called here; None for a name that it does not have."""
+    """What `name` of a method's checkpoint is called here; None for a name that it does not have.
+
+    Empty for one that plays no part.
+    """
     for pattern, replacement in method.KEYS:
         match = re.fullmatch(pattern, name)
         if match:
@@ -142,7 +162,7 @@ def rename(method: ModuleType, name: str) -> str | None:
 def fit_weights(
     method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path
 ) -> dict[str, Tensor]:
-    """`given` in the shapes and types of `own` (a difference in leading ones is none)."""
+    """`given` in the shapes and types of `own` (a difference in ones at either end is none)."""
     lacking = [n for n in own if n not in given]
     extra = [n for n in given if n not in own]
     wrong = [n for n in own if n in given and _trimmed(given[n].shape) != _trimmed(own[n].shape)]
@@ -207,8 +227,8 @@ def _decided_by(method: ModuleType, name: str) -> tuple[str, ...]:
 
 def _trimmed(shape: torch.Size) -> tuple[int, ...]:
     sizes = list(shape)
-    while sizes and sizes[0] == 1:
-        sizes.pop(0)
+    while sizes and 1 in (sizes[0], sizes[-1]):
+        sizes.pop(0 if sizes[0] == 1 else -1)
     return tuple(sizes)
 
 
