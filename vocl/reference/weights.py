@@ -22,6 +22,8 @@ from torch import Tensor
 from vocl.errors import UserError
 
 PREFIX = "state_dict."
+WRAPPERS = ("state_dict", "model")  # where the tensors stand in a checkpoint
+PARALLEL = "module."  # what every name begins with that PyTorch's data parallelism has saved
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -37,7 +39,8 @@ _DTYPES = {
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in `path`: a Lightning checkpoint, or safetensors with keys `state_dict.*`.
+    """The state dict in `path`: a checkpoint of Lightning or of plain PyTorch, or safetensors with keys
+    `state_dict.*`.
 
     Raises `UserError` naming the file when it is missing, damaged, or holds no state dict.
     """
@@ -47,6 +50,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: its state dict holds no tensors")
+    if all(name.startswith(PARALLEL) for name in tensors):
+        return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors
 
 
@@ -69,10 +74,12 @@ def _read_checkpoint(path: Path) -> Mapping[Any, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever it dislikes: the second reader gives the reason
         content = _read_inert(path)
-    state = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: not a Lightning checkpoint, it holds no 'state_dict'")
-    return state
+    found = [content.get(name) for name in WRAPPERS] if isinstance(content, Mapping) else []
+    states = [state for state in found if isinstance(state, Mapping)]
+    if not states:
+        names = " or ".join(map(repr, WRAPPERS))
+        raise UserError(f"{path}: not a checkpoint of a training, it holds no {names}")
+    return states[0]
 
 
 def _read_inert(path: Path) -> Any:
