@@ -1,9 +1,22 @@
-"""`vocl export`: a finished run as a folder that stands alone: weights, config, scores, code, a card."""
+"""`vocl export`: a finished run as a folder that stands alone: weights, config, scores, code, a card.
+
+It is made to be given away, and holds of the run's folder: the newest checkpoint and the frozen weights;
+result.json and the reports and rows of evaluations (scores, names of videos, kind of device: no host,
+user or path); config.yaml. Of the code it has what a snapshot has (`launch.codebase`), without changes
+as a diff. Not in it are: the run's config sections `runtime` and `cluster` (the checkout's own defaults
+stand there, without names of a site); conf/cluster, but for three files that are shipped, without their
+texts; events, claims, logs, the ledger and its job scripts, W&B files, soft masks. What the run id is a
+hash of stays as it is: a `warm_start.run`, or a setting of a project's own source, that is a path of this
+machine is in the config; so is what people wrote into their code and other configs. The command on the
+card has its paths cut to their last names.
+"""
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,24 +24,29 @@ from typing import Any
 
 import yaml
 
-from launch import frozen, snapshot
+from launch import codebase, frozen, snapshot
+from launch.freeze import PATHS
 from launch.runs import is_word, root_of
 from vocl import claims, recorded, result
+from vocl import config as configs
 from vocl.compose import compose
 from vocl.errors import UserError
-from vocl.files import user_path
+from vocl.files import json_or_none, user_path
 from vocl.find import find_run
 from vocl.folder import new_folder
-from vocl.record import REPOSITORY, code_digest
+from vocl.record import REPOSITORY, SNAPSHOT, code_digest, commit
 from vocl.saved import checkpoints
 
-OWN = ("runtime", "cluster")  # of this machine: paths, accounts
+PROJECT = "code/project"  # where a project's own code lies in the folder
+SITE = ("runtime.", "runtime=", "cluster.", "cluster=", "cluster/", "hydra.", "hydra/", "-")
+PATH = re.compile(r"(?<![\w.~-])~?/(?:[^\s,'\"\]}]*/)?(?=[^\s,'\"\]}])")  # all but the last name of one
 
 
 def main(arguments: Sequence[str]) -> int:
     """`vocl export RUN OUT [runtime.root=PATH]`: `vocl.load.load("OUT")` gives its model, elsewhere too.
 
-    Paths and cluster settings of this machine are left out of the config. Returns 0.
+    Paths and cluster settings of this machine are left out; what lies beside the code and is not
+    copied is said on stderr. Returns 0.
     """
     root, words = root_of(arguments)
     if len(words) != 2 or not all(is_word(word) for word in words):
@@ -60,9 +78,7 @@ def _fill(place: Path, folder: Path, root: Path) -> None:
     except (KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder}: its config.yaml or result.json is damaged: {told}") from None
-    general = compose([])
-    shared = config | {key: general[key] for key in OWN}
-    (place / "config.yaml").write_text(yaml.safe_dump(shared, sort_keys=False))
+    (place / "config.yaml").write_text(yaml.safe_dump(_of_no_site(config), sort_keys=False))
     if (REPOSITORY / "LICENSE").is_file():
         shutil.copyfile(REPOSITORY / "LICENSE", place / "LICENSE")
     (place / "README.md").write_text(card)
@@ -76,23 +92,38 @@ def _checkpoint(folder: Path) -> Path:
     raise UserError(f"{folder}: has no valid checkpoint")
 
 
+def _of_no_site(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with the checkout's defaults, none of one site, for what is no part of a run's identity."""
+    cluster = yaml.safe_load(configs.PLACES["cluster"].read_bytes())
+    runtime = compose([])["runtime"] | {"wandb_entity": None}
+    runtime |= {key: PATH.sub("", runtime[key]) for key in PATHS}
+    project = None if config["project"] is None else PROJECT
+    return config | {"project": project, "runtime": runtime, "cluster": codebase.general(cluster)}
+
+
 def _copy_code(place: Path, folder: Path, root: Path, project: str | None, digest: str | None) -> str:
     """Copy the code that the run was trained with, if it is known; says which it is."""
     source = None
     with suppress(UserError):  # the snapshot is gone
         source = frozen.code_of(root, folder.name, claims.newest(folder))
     if source is not None:
-        shutil.copytree(source, place / "code")
+        head = (json_or_none(source / SNAPSHOT) or {}).get("commit")
+        _write_code(codebase.collect_copy(source), head, place)
         return f"the snapshot {source.name} that the run was submitted with; digest {digest}"
     if project is not None and not user_path(project).is_dir():
         raise UserError(f"{folder}: the code it was submitted with is gone, and so is {project}")
-    taken = snapshot.take(place, project)
-    taken.rename(place / "code")
-    (place / "snapshots").rmdir()
+    _write_code(codebase.collect(project), commit(), place)
     now = code_digest(project)
     if now == digest:
         return f"the run's own; digest {digest}"
     return f"of the day of the export, digest {now}; the run was trained with {digest}, which is not kept"
+
+
+def _write_code(code: codebase.Code, head: str | None, place: Path) -> None:
+    for line in code.lines():
+        print(f"note: {line}", file=sys.stderr)
+    codebase.write(codebase.without_site(code), place / "code")
+    snapshot.write_record(place / "code", head, None, 0o444)
 
 
 def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: str) -> str:
@@ -134,7 +165,7 @@ def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: st
         lines += [
             "",
             "The config names code of its own (project): copy code/project, set `project` in config.yaml to "
-            "it, and put this folder among your runs.",
+            "where it lies, and put this folder among your runs.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -144,12 +175,18 @@ def _command(folder: Path) -> str:
     for claim in claims.history(folder):
         submission = frozen.submission_of(folder.parent.parent, claim)
         if submission is not None and _selects(submission.arguments, folder.name):
-            words = [a for a in submission.arguments if not a.startswith(("runtime.", "cluster", "--"))]
-            return shlex.join(["vocl", "submit", *words])
+            return shlex.join(["vocl", "submit", *_without_site(submission.arguments)])
     start = next(iter(recorded.starts(folder)), {})
     command = [str(word) for word in start.get("command") or []]
-    words = [w for w in command[1:] if not w.startswith(("runtime.", "cluster"))]
-    return shlex.join(["python", "-m", "vocl.train", *words])
+    if "--config" in command:  # a job's
+        return "python -m vocl.train --config config.yaml"
+    return shlex.join(["python", "-m", "vocl.train", *_without_site(command[1:])])
+
+
+def _without_site(words: Sequence[str]) -> list[str]:
+    """Words of a command, without what says where it was done."""
+    kept = [word for word in words if not word.lstrip("+~").startswith(SITE)]
+    return [f"project={PROJECT}" if word.startswith("project=") else PATH.sub("", word) for word in kept]
 
 
 def _selects(arguments: Sequence[str], run: str) -> bool:

@@ -19,6 +19,7 @@ from vocl.cell import cell_of
 from vocl.claims import Claim
 from vocl.compose import compose
 from vocl.errors import UserError
+from vocl.secret import refuse_secrets
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table has hundreds of configs
 AGAIN = "vocl submit writes it again"
@@ -117,11 +118,13 @@ def _is_wrong(claim: Claim) -> bool:
 
 
 def asked(arguments: Sequence[str]) -> dict[str, Any] | None:
-    """What overrides say of the cluster: all keys with cluster=NAME, else those that are named."""
+    """What overrides say of the cluster: all keys with cluster=NAME, else those that are named. Raises
+    `UserError` where they hold a secret."""
     overrides = [a for a in arguments if a.startswith(("cluster=", "cluster."))]
     if not overrides:
         return None
     cluster = compose(overrides)["cluster"]
+    refuse_secrets({"cluster": cluster})
     if any(o.startswith("cluster=") for o in overrides):
         return cluster
     keys = [o.partition("=")[0].removeprefix("cluster.").partition(".")[0] for o in overrides]

@@ -17,7 +17,7 @@ from launch.runs import is_word
 from vocl import config as configs
 from vocl.cell import cell_of
 from vocl.coerce import coerce
-from vocl.compose import group_choices, project_of, quoted
+from vocl.compose import checked, group_choices, project_of, quoted
 from vocl.composer import Composer
 from vocl.config import Config
 from vocl.errors import UserError
@@ -181,11 +181,11 @@ class _Cell:
         """A spec per seed, from one composition unless something interpolates the seed."""
         with _named(self.where):
             if seeds is None:
-                return [self._spec(configs.check(composer.compose(self.overrides)))]
-            probe = configs.check(composer.compose([*self.overrides, f"seed={PROBE}"]))
+                return [self._spec(_checked(composer, self.overrides))]
+            probe = _checked(composer, [*self.overrides, f"seed={PROBE}"])
             if str(PROBE) in json.dumps({key: value for key, value in probe.items() if key != "seed"}):
                 lists = [[*self.overrides, f"seed={seed}"] for seed in seeds]
-                return [self._spec(configs.check(composer.compose(each))) for each in lists]
+                return [self._spec(_checked(composer, each)) for each in lists]
             cell = cell_of(probe)
             checked = [coerce(seed, configs.SEED, "seed", {}) for seed in seeds]
             return [self._spec(probe | {"seed": seed}, cell) for seed in checked]
@@ -211,6 +211,10 @@ class _Cell:
     def _spec(self, config: Config, cell: str | None = None) -> Spec:
         cell = cell or cell_of(config)
         return Spec(configs.run_id(config), cell, config, self.row, self.column, config["seed"])
+
+
+def _checked(composer: Composer, overrides: Sequence[str]) -> Config:
+    return checked(composer.compose(overrides), overrides)
 
 
 def _seeds(values: list[str] | None) -> list[int] | None:

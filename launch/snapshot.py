@@ -4,43 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 
-from vocl.config import packages
-from vocl.errors import UserError
-from vocl.files import TEMPORARY, make_folder, share, sync, sync_folder, user_path
-from vocl.record import REPOSITORY, commit, uncommitted
+from launch import codebase
+from launch.codebase import Code, permissions
+from vocl import git
+from vocl.files import TEMPORARY, json_or_none, make_folder, share, sync, sync_folder
+from vocl.record import CODE, REPOSITORY, SNAPSHOT, commit
+from vocl.source import is_private
 
-PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml")
-SUFFIXES = (".py", ".yaml", ".toml")
-MAX_MB = 50.0
+SCHEMA = 1  # of snapshot.json; without it the copy holds whatever lay beside the code
 
 
 def take(root: Path, project: str | None) -> Path:
     """The folder `<root>/snapshots/<digest>` with a copy of the code, made if absent.
 
     Holds what a run can import or compose of this checkout (committed, changed or not yet added) and
-    of the folder `project`, and `snapshot.json` with the commit and the changes to it. The digest is
-    that of the content: submissions of the same code share one copy.
+    of the folder `project`: see `codebase.collect`; what is left out of them is said on stderr. And
+    `snapshot.json` with the commit and the changes to it. The digest is that of content and
+    permissions: submissions of the same code share one copy.
     """
-    files = _files(project)
-    digest = hashlib.blake2b(digest_size=8)
-    for name, path in sorted(files.items()):
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    folder = root / "snapshots" / digest.hexdigest()
+    code = codebase.collect(project)
+    for line in code.lines():
+        print(f"note: {line}", file=sys.stderr)
+    make_folder(root / "snapshots")
+    folder = root / "snapshots" / _digest(code, root / "snapshots")
     if folder.is_dir():
         return folder
     temporary = folder.with_name(f"{TEMPORARY}{secrets.token_hex(5)}")
     try:
-        for name, path in files.items():
-            make_folder((temporary / name).parent)
-            shutil.copyfile(path, temporary / name)
-        (temporary / "snapshot.json").write_text(
-            json.dumps({"commit": commit(), "diff": uncommitted()}, indent=1)
-        )
-        _seal(temporary)
+        codebase.write(code, temporary)
+        write_record(temporary, commit(), *_changes(code))
         try:
             temporary.rename(folder)
         except OSError:  # somebody else was faster, with the same content
@@ -52,16 +50,16 @@ def take(root: Path, project: str | None) -> Path:
     return folder
 
 
-def _seal(folder: Path) -> None:
-    """Bring all of `folder` to disk; its files become read-only, for whom the umask, or a results folder
-    that is shared, lets read them: conf/ may name what is private."""
-    for path in (*folder.rglob("*"), folder):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            share(path)
-            path.chmod(path.stat().st_mode & ~0o222)
-            sync(path)
+def write_record(folder: Path, head: str | None, diff: str | None, mode: int) -> None:
+    """Write snapshot.json of a copy of the code; who may not read a file by its `mode` may not read
+    what was changed in it."""
+    path = folder / SNAPSHOT
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump({"schema": SCHEMA, "commit": head, "diff": diff}, file, indent=1)
+    share(path, mode & 0o444)
+    sync(path)
+    sync_folder(folder)
 
 
 def project_in(snapshot: Path, project: str | None) -> str | None:
@@ -69,21 +67,29 @@ def project_in(snapshot: Path, project: str | None) -> str | None:
     return str(snapshot / "project") if project is not None else None
 
 
-def _files(project: str | None) -> dict[str, Path]:
-    """What is copied: name in the snapshot -> file."""
-    places = [(REPOSITORY / part, part) for part in PARTS]
-    if project is not None:
-        folder = user_path(project).resolve()
-        own = [path for path in packages(project).values() if path.parent == folder]
-        places += [(path, f"project/{path.name}") for path in (*own, folder / "conf")]
-    files: dict[str, Path] = {}
-    for place, name in places:
-        found = [place] if place.is_file() else place.rglob("*") if place.is_dir() else []
-        for path in found:
-            ours = path.suffix in SUFFIXES or name.startswith("project/")
-            if ours and path.is_file() and "__pycache__" not in path.parts:
-                files[f"{name}/{path.relative_to(place)}" if path != place else name] = path
-    size_mb = sum(path.stat().st_size for path in files.values()) / 1e6
-    if size_mb > MAX_MB:
-        raise UserError(f"project={project}: {size_mb:.0f} MB of code and configs, more than {MAX_MB:.0f} MB")
-    return files
+def _digest(code: Code, place: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, mode in sorted(code.folders.items()):
+        digest.update(os.fsencode(f"{name}\0{permissions(mode, place, is_folder=True):o}\0"))
+    for name, file in sorted(code.files.items()):
+        mode = permissions(file.mode, place)
+        digest.update(os.fsencode(f"{name}\0{mode:o}\0{len(file.content)}\0") + file.content)
+    return digest.hexdigest()
+
+
+def _changes(code: Code) -> tuple[str | None, int]:
+    """What the checkout's copied or removed files say beyond its commit, as a diff, and who may read it;
+    no diff outside a checkout."""
+    if (REPOSITORY / SNAPSHOT).is_file():
+        return (json_or_none(REPOSITORY / SNAPSHOT) or {}).get("diff"), (REPOSITORY / SNAPSHOT).stat().st_mode
+    mode, shown = 0o444, []
+    try:
+        for name in git.changed(REPOSITORY, *CODE, "conf"):
+            if name in code.files:
+                mode &= code.files[name].mode
+                shown.append(name)
+            elif not os.path.lexists(REPOSITORY / name) and not any(map(is_private, Path(name).parts)):
+                shown.append(name)
+        return git.diff(REPOSITORY, *shown), mode
+    except git.GitError:
+        return None, mode

@@ -94,7 +94,8 @@ def test_a_project_adds_choices(tmp_path):
         loss__mine="# @package loss.mine\n_target_: ours.Mine\nweight: 1\nlevel: null\npower: 2\n",
     )
     (folder / "ours" / "__init__.py").write_text(
-        "class Mine:\n    def __init__(self, *, power: float): ...\n"
+        "class Mine:\n    needs = frozenset()\n    def __init__(self, *, power: float): ...\n"
+        "    def __call__(self, output, clip): ...\n"
     )
     config = train.composed([f"project={folder}", "loss=[feature_mse,mine]"])
     assert config["loss"]["mine"] == {"_target_": "ours.Mine", "weight": 1.0, "level": None, "power": 2.0}
@@ -165,3 +166,36 @@ def test_code_of_ones_own_that_is_not_python(tmp_path):
 def test_seeds_in_range(seed):
     with pytest.raises(UserError, match=f"seed={seed}: out of range"):
         configs.check(compose([f"seed={seed}"]))
+
+
+def test_a_part_is_swapped_by_its_group_and_leaves_nothing_behind():
+    config = train.composed(["experiment=slotcontrast/movi_c", "model/decoder=slot_mixer"])
+    assert config["model"]["decoder"] == train.composed(["experiment=videosaur/movi_c"])["model"]["decoder"]
+    assert (
+        train.composed(["model=dinosaur", "model/predictor=transformer"])["model"]["predictor"]["num_heads"]
+        == 4
+    )
+
+
+def test_a_part_of_a_project_is_swapped_in_by_yaml_alone(tmp_path):
+    folder = project(
+        tmp_path / "mine",
+        model__decoder__mine="_target_: ours.Mine\ndim: 64\n",
+        experiment__mine="# @package _global_\n"
+        "defaults:\n  - slotcontrast/movi_c\n  - override /model/decoder: mine\n",
+    )
+    (folder / "ours" / "__init__.py").write_text(
+        "from torch import nn\n\nclass Mine(nn.Module):\n    def __init__(self, a, b, c, *, dim: int): ...\n"
+    )
+    config = train.composed([f"project={folder}", "experiment=mine"])
+    assert config["model"]["decoder"] == {"_target_": "ours.Mine", "dim": 64}
+
+
+def test_an_experiment_that_sets_numbers_of_another_part_is_named_with_the_way_out():
+    with pytest.raises(UserError) as caught:
+        train.composed(["experiment=savi/synthetic", "model/decoder=flat"])
+    message = str(caught.value)
+    assert message.startswith("model.decoder.channels: unknown key, choose from hidden_dim, num_layers")
+    assert "experiment/savi/synthetic.yaml sets it" in message
+    way_out = message.rpartition("drop it with ")[2].split()
+    assert train.composed(["experiment=savi/synthetic", "model/decoder=flat", *way_out])

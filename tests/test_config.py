@@ -90,6 +90,7 @@ def test_terms_need_what_the_model_provides(config, tmp_path):
         "class Sharp:\n"
         "    needs: ClassVar[frozenset[str]] = frozenset({'slots', 'parent'})\n"
         "    def __init__(self, *, power: float) -> None: ...\n"
+        "    def __call__(self, output, clip): ...\n"
     )
     config["project"] = str(tmp_path)
     config["loss"]["sharp"] = {"_target_": "needing.Sharp", "weight": 1, "level": None, "power": 2}
@@ -103,7 +104,11 @@ def test_checking_imports_no_target(config, tmp_path):
     package = tmp_path / "explosive"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "class Loss:\n    def __init__(self, *, power: float) -> None: ...\n\nraise SystemExit('imported')\n"
+        "from vocl import interface\n\n"
+        "class Loss(interface.Loss):\n"
+        "    needs = frozenset()\n"
+        "    def __init__(self, *, power: float) -> None: ...\n\n"
+        "raise SystemExit('imported')\n"
     )
     config["project"] = str(tmp_path)
     config["loss"]["explosive"] = {"_target_": "explosive.Loss", "weight": 1.0, "level": None, "power": 2}

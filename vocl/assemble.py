@@ -18,15 +18,26 @@ from vocl.settings import Dataset
 
 
 def parts(config: Config, name: str) -> Any:
-    """Section `name` of a checked config with every `_target_` node as a `Part`."""
+    """Section `name` of a checked config as a `Part`; of `eval`, a mapping of them by name."""
+    if name == "eval":
+        nodes = config["eval"].items()
+        return {key: _build(config, node, configs.EVALUATION, f"eval.{key}") for key, node in nodes}
+    return _build(config, config[name], configs.PARTS[name], name)
+
+
+def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
     allowed = configs.packages(config["project"])
     _importable(allowed)
-    return build(config[name], tuple(allowed))
+    return build(node, kind, path, allowed)
 
 
 def make_dataset(config: Config) -> Dataset:
     """The dataset section."""
-    return Dataset(**parts(config, "dataset"))
+    types = configs.section_types("Dataset")
+    values = {
+        key: _build(config, value, types[key], f"dataset.{key}") for key, value in config["dataset"].items()
+    }
+    return Dataset(**values)
 
 
 def make_source(config: Config, split: str) -> Source:
@@ -47,8 +58,8 @@ def make_objective(config: Config) -> Objective:
     terms = {}
     for name, node in config["loss"].items():
         own = {key: value for key, value in node.items() if key not in configs.TERM}
-        part = build(own, tuple(configs.packages(config["project"])))
-        terms[name] = {"loss": part, "weight": node["weight"], "level": node["level"]}
+        loss = _build(config, own, configs.LOSS, f"loss.{name}")
+        terms[name] = {"loss": loss, "weight": node["weight"], "level": node["level"]}
     return Objective(terms)
 
 

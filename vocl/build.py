@@ -1,4 +1,4 @@
-"""From a checked config node to an object: the only place where a `_target_` is imported.
+"""From a config node to an object: the only place where a `_target_` is imported.
 
 A node with a `_target_` becomes a `Part`: a call that still waits for what Python wires. So a
 constructor's parameters before `*` are wired by code (widths, grids), those after `*` are set in
@@ -10,30 +10,38 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from vocl.coerce import coerce
 from vocl.errors import UserError
 
-Part = Callable[..., Any]
+T = TypeVar("T")
+Part = Callable[..., T]  # of a class of kind T
 
 
-def build(node: Any, packages: tuple[str, ...]) -> Any:
+def build(node: Any, kind: Any, path: str, packages: dict[str, Path]) -> Any:
     """`node` with every mapping that has a `_target_` turned into a `Part`.
 
-    Only targets defined in one of `packages` are imported; `config.check` has refused the others
-    already, and this refuses them again at the point of execution.
+    `kind`: what belongs at `path`, as in `vocl.coerce.coerce`. `config.check` has proved already that
+    each target is a class of the kind that belongs in its place; this proves it again from the
+    source text, right before its module is imported.
     """
+    return _parts(coerce(node, kind, path, packages))
+
+
+def _parts(node: Any) -> Any:
     if isinstance(node, Mapping):
-        items = {key: build(value, packages) for key, value in node.items() if key != "_target_"}
-        return functools.partial(locate(node["_target_"], packages), **items) if "_target_" in node else items
+        items = {key: _parts(value) for key, value in node.items() if key != "_target_"}
+        return functools.partial(_class(node["_target_"]), **items) if "_target_" in node else items
     if isinstance(node, list | tuple):
-        return [build(item, packages) for item in node]
+        return [_parts(item) for item in node]
     return node
 
 
-def locate(target: str, packages: tuple[str, ...]) -> Callable[..., Any]:
-    """Import the class or function at the dotted path `target`."""
-    if target.split(".")[0] not in packages:
-        raise UserError(f"_target_={target}: outside the allowed packages, choose from {', '.join(packages)}")
+def _class(target: str) -> type:
     module, _, name = target.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, type) or f"{found.__module__}.{found.__qualname__}" != target:
+        raise UserError(f"_target_={target}: is not the class that its source text defines")
+    return found

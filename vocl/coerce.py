@@ -10,16 +10,18 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 
 from vocl import signature
-from vocl.errors import UserError
+from vocl.errors import UnknownKey, UserError
 
 
 def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
     """`value` as type `kind`, or `UserError` naming `path` and what is expected."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
-        return value
+        return _without_parts(value, path)
     if kind is signature.Part:
-        return _part(value, path, allowed)
+        return _part(value, path, allowed, None)
+    if origin is Annotated and isinstance(arguments[1], signature.Kind):
+        return _part(value, path, allowed, arguments[1])
     if origin is Annotated:
         return _in_range(coerce(value, arguments[0], path, allowed), arguments[1:], path)
     if origin in (Union, UnionType):
@@ -82,7 +84,7 @@ def _in_range(value: Any, bounds: tuple[Any, ...], path: str) -> Any:
     return value
 
 
-def _part(node: Any, path: str, allowed: dict[str, Path]) -> dict[str, Any]:
+def _part(node: Any, path: str, allowed: dict[str, Path], kind: signature.Kind | None) -> dict[str, Any]:
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str):
         raise UserError(f"{path}: expected a mapping with a _target_")
@@ -94,10 +96,27 @@ def _part(node: Any, path: str, allowed: dict[str, Path]) -> dict[str, Any]:
         found = signature.read(target, allowed)
     except UserError as error:
         raise UserError(f"{path}.{error}") from None
+    if (reason := signature.misfit(found, kind, allowed)) is not None:
+        raise UserError(f"{path}._target_={target}: {reason}")
+    try:
+        parameters = found.parameters
+    except UserError as error:
+        raise UserError(f"{path}._target_={target}: {error}") from None
     values = {key: value for key, value in node.items() if key != "_target_"}
-    same_keys(values, tuple(found.parameters), path)
-    coerced = {k: coerce(values[k], kind, f"{path}.{k}", allowed) for k, kind in found.parameters.items()}
+    same_keys(values, tuple(parameters), path)
+    coerced = {k: coerce(values[k], kind, f"{path}.{k}", allowed) for k, kind in parameters.items()}
     return {"_target_": target, **coerced}
+
+
+def _without_parts(value: Any, path: str) -> Any:
+    """`value`, unless it holds a part: of no kind, nobody could say what may be called there."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            raise UserError(f"{path}._target_={value['_target_']}: no part belongs here")
+        return {key: _without_parts(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_parts(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    return value
 
 
 def same_keys(values: Mapping[str, Any], expected: tuple[str, ...], path: str) -> None:
@@ -105,7 +124,7 @@ def same_keys(values: Mapping[str, Any], expected: tuple[str, ...], path: str) -
     dot = f"{path}." if path else ""
     for key in values:
         if key not in expected:
-            raise UserError(f"{dot}{key}: unknown key, choose from {', '.join(expected) or 'none'}")
+            raise UnknownKey(f"{dot}{key}", expected)
     for key in expected:
         if key not in values:
             raise UserError(f"{dot}{key}: missing")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl import signature
-from vocl.config import CONF, HASHED, Config, packages
-from vocl.errors import UserError
+from vocl.config import CONF, HASHED, Config, check, packages
+from vocl.errors import UnknownKey, UserError
 from vocl.files import user_path
 from vocl.resolvers import slot_count
 
@@ -49,6 +49,56 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     if any(o.startswith("curriculum=") for o in overrides):
         _drop_stages(config["curriculum"])
     return config
+
+
+def checked(config: Config, overrides: Iterable[str]) -> Config:
+    """The checked config that was composed of `overrides`; a key that the experiment sets for a part
+    which is not chosen now is told with the experiment's file."""
+    try:
+        return check(config)
+    except UnknownKey as error:
+        parent = error.path.rpartition(".")[0]
+        for path in _experiments(list(overrides)):
+            keys = [k for k in _keys(_content(path)) if k.rpartition(".")[0] == parent]
+            left = [key for key in keys if key.rpartition(".")[2] not in error.expected]
+            if error.path in left:
+                raise UserError(
+                    f"{error}; {path} sets it, for another {parent.replace('.', '/')}: "
+                    f"drop it with {' '.join(f'~{key}' for key in left)}"
+                ) from None
+        raise
+
+
+def _experiments(overrides: list[str]) -> Iterator[Path]:
+    """The file of the experiment that `overrides` choose, and those that it inherits from."""
+    chosen = [o.partition("=")[2] for o in overrides if o.startswith("experiment=")]
+    root = _content(CONF / "config.yaml")["defaults"]
+    names = chosen[-1:] or [entry["experiment"] for entry in root if "experiment" in entry]
+    project = project_of(overrides)
+    folders = [CONF, *([user_path(project) / "conf"] if project else [])]
+    while names:
+        name = names.pop()
+        for path in (folder / "experiment" / f"{name}.yaml" for folder in folders):
+            if path.is_file():
+                yield path
+                parents = (entry for entry in _content(path).get("defaults", []) if isinstance(entry, str))
+                names += [parent.removeprefix("/experiment/") for parent in parents]
+
+
+def _content(path: Path) -> dict[str, Any]:
+    import yaml
+
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def _keys(node: Any, path: str = "") -> Iterator[str]:
+    """The dotted path of every value below `node`."""
+    if not isinstance(node, dict):
+        yield path
+        return
+    for key, value in node.items():
+        yield from _keys(value, f"{path}.{key}" if path else str(key))
 
 
 def quoted(override: str) -> str:

@@ -18,31 +18,40 @@ from typing import Annotated, Any
 import annotated_types
 
 from vocl import signature
+from vocl.classes import Packages
 from vocl.coerce import coerce, mapping, same_keys
+from vocl.consistency import check_together
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.secret import refuse_secrets
 
 Config = dict[str, Any]
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+VOCL = Path(__file__).resolve().parent
+CONF = VOCL.parent / "conf"
 HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
 SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
-PARTS = ("model", "backbone", "curriculum", "optim")
+PARTS = {  # the kind of each section that is one part, and of what stands by name in `loss` and `eval`
+    "model": signature.Part["vocl.interface.VideoModel"],
+    "backbone": signature.Part["vocl.interface.Backbone"],
+    "curriculum": signature.Part["vocl.curriculum.Curriculum"],
+    "optim": signature.Part["vocl.optim.Optimizer"],
+}
+LOSS = signature.Part["vocl.interface.Loss"]
+EVALUATION = signature.Part["vocl.interface.Evaluation"]
 ROOT = (*HASHED, "project", "eval", "runtime", "cluster")
 SEED = Annotated[int, annotated_types.Ge(0), annotated_types.Lt(2**63)]
 PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "cluster" / "here.yaml"}
-TERM = tuple(signature.read("vocl.settings.TermSettings", {"vocl": Path(__file__).parent}).parameters)
 
 
-def packages(project: str | None) -> dict[str, Path]:
+def packages(project: str | None) -> Packages:
     """Packages that may define a `_target_`, with their folders: vocl, and those of `project`."""
-    allowed = {"vocl": Path(__file__).resolve().parent}
+    allowed = {"vocl": VOCL}
     if project is not None:
         folder = user_path(project).resolve()
         if not folder.is_dir():
             raise UserError(f"project={project}: no such folder")
-        found = {p.parent.name: p.parent for p in folder.glob("*/__init__.py")}
+        found = {p.parent.name: p.parent for p in folder.glob("[!.]*/__init__.py")}
         if not found:
             raise UserError(f"project={project}: holds no Python package (a folder with an __init__.py)")
         for name, path in found.items():
@@ -50,7 +59,10 @@ def packages(project: str | None) -> dict[str, Path]:
             if spec is not None and spec.origin and Path(spec.origin).resolve().parent != path:
                 raise UserError(f"project={project}: its package {name!r} has the name of an installed one")
         allowed |= found
-    return allowed
+    return Packages(allowed)
+
+
+TERM = tuple(signature.read("vocl.settings.TermSettings", packages(None)).parameters)
 
 
 # ------------------------------------------------------------------------------------------ check
@@ -70,17 +82,15 @@ def check(config: Config) -> Config:
     out = {"project": config["project"], "seed": coerce(config["seed"], SEED, "seed", allowed)}
     for name, section in SECTIONS.items():
         out[name] = _section(config[name], section, name, allowed)
-    for name in PARTS:
-        out[name] = coerce(config[name], signature.Part, name, allowed)
+    for name, kind in PARTS.items():
+        out[name] = coerce(config[name], kind, name, allowed)
     out["loss"] = {
         name: _term(node, f"loss.{name}", allowed) for name, node in mapping(config["loss"], "loss")
     }
-    out["eval"] = {
-        n: coerce(v, signature.Part, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")
-    }
+    out["eval"] = {n: coerce(v, EVALUATION, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
-    _check_together(out, allowed)
+    check_together(out, allowed)
     return {key: out[key] for key in ROOT}
 
 
@@ -90,128 +100,23 @@ def needs_weights(config: Config) -> bool:
     return "hub" in signature.read(target, packages(config["project"])).attributes
 
 
-def _term(node: Any, path: str, allowed: dict[str, Path]) -> Config:
+def _term(node: Any, path: str, allowed: Packages) -> Config:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{path}: no such term is chosen; add it to loss=[...]")
     common = {key: node[key] for key in TERM if key in node}
     own = {key: value for key, value in node.items() if key not in TERM}
-    return _section(common, "TermSettings", path, allowed) | coerce(own, signature.Part, path, allowed)
+    return _section(common, "TermSettings", path, allowed) | coerce(own, LOSS, path, allowed)
 
 
-def _section(values: Any, name: str, path: str, allowed: dict[str, Path]) -> Config:
+def _section(values: Any, name: str, path: str, allowed: Packages) -> Config:
     found = signature.read(f"vocl.settings.{name}", allowed).parameters
     same_keys(dict(mapping(values, path)), tuple(found), path)
     return {key: coerce(values[key], kind, f"{path}.{key}", allowed) for key, kind in found.items()}
 
 
-def _check_together(config: Config, allowed: dict[str, Path]) -> None:
-    """What no single value can get wrong alone."""
-    if not config["loss"]:
-        raise UserError("loss=[]: nothing to train on, choose at least one term")
-    model = signature.read(config["model"]["_target_"], allowed).attributes
-    for name, node in config["loss"].items():
-        declared = signature.read(node["_target_"], allowed).attributes
-        _check_needs(config, name, node, declared.get("needs", frozenset()), allowed)
-        if (model.get("output_frames") or declared.get("min_frames", 1)) < declared.get("min_frames", 1):
-            raise UserError(
-                f"loss.{name}: needs at least {declared['min_frames']} frames, but the output of model "
-                f"{config['model']['_target_']} is of {model['output_frames']}; leave the term out"
-            )
-        for stage in config["curriculum"].get("stages", {}).values():
-            if stage["terms"] == "all" or name in stage["terms"]:
-                _check_feed(config, stage["feed"] or {}, name, node, declared.get("min_frames", 1))
-    drop, backbone = config["model"].get("token_drop"), config["backbone"]["_target_"]
-    if drop and not signature.read(backbone, allowed).attributes.get("drops_tokens", False):
-        raise UserError(
-            f"model.token_drop={drop}: backbone {backbone} cannot drop tokens; "
-            "choose 0, or a vision transformer or filters"
-        )
-    if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
-        raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
-    _check_stages(config)
-    _check_spawning(config, allowed)
-
-
-def _check_needs(
-    config: Config, name: str, node: Config, needs: frozenset[str], allowed: dict[str, Path]
-) -> None:
-    """Whether the model's Output has what a term reads; "{of}" among `needs` is its setting `of`."""
-    model, backbone = config["model"], config["backbone"]
-    provides = signature.read(model["_target_"], allowed).attributes.get("provides", frozenset())
-    wanted = {node["level"]} if node["level"] else {need.format_map(node) for need in needs}
-    lacking = sorted(wanted - provides)
-    if lacking:
-        raise UserError(
-            f"loss.{name}: needs {', '.join(lacking)}, which model {model['_target_']} does not provide; "
-            f"it provides {', '.join(sorted(provides))}"
-        )
-    if "recon" in wanted and model.get("target", "") is None:
-        raise UserError(f"model.target=null: loss.{name} needs a reconstruction, choose features")
-    given = signature.read(backbone["_target_"], allowed).attributes.get("keys", False)
-    if "keys" in wanted and not backbone.get("keys", given):
-        told = "backbone.keys=false" if "keys" in backbone else f"backbone._target_={backbone['_target_']}"
-        settings = [key for key in node if f"{{{key}}}" in needs]
-        other = f", or another loss.{name}.{settings[0]}" if settings else ""
-        raise UserError(
-            f"{told}: gives no keys, which loss.{name} needs; choose a vision transformer "
-            f"with backbone.keys=true{other}"
-        )
-
-
-def _check_spawning(config: Config, allowed: dict[str, Path]) -> None:
-    """Whether there are learned slots to fill, each with a mask of its own to be judged by."""
-    if not config["curriculum"].get("spawn"):
-        return
-    initializer = config["model"].get("initializer") or {}
-    target = initializer.get("_target_")
-    if target is None or not signature.read(target, allowed).attributes.get("learned", False):
-        raise UserError(
-            f"curriculum.spawn: fills learned slots, and model.initializer._target_={target} has none; "
-            "choose vocl.nn.slot_init.Learned there, or curriculum.spawn=null"
-        )
-    if config["model"].get("merge"):
-        raise UserError(
-            "curriculum.spawn: judges slots by their masks, and model.merge puts slots together; "
-            "choose model.merge=null, or curriculum.spawn=null"
-        )
-
-
-def _check_feed(config: Config, feed: Config, name: str, node: Config, min_frames: int) -> None:
-    """Whether the clips that a stage feeds suit a term."""
-    frames = feed.get("clip_frames") or config["dataset"]["clip_frames"]
-    if frames < min_frames:
-        raise UserError(f"dataset.clip_frames={frames}: loss.{name} needs at least {min_frames}")
-    group, batch = node.get("group"), feed.get("batch") or config["train"]["batch"]
-    if group and batch % group:
-        raise UserError(f"loss.{name}.group={group}: does not divide train.batch={batch}")
-
-
-def _check_stages(config: Config) -> None:
-    stages = config["curriculum"].get("stages", {})
-    total = sum(stage["length"] for stage in stages.values())
-    if not stages or abs(total - 1) > 1e-6:
-        shares = " + ".join(f"{stage['length']:g}" for stage in stages.values())
-        raise UserError(
-            "curriculum.stages: lengths are shares of train.steps and must add up to 1, "
-            f"not {shares}={total:g}"
-        )
-    slots = config["model"].get("num_slots")
-    for name, stage in stages.items():
-        for key in ("train", "terms"):
-            if stage[key] == []:
-                raise UserError(f"curriculum.stages.{name}.{key}=[]: nothing to train, choose all or a list")
-        active = stage["active_slots"]
-        if active is not None and slots is not None and active > slots:
-            raise UserError(
-                f"curriculum.stages.{name}.active_slots={active}: the model has model.num_slots={slots}; "
-                "choose at most that many, or null for all"
-            )
-        for term in stage["terms"] if isinstance(stage["terms"], list) else ():
-            if term not in config["loss"]:
-                raise UserError(
-                    f"curriculum.stages.{name}.terms: no term {term!r}, "
-                    f"choose from {', '.join(config['loss'])}"
-                )
+def section_types(name: str) -> dict[str, Any]:
+    """What the keys of a section of plain values take: a class of `vocl.settings`."""
+    return signature.read(f"vocl.settings.{name}", packages(None)).parameters
 
 
 # ------------------------------------------------------------------------------------------- sign

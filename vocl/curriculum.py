@@ -12,7 +12,7 @@ from torch import nn
 
 from vocl.build import Part
 from vocl.errors import UserError
-from vocl.interface import Event
+from vocl.interface import Event, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Stage:
     train: Literal["all"] | list[str]
     terms: Literal["all"] | list[str]
     active_slots: Annotated[int, Ge(1)] | None
-    lr: dict[str, float | Part]
+    lr: dict[str, float | Part[Schedule]]
     weight_decay: dict[str, float]
-    feed: Part | None
-    enter: list[Part]
+    feed: Part[FeedSpec] | None
+    enter: list[Part[Event]]
 
 
 class Curriculum:
@@ -51,7 +51,7 @@ class Curriculum:
     holds for the schedules named in a stage). `seed` is the run's, for events that draw.
     """
 
-    def __init__(self, total_steps: int, seed: int = 0, *, stages: dict[str, Part]) -> None:
+    def __init__(self, total_steps: int, seed: int = 0, *, stages: dict[str, Part[Stage]]) -> None:
         self.total_steps = total_steps
         self.names = list(stages)
         self.stages = [part() for part in stages.values()]

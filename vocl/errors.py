@@ -13,3 +13,11 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class UnknownKey(UserError):
+    """A key of a config that nothing takes: `path` is dotted; `expected`: the keys that would be taken."""
+
+    def __init__(self, path: str, expected: tuple[str, ...]) -> None:
+        super().__init__(f"{path}: unknown key, choose from {', '.join(expected) or 'none'}")
+        self.path, self.expected = path, expected

@@ -62,9 +62,15 @@ def make_folder(folder: Path) -> None:
         os.umask(before)
 
 
-def share(path: Path) -> None:
-    """Give the file `path`, of this user, the permissions that it should have in its folder."""
-    path.chmod(0o666 & (~_umask() | _shared_bits(path.parent)))
+def share(path: Path, most: int = 0o666) -> None:
+    """Give the file `path`, of this user, the permissions that it should have in its folder: those of
+    `most` that the umask, or a folder that is shared, lets through."""
+    path.chmod(most & permitted(path.parent))
+
+
+def permitted(folder: Path) -> int:
+    """Permissions that what is made in `folder` may have."""
+    return 0o777 & (~_umask() | _shared_bits(folder))
 
 
 def _shared_bits(folder: Path) -> int:

@@ -109,9 +109,11 @@ class Output:
 class Context:
     """What a part of a model may read beside its own arguments; it declares which fields in `needs`.
 
-    A part whose class attribute `needs` (a frozenset of field names) is not empty is called with a
-    further argument `context=`. Frame by frame, `frame` and `slots` say where the model is; a field
-    that does not exist yet is None. `extra` has what earlier parts gave.
+    A part whose class attribute `needs` (a frozenset of field names, such as "features" or
+    "clip.boxes") is not empty is called with a further argument `context=`. Frame by frame, `frame`
+    and `slots` say where the model is; a field that does not exist yet is None. `extra` has what
+    parts gave so far, and may be added to: what stands there in the end is `Output.extra`. A part
+    names what it adds in its class attribute `provides`.
     """
 
     clip: Clip
@@ -119,7 +121,7 @@ class Context:
     inputs: Tensor | None = None  # b t n d   features as the adapter gives them to the corrector
     grid: Grid | None = None
     target: Tensor | None = None  # what the decoder is to reconstruct: b t n e or b t c h w
-    slots: tuple[Tensor, ...] = ()  # each b k d: corrected slots of the frames before this one
+    slots: tuple[Tensor, ...] = ()  # each b k d: corrected slots of this clip's frames before this one
     frame: int | None = None  # index in the clip of the frame at hand
     extra: dict[str, Tensor] = field(default_factory=dict)
 
@@ -162,12 +164,17 @@ class SegmentOptions:
 
 
 class Backbone(nn.Module):
-    """Frames to patch features. Subclasses set `dim` (e), `patch_px`, and `keys` if they give them."""
+    """Frames to patch features. Subclasses set `dim` (e), `patch_px`, and `keys` if they give them.
+
+    `frames_per_token`: consecutive frames that one token spans; `forward` then gives t / that many
+    frames of tokens, and is only called with multiples of it.
+    """
 
     dim: int
     patch_px: int
     keys: bool = False
     drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
+    frames_per_token: ClassVar[int] = 1
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
@@ -179,10 +186,35 @@ class Backbone(nn.Module):
 
 
 class VideoModel(nn.Module):
-    """A method's network. `provides` names the fields of its `Output` that are not None."""
+    """A method's network. `provides` names the fields of its `Output` that are not None.
+
+    A field of a level is named with a dot: "children.recon". `needs` names what it reads of the
+    clip, such as "clip.boxes". All three are read from the source before anything is imported.
+    """
 
     provides: ClassVar[frozenset[str]]
+    needs: ClassVar[frozenset[str]] = frozenset()
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
+    backbone: Backbone
+
+    def encode(self, clip: Clip) -> Features:
+        """The backbone's features of all frames of `clip`: the clip's own, where it brings them.
+
+        A token that spans several frames stands for each of them; a clip whose length is no multiple
+        is filled up with its last frame.
+        """
+        if clip.features is not None:
+            return clip.features
+        span, length = self.backbone.frames_per_token, clip.video.shape[1]
+        if span == 1:
+            return self.backbone(clip.video)
+        fill = clip.video[:, -1:].expand(-1, -length % span, -1, -1, -1)
+        features = self.backbone(torch.cat([clip.video, fill], dim=1))
+
+        def spread(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.repeat_interleave(span, dim=1)[:, :length]
+
+        return replace(features, tokens=spread(features.tokens), keys=spread(features.keys))
 
     def begin(self, stage: Any, step: int) -> None:
         """Set what depends on the stage. Pure and idempotent: called before every forward."""

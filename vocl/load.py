@@ -37,16 +37,34 @@ def trusted_run(run: str, root: str) -> Path:
     """The folder of `run`, as `find_run` names it, unless it is one whose code may not be imported."""
     here = user_path(root)
     folder = find_run(run, here)
-    _refuse_foreign_code(folder, here / "runs")
+    if folder.resolve().parent != (here / "runs").resolve():
+        _refuse_foreign(folder, here / "runs")
     return folder
 
 
-def _refuse_foreign_code(folder: Path, runs: Path) -> None:
-    """A run folder from elsewhere may not bring its own list of code that may be imported."""
-    if folder.resolve().parent != runs.resolve() and read_config(folder, check=False)["project"] is not None:
+def _refuse_foreign(folder: Path, runs: Path) -> None:
+    """A run folder from elsewhere may not bring its own list of code that may be imported, nor links
+    by which what is written into it would land elsewhere."""
+    if read_config(folder, check=False)["project"] is not None:
         raise UserError(
             f"{folder}/config.yaml: names code of its own (project); if you trust it, move it to {runs}"
         )
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(place, name)):
+                raise UserError(
+                    f"{place}/{name}: is a link; a run folder from elsewhere may have none, "
+                    f"if you trust it, move it to {runs}"
+                )
+
+
+def saved_config(folder: Path, root: str) -> Config:
+    """The checked config of the run in `folder`, which is used with the results folder `root` now.
+
+    Where the run was trained is no reason to write there: `runtime.root` is the caller's.
+    """
+    config = read_config(folder)
+    return config | {"runtime": config["runtime"] | {"root": root}}
 
 
 def read_config(path: Path, check: bool = True) -> Config:
@@ -69,7 +87,7 @@ def read_config(path: Path, check: bool = True) -> Config:
 def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:
     """Load the model of a run, an id under `root` or a folder, from its newest valid checkpoint."""
     folder = trusted_run(run, root)
-    return load_folder(folder, read_config(folder), device)
+    return load_folder(folder, saved_config(folder, root), device)
 
 
 def load_folder(folder: Path, config: Config, device: str = "cpu") -> Loaded:

@@ -11,6 +11,7 @@ from torch import nn
 
 from vocl.build import Part
 from vocl.errors import UserError
+from vocl.interface import Schedule
 
 
 class Optimizer:
@@ -20,7 +21,7 @@ class Optimizer:
     curriculum scale it per parameter.
     """
 
-    def __init__(self, total_steps: int, *, lr: float, weight_decay: float, schedule: Part) -> None:
+    def __init__(self, total_steps: int, *, lr: float, weight_decay: float, schedule: Part[Schedule]) -> None:
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule = schedule(total_steps)
 
@@ -46,7 +47,7 @@ class Adam(Optimizer):
         betas: list[float],
         eps: Annotated[float, Gt(0)],
         weight_decay: Annotated[float, Ge(0)],
-        schedule: Part,
+        schedule: Part[Schedule],
     ) -> None:
         super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -75,7 +76,7 @@ class SGD(Optimizer):
         lr: Annotated[float, Gt(0)],
         momentum: Annotated[float, Ge(0)],
         weight_decay: Annotated[float, Ge(0)],
-        schedule: Part,
+        schedule: Part[Schedule],
     ) -> None:
         super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
         self.momentum = momentum

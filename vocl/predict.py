@@ -26,6 +26,7 @@ from vocl.config import CONF
 from vocl.data.reader import VideoReader, open_video
 from vocl.data.transforms import crop_box, pad_box, to_input
 from vocl.errors import UserError
+from vocl.evaluate import segmenting
 from vocl.files import user_path
 from vocl.folder import new_folder
 from vocl.interface import VOID, Clip, Grid, SegmentOptions, VideoModel
@@ -122,7 +123,7 @@ def segment(
     for start, frames in windows:
         video = to_input(torch.from_numpy(frames), size_px, fit, dataset.normalise).unsqueeze(0)
         clip = Clip(video=video, valid=torch.ones(video.shape[:2], dtype=torch.bool), key=key, names=(name,))
-        found = model.segment(clip.to(device), OPTIONS, carry)
+        found = segmenting.segment(model, clip.to(device), OPTIONS, carry)
         carry = found.carry
         assert found.masks.shape[2] <= VOID, "label maps hold at most 255 slots"
         yield Segmented(

@@ -7,18 +7,18 @@ import hashlib
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vocl import recorded
+from vocl import git, recorded, source
 from vocl.config import packages
 from vocl.files import finite, json_or_none, write_bytes, write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SNAPSHOT = "snapshot.json"  # lies in a copy of the code, and says what it is a copy of
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
 RESERVE_BYTES = 16384  # given back when the disk is full, so that the record of it can be written
 END = re.compile(r"^\d{4}-(done|stopped|failed|killed)\.json$")
@@ -27,14 +27,19 @@ LIBRARIES = ("torch", "timm", "numpy", "hydra-core", "einops", "torchmetrics", "
 
 @functools.cache
 def code_digest(project: str | None) -> str:
-    """Digest of the code that decides results: vocl/, launch/, hydra_plugins/ and pyproject.toml, and
-    the packages of the folder `project`."""
+    """Digest of the code that decides results: the Python files of vocl/, launch/, hydra_plugins/, and of
+    the packages of the folder `project`, and pyproject.toml.
+
+    A snapshot has the digest of what it was taken of: both leave out what is hidden or named like a
+    secret, and a snapshot is refused where a module is a link or too large to be copied.
+    """
     digest = hashlib.blake2b(digest_size=8)
     places = [(REPOSITORY, REPOSITORY / name) for name in CODE]
     if project is not None:
-        places += [(folder.parent, folder) for folder in packages(project).values()][1:]
+        own = [folder for name, folder in packages(project).items() if name != "vocl"]
+        places += [(folder.parent, folder) for folder in sorted(own)]
     for root, path in places:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        for file in source.modules(path) if path.is_dir() else [path]:
             if file.is_file():
                 digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
@@ -45,28 +50,13 @@ def commit() -> str | None:
 
     In a snapshot: that of the checkout it was taken of.
     """
+    if (REPOSITORY / SNAPSHOT).is_file():
+        return (json_or_none(REPOSITORY / SNAPSHOT) or {}).get("commit")
     try:
-        if (REPOSITORY / "snapshot.json").is_file():
-            return (json_or_none(REPOSITORY / "snapshot.json") or {}).get("commit")
-        head = _git("rev-parse", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
+        head = git.call(REPOSITORY, "rev-parse", "HEAD").strip()
+        return head + ("+" if git.call(REPOSITORY, "status", "--porcelain", "--untracked-files=no") else "")
+    except git.GitError:
         return None
-
-
-def uncommitted() -> str | None:
-    """What the checkout's files say beyond its commit, as a diff; None outside a checkout."""
-    try:
-        return _git("diff", "HEAD", "--", *CODE, "conf")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=10, check=True
-    )
-    return done.stdout.strip()
 
 
 def environment(device: str, threads: int, world: int, project: str | None) -> dict[str, Any]:

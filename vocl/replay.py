@@ -21,7 +21,7 @@ from vocl.checkpoint import Checkpoints
 from vocl.compose import compose
 from vocl.errors import EXIT_USER, UserError
 from vocl.interface import Clip
-from vocl.load import read_config, trusted_run
+from vocl.load import saved_config, trusted_run
 from vocl.run import make_trainer, prepare, restore
 from vocl.stop import StopFlag
 from vocl.trainer import NonFinite, Taken, Trainer
@@ -50,7 +50,7 @@ def replay(run: str, arguments: list[str]) -> None:
         )
     changed = compose(runtime)["runtime"]
     folder = trusted_run(run, changed["root"])
-    config = read_config(folder)
+    config = saved_config(folder, changed["root"])
     for key in (a.partition("=")[0].removeprefix("runtime.") for a in runtime):
         config["runtime"][key] = changed.get(key)
     config = configs.check(config)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from vocl.interface import Schedule
 
-class Constant:
+
+class Constant(Schedule):
     """1 after the warm-up."""
 
     def __init__(self, total_steps: int, *, warmup_steps: Annotated[int, Ge(0)]) -> None:

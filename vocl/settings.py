@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from vocl.build import Part
+
+if TYPE_CHECKING:
+    from vocl.interface import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Dataset:
     """A source of videos, and how clips are cut and shaped for training."""
 
     name: str
-    source: Part
+    source: Part[Source]
     size_px: list[int]  # height, width of the model's input
     fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
     normalise: Literal["imagenet", "half"]

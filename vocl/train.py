@@ -96,9 +96,9 @@ def _refuse_taken(config: Config) -> None:
 
 def composed(overrides: Sequence[str]) -> Config:
     """The checked config of `overrides`."""
-    from vocl.compose import compose
+    from vocl.compose import checked, compose
 
-    return configs.check(compose(overrides))
+    return checked(compose(overrides), overrides)
 
 
 def _saved(path: Path) -> Config:

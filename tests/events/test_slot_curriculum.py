@@ -142,7 +142,7 @@ def test_slots_that_are_drawn_cannot_be_spawned(tmp_path):
 def test_slots_that_are_merged_cannot_be_judged_one_by_one(capsys):
     words = ["plan", "experiment=solv/synthetic", "curriculum=slotcurri"]
     assert cli.main(words) == 2
-    assert "curriculum.spawn: judges slots by their masks" in capsys.readouterr().err
+    assert "curriculum.spawn: model.merge puts slots together" in capsys.readouterr().err
     assert cli.main([*words, "model.merge=null"]) == 0
     assert cli.main([*words, "curriculum/spawn=papers"]) == 2
     assert capsys.readouterr().err == "curriculum/spawn=papers: no such choice, choose from paper, release\n"

@@ -25,7 +25,7 @@ from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError
 from vocl.evaluate.store import Entry, evaluate, settings_of
 from vocl.files import write_json
-from vocl.load import load, pick_device, read_config, trusted_run
+from vocl.load import load, pick_device, saved_config, trusted_run
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 
@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> int:
 
 def add(run: str, overrides: list[str]) -> dict[str, Entry]:
     """Evaluate the run `run` (an id or a folder) as `overrides` say; returns the new entries."""
-    folder = trusted_run(run, _root(overrides))
-    config = requested(read_config(folder), overrides)
+    root = _root(overrides)
+    folder = trusted_run(run, root)
+    config = requested(saved_config(folder, root), overrides)
     imported = not list((folder / "events").glob("*-start.json"))
     if not imported and result.is_damaged(folder):
         result.read(folder)  # raises
@@ -59,7 +60,7 @@ def add(run: str, overrides: list[str]) -> dict[str, Entry]:
     device = pick_device(config["runtime"]["device"])
     for settings in config["eval"].values():
         assemble.make_source(config, settings["split"])
-    loaded = load(str(folder), device=str(device))
+    loaded = load(str(folder), root, str(device))
     with stop_on_signal() as stop:
 
         def advance() -> None:

@@ -17,8 +17,10 @@ from vocl.data.feed import whole_video
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError
+from vocl.evaluate.protocol import Protocol
 from vocl.evaluate.report import Report
-from vocl.interface import SegmentOptions, Source, Video, VideoModel
+from vocl.evaluate.segmenting import segment
+from vocl.interface import Evaluation, SegmentOptions, Source, Video, VideoModel
 from vocl.metrics.contingency import TableMetric, contingency, score_video
 from vocl.metrics.overlap import scores
 from vocl.ops.masks import hard_masks
@@ -27,7 +29,7 @@ from vocl.settings import Dataset
 KeepMasks = Callable[[str, np.ndarray], None]
 
 
-class Discovery:
+class Discovery(Evaluation):
     """Soft masks, bilinear to the size of the truth, argmax; one contingency table per video.
 
     Each video is unrolled whole, `window` frames at a time with the state carried on (memory does
@@ -42,8 +44,8 @@ class Discovery:
         split: str,
         max_videos: Annotated[int, Ge(1)] | None,
         window: Annotated[int, Ge(1)],
-        protocol: Part,
-        options: Part,
+        protocol: Part[Protocol],
+        options: Part[SegmentOptions],
     ) -> None:
         self.split, self.max_videos, self.window = split, max_videos, window
         self.protocol = protocol()
@@ -121,7 +123,7 @@ class Discovery:
         for start in range(0, video.length, window):
             stop = min(start + window, video.length)
             clip = whole_video(video, dataset, start, stop, self.options.seed).to(device)
-            segments = model.segment(clip, self.options, carry)
+            segments = segment(model, clip, self.options, carry)
             carry = segments.carry
             yield start, segments.masks, segments.grid
 

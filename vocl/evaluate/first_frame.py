@@ -8,6 +8,8 @@ from annotated_types import Ge
 
 from vocl.build import Part
 from vocl.evaluate.discovery import Discovery
+from vocl.evaluate.protocol import Protocol
+from vocl.interface import SegmentOptions
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.first_frame import FrameAverageIoU, MatchedForegroundARI
 
@@ -26,8 +28,8 @@ class FirstFrameObjects(Discovery):
         split: str,
         max_videos: Annotated[int, Ge(1)] | None,
         window: Annotated[int, Ge(1)],
-        protocol: Part,
-        options: Part,
+        protocol: Part[Protocol],
+        options: Part[SegmentOptions],
         legacy_rank_bug: bool,
     ) -> None:
         super().__init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from vocl import dist
 from vocl.build import Part
-from vocl.curriculum import Curriculum
+from vocl.curriculum import Curriculum, Stage
 from vocl.errors import UserError
-from vocl.interface import Output, VideoModel
+from vocl.interface import Event, Output, VideoModel
 from vocl.ops.random import generator
 
 
@@ -25,7 +25,22 @@ class SlotCurriculum(Curriculum):
     All rows exist from the start, so Adam's state is kept. The release enters a stage one step later.
     """
 
-    def __init__(self, total_steps: int, seed: int, *, stages: dict[str, Part], spawn: Part | None) -> None:
+    requires: ClassVar[dict[str, dict[str, str]]] = {
+        "spawn": {
+            "model.initializer.learned": "has none of the learned slots that it fills; "
+            "choose vocl.nn.slot_init.Learned there, or curriculum.spawn=null"
+        }
+    }
+    excludes: ClassVar[dict[str, dict[str, str]]] = {
+        "spawn": {
+            "model.merge": "puts slots together, and their masks are what spawning judges them by; "
+            "choose model.merge=null, or curriculum.spawn=null"
+        }
+    }
+
+    def __init__(
+        self, total_steps: int, seed: int, *, stages: dict[str, Part[Stage]], spawn: Part[SpawnSlots] | None
+    ) -> None:
         super().__init__(total_steps, seed, stages=stages)
         for i in range(1, len(self.stages)):
             first, total = (stage.active_slots for stage in self.stages[i - 1 : i + 1])
@@ -38,7 +53,7 @@ class SlotCurriculum(Curriculum):
             raise UserError("curriculum.spawn: fills initializer.slots, the model has none; choose null")
 
 
-class SpawnSlots:
+class SpawnSlots(Event):
     """Before step `start`, fills rows `first` to `total` (None: the last) of the learned slots.
 
     Errors are measured on the global batch of the step before and kept in the checkpoint (release: on

@@ -30,6 +30,7 @@ class SlotSlotContrast(nn.Module):
 
     needs: ClassVar[frozenset[str]] = frozenset({"slots"})
     min_frames: ClassVar[int] = 2
+    divides_batch: ClassVar[str] = "group"
 
     def __init__(self, *, temperature: Annotated[float, Gt(0)], group: Annotated[int, Ge(1)] | None) -> None:
         super().__init__()

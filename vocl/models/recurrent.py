@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.errors import UserError
-from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions, Segments, VideoModel
+from vocl.interface import (
+    Backbone,
+    Clip,
+    Context,
+    Corrected,
+    Features,
+    Grid,
+    Output,
+    SegmentOptions,
+    Segments,
+    VideoModel,
+)
 
 
-@dataclass
-class Unrolled:
+class Unrolled(NamedTuple):
     """A sweep over frames: `slots`, `predicted` b t k d; `attn` b t k n."""
 
     slots: Tensor
@@ -30,11 +40,16 @@ class Recurrent(VideoModel):
     the predictor turns the result into the state for frame t + 1 (without a predictor the state is
     carried as it is). Gradients flow through all frames. The decoder sees the corrector's slots,
     not the predictor's. `target`: what it reconstructs, the backbone's features or the frames.
+
+    Each part may declare what else it needs (see `Context`), and gives more through
+    `Context.extra`; a corrector returns (slots, attn) or `Corrected`.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset(
         {"slots", "attn", "features", "target", "recon", "masks", "predicted"}
     )
+    gives_context: ClassVar[frozenset[str]] = frozenset({"initializer", "corrector", "predictor", "decoder"})
+    scored_masks: ClassVar[frozenset[str]] = frozenset({"decoder", "attention"})
 
     def __init__(
         self,
@@ -44,11 +59,11 @@ class Recurrent(VideoModel):
         num_slots: Annotated[int, Ge(1)],
         slot_dim: Annotated[int, Ge(1)],
         target: Literal["features", "rgb"],
-        initializer: Part,
-        adapter: Part,
-        corrector: Part,
-        predictor: Part | None,
-        decoder: Part,
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        corrector: Part[nn.Module],
+        predictor: Part[nn.Module] | None,
+        decoder: Part[nn.Module],
     ) -> None:
         super().__init__()
         self.num_slots, self.active_slots = num_slots, num_slots
@@ -71,61 +86,94 @@ class Recurrent(VideoModel):
         self.active_slots = active or self.num_slots
 
     def forward(self, clip: Clip) -> Output:
-        features = self._features(clip)
-        state = self.initializer(clip.key)[:, : self.active_slots]
-        swept = self._sweep(self.adapter(features.tokens), state, None)
-        decoded = self.decoder(swept.slots)
+        features = self.encode(clip)
+        context = self._context(clip, features)
+        state = self._first(context)[:, : self.active_slots]
+        swept = self._sweep(context, state, None)
+        decoded = call(self.decoder, swept.slots, context=context)
         return Output(
             slots=swept.slots,
             attn=swept.attn,
             grid=decoded.grid,
             features=features.tokens,
-            target=clip.video if self.target == "rgb" else features.tokens.detach(),
+            target=context.target,
             recon=decoded.recon,
             masks=decoded.masks,
             keys=features.keys,
             predicted=swept.predicted,
+            extra=context.extra or None,
         )
 
     @torch.no_grad()
     def segment(self, clip: Clip, options: SegmentOptions, carry: Any = None) -> Segments:
-        """Decoder masks of all slots; `options.cyclic` sweeps forward and back (SlotCurri, sec. 4).
+        """Masks of all slots; `options.cyclic` sweeps forward and back (SlotCurri, sec. 4).
 
-        The carry is the predicted state for the next frame. A cyclic sweep needs the whole video
-        at once, so it can neither continue a window nor be continued.
+        `options.masks`: the decoder's, unless it says attention. The carry is the predicted state
+        for the next frame. A cyclic sweep needs the whole video at once, so it can neither continue
+        a window nor be continued.
         """
         if options.cyclic and carry is not None:
             raise UserError("options.cyclic=true: needs the whole video in one window; choose false")
-        inputs = self.adapter(self._features(clip).tokens)
+        context = self._context(clip, self.encode(clip))
         first = carry is None
-        state = self.initializer(clip.key) if first else carry
-        swept = self._sweep(inputs, state, options.iterations, first=first)
-        slots, carry = swept.slots, swept.predicted[:, -1]
+        state = self._first(context) if first else carry
+        swept = self._sweep(context, state, options.iterations, first=first)
+        carry = swept.predicted[:, -1]
         if options.cyclic:
-            slots = self._sweep_back(inputs, swept, options.iterations)
-        decoded = self.decoder(slots, reconstruct=False)
-        return Segments(masks=decoded.masks, grid=decoded.grid, carry=carry)
+            swept = self._sweep_back(context, swept, options.iterations)
+        if options.masks == "attention":
+            return Segments(masks=swept.attn, grid=context.grid, slots=swept.slots, carry=carry)
+        decoded = call(self.decoder, swept.slots, reconstruct=False, context=context)
+        return Segments(masks=decoded.masks, grid=decoded.grid, slots=swept.slots, carry=carry)
 
     def embed(self, clip: Clip) -> Tensor:
-        return self._features(clip).tokens
+        return self.encode(clip).tokens
 
-    def _features(self, clip: Clip) -> Features:
-        return clip.features if clip.features is not None else self.backbone(clip.video)
+    def _context(self, clip: Clip, features: Features) -> Context:
+        """What the parts may read before the first frame is looked at."""
+        return Context(
+            clip=clip,
+            features=features.tokens,
+            inputs=self.corrector.prepare(self.adapter(features.tokens)),
+            grid=features.grid,
+            target=clip.video if self.target == "rgb" else features.tokens.detach(),
+        )
 
-    def _sweep(self, inputs: Tensor, state: Tensor, iterations: int | None, first: bool = True) -> Unrolled:
-        """Unroll over `inputs` b t n d from `state` b k d; `first`: frame 0 starts the video."""
-        steps = []
-        for t, features in enumerate(self.corrector.prepare(inputs).unbind(1)):
+    def _first(self, context: Context) -> Tensor:
+        """Slots b k d that a video begins with."""
+        return call(self.initializer, context.clip.key, context=context)
+
+    def _sweep(self, context: Context, state: Tensor, iterations: int | None, first: bool = True) -> Unrolled:
+        """Unroll over the inputs of `context` from `state` b k d; `first`: frame 0 starts the video."""
+        found: list[Corrected] = []
+        states = []
+        for t, features in enumerate(context.inputs.unbind(1)):
+            at = replace(context, frame=t, slots=tuple(c.slots for c in found))
             rounds = self.corrector.first_iterations if first and t == 0 else self.corrector.iterations
-            slots, attn = self.corrector(state, features, iterations or rounds)
-            state = self.predictor(slots) if self.predictor else slots
-            steps.append((slots, state, attn))
-        return Unrolled(*(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)))
+            corrected = call(self.corrector, state, features, iterations or rounds, context=at)
+            found.append(corrected if isinstance(corrected, Corrected) else Corrected(*corrected))
+            slots = found[-1].slots
+            state = call(self.predictor, slots, context=at) if self.predictor else slots
+            states.append(state)
+        for name in found[0].extra:
+            context.extra[name] = torch.stack([c.extra[name] for c in found], dim=1)
+        rows = ([c.slots for c in found], states, [c.attn for c in found])
+        return Unrolled(*(torch.stack(row, dim=1) for row in rows))
 
-    def _sweep_back(self, inputs: Tensor, forward: Unrolled, iterations: int | None) -> Tensor:
-        """Slots b t k d in time order: the last frame's from the forward sweep, the others from
-        a sweep that starts at its prediction and walks back to frame 0 (never `first`)."""
-        if inputs.shape[1] == 1:
-            return forward.slots
-        backward = self._sweep(inputs[:, :-1].flip(1), forward.predicted[:, -1], iterations, first=False)
-        return torch.cat([backward.slots.flip(1), forward.slots[:, -1:]], dim=1)
+    def _sweep_back(self, context: Context, forward: Unrolled, iterations: int | None) -> Unrolled:
+        """In time order: the last frame from the forward sweep, the others from a sweep that starts
+        at its prediction and walks back to frame 0 (never `first`)."""
+        if context.inputs.shape[1] == 1:
+            return forward
+        back = replace(context, inputs=context.inputs[:, :-1].flip(1), extra={})
+        backward = self._sweep(back, forward.predicted[:, -1], iterations, first=False)
+        return Unrolled(
+            *(torch.cat([b.flip(1), f[:, -1:]], dim=1) for b, f in zip(backward, forward, strict=True))
+        )
+
+
+def call(part: nn.Module, *arguments: Any, context: Context, **options: Any) -> Any:
+    """Call a part of a model; one that declares that it `needs` something gets the context too."""
+    if getattr(part, "needs", frozenset()):
+        options["context"] = context
+    return part(*arguments, **options)

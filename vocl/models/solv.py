@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from annotated_types import Ge, Lt
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Features, Output, SegmentOptions, Segments, VideoModel
 from vocl.nn.decoders import Decoded
 from vocl.nn.invariant import Bound, pose, relative
-from vocl.nn.merging import Merged, alone, merge
+from vocl.nn.merging import Merged, MergeSimilar, alone, merge
 from vocl.ops.linking import inherit
 from vocl.ops.random import subsets
 
@@ -57,6 +57,11 @@ class SOLV(VideoModel):
         {"slots", "attn", "features", "target", "recon", "masks", "active"}
     )
     output_frames: ClassVar[int | None] = 1
+    requires: ClassVar[dict[str, dict[str, str]]] = {
+        "token_drop": {
+            "backbone.drops_tokens": "cannot drop tokens; choose 0, or a vision transformer or filters"
+        }
+    }
 
     def __init__(
         self,
@@ -67,12 +72,12 @@ class SOLV(VideoModel):
         slot_dim: Annotated[int, Ge(1)],
         window: Annotated[int, Ge(1)],
         token_drop: Annotated[float, Ge(0), Lt(1)],
-        initializer: Part,
-        adapter: Part,
-        spatial: Part,
-        temporal: Part,
-        merge: Part | None,
-        decoder: Part,
+        initializer: Part[nn.Module],
+        adapter: Part[nn.Module],
+        spatial: Part[nn.Module],
+        temporal: Part[nn.Module],
+        merge: Part[MergeSimilar] | None,
+        decoder: Part[nn.Module],
         legacy_index_bug: bool,
     ) -> None:
         super().__init__()
@@ -136,24 +141,21 @@ class SOLV(VideoModel):
         return Segments(masks=linked, grid=self.decoder.grid, carry=Carry(recent, last, ids))
 
     def embed(self, clip: Clip) -> Tensor:
-        return self._features(clip).tokens
+        return self.encode(clip).tokens
 
     # ------------------------------------------------------------------------------------- parts
-
-    def _features(self, clip: Clip) -> Features:
-        return clip.features if clip.features is not None else self.backbone(clip.video)
 
     def _see(self, clip: Clip, middle: int) -> tuple[Tensor, Tensor, Features]:
         """Tokens b t m e of the patches `keep` b t m of every frame; all of the middle frame's (t = 1)."""
         b, t = clip.video.shape[:2]
-        full = self._features(_cut(clip, middle, middle + 1))
+        full = self.encode(_cut(clip, middle, middle + 1))
         n = full.tokens.shape[2]
         if self.token_drop:
             size = max(1, round(n * (1 - self.token_drop)))
             keep = subsets(clip.key, "tokens", t, size, n).to(full.tokens.device)
             return self.backbone(clip.video, keep).tokens, keep, full
         keep = torch.arange(n, device=full.tokens.device).expand(b, t, n)
-        return full.tokens if t == 1 else self._features(clip).tokens, keep, full
+        return full.tokens if t == 1 else self.encode(clip).tokens, keep, full
 
     def _bind(self, clip: Clip, seen: Tensor, coordinates: Tensor, middle: int) -> Bound:
         """The middle frame's slots (t = 1), bound over space and then time."""
@@ -186,7 +188,7 @@ class SOLV(VideoModel):
         """Every frame's slots from all its patches, bound over space alone, some frames at a time."""
         first, found = self.initializer(clip.key), []
         for start in range(0, clip.video.shape[1], CHUNK):
-            tokens = self._features(_cut(clip, start, start + CHUNK)).tokens
+            tokens = self.encode(_cut(clip, start, start + CHUNK)).tokens
             coordinates = self.spatial.grid.expand(*tokens.shape[:2], -1, -1)
             found.append(self.spatial(first, self.adapter(tokens), coordinates, iterations))
         return Bound(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))

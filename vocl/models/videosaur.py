@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.interface import Backbone, Clip, Output
@@ -34,33 +33,24 @@ class VideoSAUR(Recurrent):
     """
 
     provides: ClassVar[frozenset[str]] = Recurrent.provides | frozenset({"keys", "similarity"})
+    optional: ClassVar[dict[str, str]] = {"recon": "target", "target": "target"}
 
     def __init__(
         self,
         backbone: Backbone,
         frame_px: tuple[int, int],
         *,
-        num_slots: Annotated[int, Ge(1)],
-        slot_dim: Annotated[int, Ge(1)],
         target: Literal["features"] | None,
-        initializer: Part,
-        adapter: Part,
-        corrector: Part,
-        predictor: Part | None,
-        decoder: Part,
+        decoder: Part[nn.Module],
+        **rest: Any,
     ) -> None:
         split = (backbone.dim if target else 0, math.prod(backbone.grid(frame_px)))
         super().__init__(
             backbone,
             frame_px,
-            num_slots=num_slots,
-            slot_dim=slot_dim,
             target="features",
-            initializer=initializer,
-            adapter=adapter,
-            corrector=corrector,
-            predictor=predictor,
             decoder=lambda slot_dim, _, grid: decoder(slot_dim, sum(split), grid),
+            **rest,
         )
         self.split = split  # channels of the features, channels of the similarity
 
