@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,26 +47,26 @@ class Frame:
         return maps
 
 
-class Labels(Protocol):
+class Labels:
     """A kind of label; `truth`: the class of a video's truth."""
 
-    truth: type
-    measures: Mapping[str, Measure]
+    truth: ClassVar[type]
+    measures: ClassVar[Mapping[str, Measure]] = {}
 
     def given(self, truth: Any, frame: Frame) -> Tensor:
         """Soft labels c n of frame 0."""
-        ...
+        raise NotImplementedError
 
     def score(self, truth: Any, soft: Tensor, frame: Frame) -> tuple[dict[str, Any], Any]:
         """A video's row, and its part of `metrics`; `soft` t c n."""
-        ...
+        raise NotImplementedError
 
     def metrics(self, parts: Sequence[Any]) -> dict[str, float]:
         """Scores over a split from the parts of its videos."""
-        ...
+        raise NotImplementedError
 
 
-class MaskLabels:
+class MaskLabels(Labels):
     """Object masks, scored by the rules of DAVIS's semi-supervised task.
 
     The objects are those up to the largest label of frame 0; the first and the last frame are left
@@ -100,7 +100,7 @@ class MaskLabels:
         return {f"propagation_{name}": value for name, value in summary(parts).items()}
 
 
-class KeypointLabels:
+class KeypointLabels(Labels):
     """Named points: a Gaussian each on the grid, its `topk` best cells' weighted mean when it is read back.
 
     `sigma` in cells; the Gaussian is 1 at the cell nearest to the point, and cut off beyond 3 sigma.
@@ -109,7 +109,6 @@ class KeypointLabels:
     """
 
     truth: ClassVar[type] = Keypoints
-    measures: ClassVar[Mapping[str, Measure]] = {}
 
     def __init__(
         self, *, sigma: Annotated[float, Gt(0)], topk: Annotated[int, Ge(1)], thresholds: list[float]
@@ -148,7 +147,7 @@ class KeypointLabels:
         return dict(zip(names, map(float, pck(right, counts)), strict=True))
 
 
-class PartLabels:
+class PartLabels(Labels):
     """Classes 0 .. `num_classes` - 1 that mean the same in every video, background (0) among them.
 
     One confusion matrix over all frames of all videos; the score is the mean IoU over the classes
@@ -156,7 +155,6 @@ class PartLabels:
     """
 
     truth: ClassVar[type] = Truth
-    measures: ClassVar[Mapping[str, Measure]] = {}
 
     def __init__(self, *, num_classes: Annotated[int, Ge(2)]) -> None:
         self.num_classes = num_classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,18 +31,20 @@ class LabelPropagation(Evaluation):
     the rule looks at, so memory grows with the length of a video by its soft labels alone.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"embed", "truth"})
+
     def __init__(
         self,
         *,
         split: str,
         max_videos: Annotated[int, Ge(1)] | None,
         window: Annotated[int, Ge(1)],
-        rule: Part,
-        labels: Part,
+        rule: Part[Rule],
+        labels: Part[Labels],
     ) -> None:
         self.split, self.max_videos, self.window = split, max_videos, window
-        self.rule: Rule = rule()
-        self.labels: Labels = labels()
+        self.rule = rule()
+        self.labels = labels()
 
     @torch.no_grad()
     def run(self, subject: Subject) -> Report:

@@ -1,14 +1,18 @@
-"""What evaluations share: every video with a truth once over all processes, and its unrolling."""
+"""What evaluations share: every video with a truth is scored once, over all processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from vocl import dist
-from vocl.data.feed import whole_video
+from vocl.data.transforms import labels_to_input
+from vocl.data.truth import Truth
 from vocl.errors import UserError
-from vocl.interface import SegmentOptions, Segments, Subject, Video
+from vocl.interface import Subject, Video
 
 Scored = tuple[dict[str, Any], Any]
 
@@ -52,17 +56,7 @@ def score_videos(
     return rows, [makings for _, _, makings in found], count - len(rows)
 
 
-def unrolled(
-    subject: Subject, video: Video, options: SegmentOptions, window: int
-) -> Iterator[tuple[range, Segments]]:
-    """The model's segments of a video, `window` frames at a time with the state carried on.
-
-    A cyclic sweep takes the whole video at once.
-    """
-    window, carry = video.length if options.cyclic else window, None
-    for start in range(0, video.length, window):
-        frames = range(start, min(start + window, video.length))
-        clip = whole_video(video, subject.dataset, frames.start, frames.stop, options.seed)
-        segments = subject.model.segment(clip.to(subject.device), options, carry)
-        carry = segments.carry
-        yield frames, segments
+def true_labels(subject: Subject, truth: Truth) -> Tensor:
+    """The label map t h w of a video, cut to what the model sees, at its own size; later objects on top."""
+    labels = torch.from_numpy(truth.labels("paint")[0])
+    return labels_to_input(labels, tuple(subject.dataset.size_px), subject.dataset.fit, resize=False)
