@@ -27,7 +27,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from vocl import assemble
-from vocl.interface import Backbone, Clip, Grid, SegmentOptions, Segments, Source, VideoModel
+from vocl.interface import Backbone, Clip, Grid, SegmentOptions, Segments, Source, Subject, VideoModel
 from vocl.train import composed
 
 LEVELS = ("easy", "medium", "hard")
@@ -90,7 +90,7 @@ def baselines(level: str) -> dict[str, dict[str, float]]:
     """Scores of everything that does not learn."""
     config = composed([f"dataset.source.level={level}"])
     dataset = assemble.make_dataset(config)
-    evaluation = assemble.parts(config, "eval")["discovery"]()
+    evaluation = assemble.make_evaluation(config, "discovery")
     source = assemble.make_source(config, evaluation.split)
     model = assemble.make_model(config, pretrained=True)
     grid = model.backbone.grid(tuple(dataset.size_px))
@@ -101,8 +101,8 @@ def baselines(level: str) -> dict[str, dict[str, float]]:
         f"k-means, k={model.num_slots}": KMeans(model.backbone, model.num_slots),
         "patch ceiling": Ceiling(source, model.backbone.patch_px),
     }
-    device = torch.device("cpu")
-    return {name: evaluation.run(m, source, dataset, device).metrics for name, m in models.items()}
+    subjects = {n: Subject(m, dataset, lambda split: source, torch.device("cpu")) for n, m in models.items()}
+    return {name: evaluation.run(subject).metrics for name, subject in subjects.items()}
 
 
 def trained(level: str, seed: int, root: str) -> tuple[dict[str, float], float]:

@@ -117,8 +117,10 @@ def state_of(records: Records, view: View) -> RunState:
 
 
 def _state_of(records: Records, view: View) -> RunState:
-    if records.is_done:
-        return RunState("done", **_facts(records))
+    if records.is_done:  # also where an evaluation failed: that needs no training, `vocl eval` tries it again
+        failed = records.result.get("failed") or {}
+        reason = "; ".join(f"eval {name} failed: {why}" for name, why in failed.items())
+        return RunState("done", reason, **_facts(records))
     claim, fresh = records.claim, _beats(records.beat)
     if claim is None or not claim.is_open:
         ended = _from_records(records, claim, view)

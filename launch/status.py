@@ -89,4 +89,6 @@ def _summary(states: dict[str, RunState]) -> str:
     longest = max((state.left_s or 0.0 for state in states.values()), default=0.0)
     left = f"; those running need up to {board.duration(longest)} yet" if longest else ""
     hint = "; failed: vocl why" if counts["failed"] else ""
+    unscored = sum(state.name == "done" and bool(state.reason) for state in states.values())
+    hint += f"; an evaluation failed in {board.runs(unscored)}: vocl eval RUN" if unscored else ""
     return f"{board.runs(len(states))}: {told}; {hours:.1f} GPU hours so far{left}{hint}"

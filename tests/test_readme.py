@@ -1,4 +1,5 @@
-"""The README's walks, run from the page itself, outside the repository and inside it."""
+"""The walks of the README and of docs/extending.md, run from the pages themselves, outside the repository
+and inside it."""
 
 from __future__ import annotations
 
@@ -13,13 +14,11 @@ from pathlib import Path
 
 import pytest
 from running import at_step, final, same, send, tiny
+from walks import FILE, PAGES, project, walk
 
 from vocl import run as in_process
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-FILE = re.compile(r"`my_project/([^`]+)`:\n\n```\w+\n(.*?)```", re.DOTALL)
-COMMAND = re.compile(r"^\$ python -m vocl\.train (project=my_project .*)$", re.MULTILINE)
 SMALL = [
     "train.steps=3",
     "train.batch=2",
@@ -32,6 +31,8 @@ INSIDE = {
     "prototypes": "vocl/models",
     "squares": "vocl/data/sources",
     "plateau": "vocl/events",
+    "area_probe": "vocl/evaluate",
+    "corloc": "vocl/evaluate",
 }
 
 
@@ -41,24 +42,6 @@ def run(folder: Path, arguments: list[str]) -> None:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(list(folder.glob("results/runs/*/result.json"))) == 1
-
-
-def walk(word: str) -> list[str]:
-    """The arguments of the README's command that mentions `word`."""
-    (found,) = [c for c in COMMAND.findall(README) if word in c]
-    return found.split()
-
-
-def project(folder: Path) -> Path:
-    """The README's `my_project`, written to `folder`."""
-    files = FILE.findall(README)
-    assert len(files) == 9, [name for name, _ in files]
-    for name, text in files:
-        path = folder / "my_project" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (folder / "my_project/mine/__init__.py").touch()
-    return folder / "my_project"
 
 
 @pytest.mark.slow
@@ -90,7 +73,7 @@ def test_the_curriculum_moves_on_and_resumes_exactly(tmp_path: Path, monkeypatch
 def test_inside_the_repository(word: str, tmp_path: Path) -> None:
     for package in ("vocl", "conf", "launch"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, text in FILE.findall(README):
+    for name, text in FILE.findall(PAGES):
         place = f"{INSIDE[Path(name).stem]}/{Path(name).name}" if name.startswith("mine/") else name
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)

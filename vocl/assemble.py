@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,16 @@ from vocl.build import build
 from vocl.config import Config
 from vocl.curriculum import Curriculum
 from vocl.errors import UserError
+from vocl.evaluate.proof import TRUTH
 from vocl.files import user_path
-from vocl.interface import Source, VideoModel
+from vocl.interface import Evaluation, Source, VideoModel
 from vocl.objective import Objective
 from vocl.optim import Optimizer
 from vocl.settings import Dataset
 
 
 def parts(config: Config, name: str) -> Any:
-    """Section `name` of a checked config as a `Part`; of `eval`, a mapping of them by name."""
-    if name == "eval":
-        nodes = config["eval"].items()
-        return {key: _build(config, node, configs.EVALUATION, f"eval.{key}") for key, node in nodes}
+    """Section `name` of a checked config, one of `config.PARTS`, as a `Part`."""
     return _build(config, config[name], configs.PARTS[name], name)
 
 
@@ -31,18 +30,28 @@ def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
     return build(node, kind, path, allowed)
 
 
-def make_dataset(config: Config) -> Dataset:
-    """The dataset section."""
-    types = configs.section_types("Dataset")
-    values = {
-        key: _build(config, value, types[key], f"dataset.{key}") for key, value in config["dataset"].items()
-    }
+def dataset_of(config: Config, evaluation: str | None = None) -> Config:
+    """The dataset section that an evaluation scores on, its own or the run's; None: the run's."""
+    own = config["eval"][evaluation]["dataset"] if evaluation is not None else None
+    return config["dataset"] if own is None else own
+
+
+def make_dataset(config: Config, evaluation: str | None = None) -> Dataset:
+    """That section as an object."""
+    types, section = configs.section_types("Dataset"), dataset_of(config, evaluation)
+    values = {key: _build(config, value, types[key], f"dataset.{key}") for key, value in section.items()}
     return Dataset(**values)
 
 
-def make_source(config: Config, split: str) -> Source:
-    """Split `split` of the run's dataset; raises `UserError` when it is not where it must be."""
-    return make_dataset(config).source(split, user_path(config["runtime"]["data_root"]))
+def make_source(config: Config, split: str, evaluation: str | None = None) -> Source:
+    """Split `split` of that dataset; raises `UserError` when it is not where it must be."""
+    return make_dataset(config, evaluation).source(split, user_path(config["runtime"]["data_root"]))
+
+
+def make_evaluation(config: Config, name: str) -> Evaluation:
+    """The evaluation `name`."""
+    own = {k: value for k, value in config["eval"][name].items() if k not in configs.EVALUATION_SETTINGS}
+    return _build(config, own, configs.EVALUATION, f"eval.{name}")()
 
 
 def make_model(config: Config, pretrained: bool) -> VideoModel:
@@ -50,6 +59,13 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
     frame_px = tuple(config["dataset"]["size_px"])
     weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
     backbone = parts(config, "backbone")(frame_px, weights_root)
+    for name, node in config["eval"].items():
+        size = node["dataset"]["size_px"] if node["dataset"] else ()
+        if any(side % backbone.patch_px for side in size):
+            raise UserError(
+                f"eval.{name}.dataset.size_px={size}: not a multiple of the backbone's patch, "
+                f"{backbone.patch_px}"
+            )
     return parts(config, "model")(backbone, frame_px)
 
 
@@ -88,15 +104,28 @@ def missing_inputs(config: Config, fresh: bool) -> list[str]:
 
 
 def _data_is_there(config: Config) -> None:
-    scored = {evaluation["split"] for evaluation in config["eval"].values()}
-    for split in sorted({"train", *scored}):
-        source = make_source(config, split)
-        source.check()
-        names = (source[i].name for i in range(len(source)))
-        if split in scored and not any(source.truth(name) for name in names):
-            raise UserError(
-                f"dataset {config['dataset']['name']}: no video of split {split!r} has a truth to score"
-            )
+    make_source(config, "train").check()
+    check_evaluations(config)
+
+
+def check_evaluations(config: Config) -> None:
+    """Look at all that the evaluations read, before a long run; raises `UserError` for what is not there,
+    damaged, or without the truth that a score needs."""
+    seen = set()
+    for name in config["eval"]:
+        evaluation, dataset = make_evaluation(config, name), dataset_of(config, name)
+        for split in evaluation.splits:
+            needs_truth = TRUTH in evaluation.needs and split == evaluation.splits[0]
+            if (key := (json.dumps(dataset), split, needs_truth)) in seen:
+                continue
+            seen.add(key)
+            source = make_source(config, split, name)
+            source.check()
+            names = (source[i].name for i in range(len(source)))
+            if needs_truth and not any(source.truth(name) for name in names):
+                raise UserError(
+                    f"dataset {dataset['name']}: no video of split {split!r} has a truth to score"
+                )
 
 
 def _weights_are_there(config: Config) -> None:

@@ -44,8 +44,14 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
         config["project"] = str(user_path(config["project"]).resolve())
     for name in ("loss", "eval"):  # an empty choice leaves no node behind
         config[name] = _chosen(name, config.get(name, {}), config["project"])
-    if any(o.startswith("debug=") and o not in ("debug=none", "debug=null") for o in overrides):
+    for node in _evaluations_with_a_dataset(config):
+        node["dataset"] = completed(node["dataset"])
+    debug = [o.partition("=")[2] for o in overrides if o.startswith("debug=")]
+    if debug and debug[-1] not in ("none", "null"):
         _drop_leftovers(config)
+        if _replaces_dataset(debug[-1], config["project"]):
+            for node in _evaluations_with_a_dataset(config):
+                node["dataset"] = None
     if any(o.startswith("curriculum=") for o in overrides):
         _drop_stages(config["curriculum"])
     return config
@@ -157,6 +163,26 @@ def _chosen(group: str, nodes: Any, project: str | None) -> Any:
     bare = [name for name, node in nodes.items() if "_target_" not in (node or {})]
     known = group_choices(group, project) if bare else []
     return {name: node for name, node in nodes.items() if name not in bare or name not in known}
+
+
+def completed(dataset: Config) -> Config:
+    """A dataset section from its file alone, with what conf/config.yaml says of every dataset."""
+    from omegaconf import OmegaConf
+
+    general = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")).get("dataset", {})
+    return {**general, **dataset}
+
+
+def _evaluations_with_a_dataset(config: Config) -> list[Config]:
+    nodes = config["eval"].values() if isinstance(config["eval"], dict) else ()
+    return [node for node in nodes if isinstance(node, dict) and isinstance(node.get("dataset"), dict)]
+
+
+def _replaces_dataset(debug: str, project: str | None) -> bool:
+    """Whether the choice `debug` has a dataset of its own, for evaluations too."""
+    folders = [CONF, *([Path(project) / "conf"] if project else [])]
+    files = [folder / "debug" / f"{debug}.yaml" for folder in folders]
+    return any("override /dataset:" in file.read_text() for file in files if file.is_file())
 
 
 def _drop_leftovers(config: Config) -> None:

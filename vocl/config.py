@@ -22,6 +22,7 @@ from vocl.classes import Packages
 from vocl.coerce import coerce, mapping, same_keys
 from vocl.consistency import check_together
 from vocl.errors import UserError
+from vocl.evaluate.proof import check_evaluations
 from vocl.files import user_path
 from vocl.secret import refuse_secrets
 
@@ -63,6 +64,7 @@ def packages(project: str | None) -> Packages:
 
 
 TERM = tuple(signature.read("vocl.settings.TermSettings", packages(None)).parameters)
+EVALUATION_SETTINGS = tuple(signature.read("vocl.settings.EvaluationSettings", packages(None)).parameters)
 
 
 # ------------------------------------------------------------------------------------------ check
@@ -87,10 +89,11 @@ def check(config: Config) -> Config:
     out["loss"] = {
         name: _term(node, f"loss.{name}", allowed) for name, node in mapping(config["loss"], "loss")
     }
-    out["eval"] = {n: coerce(v, EVALUATION, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
+    out["eval"] = {n: _evaluation(v, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
     check_together(out, allowed)
+    check_evaluations(out, allowed)
     return {key: out[key] for key in ROOT}
 
 
@@ -106,6 +109,18 @@ def _term(node: Any, path: str, allowed: Packages) -> Config:
     common = {key: node[key] for key in TERM if key in node}
     own = {key: value for key, value in node.items() if key not in TERM}
     return _section(common, "TermSettings", path, allowed) | coerce(own, LOSS, path, allowed)
+
+
+def _evaluation(node: Any, path: str, allowed: Packages) -> Config:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{path}: no such evaluation is chosen; add it to eval=[...]")
+    own = {key: value for key, value in node.items() if key not in EVALUATION_SETTINGS}
+    checked = coerce(own, EVALUATION, path, allowed)
+    common = {key: node[key] for key in EVALUATION_SETTINGS if key in node}
+    same_keys(common, EVALUATION_SETTINGS, path)
+    if common["dataset"] is not None:
+        common["dataset"] = _section(common["dataset"], "Dataset", f"{path}.dataset", allowed)
+    return common | checked
 
 
 def _section(values: Any, name: str, path: str, allowed: Packages) -> Config:
@@ -169,10 +184,22 @@ def _read_yaml(path: Path, mtime_ns: int) -> Config:
     return yaml.safe_load(path.read_text())
 
 
+def _rules() -> Config:
+    """The rules of migrations.yaml; what is said of `dataset` also holds for an evaluation's own."""
+    rules = _migrations()
+    own = {f"eval.*.{key}": value for key, value in rules["added"].items() if key.startswith("dataset.")}
+    moved = {
+        f"eval.*.{old}": f"eval.*.{new}"
+        for old, new in rules["renamed"].items()
+        if old.startswith("dataset.") and new.startswith("dataset.")
+    }
+    return {"added": rules["added"] | own, "renamed": rules["renamed"] | moved}
+
+
 def _as_before(content: Config) -> Config:
     """Today's config as the first release would have said it: old names, without keys added since
     that still have the value that means "as before"."""
-    rules = _migrations()
+    rules = _rules()
     for old, new in rules["renamed"].items():
         _move(content, new, old)
     for path, before in rules["added"].items():
@@ -187,7 +214,7 @@ def migrate(config: Config) -> Config:
 
     What is not part of a run's identity has the keys of today, with the saved values where they exist.
     """
-    config, rules = copy.deepcopy(config), _migrations()
+    config, rules = copy.deepcopy(config), _rules()
     for old, new in rules["renamed"].items():
         _move(config, old, new)
     for path, before in rules["added"].items():

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vocl.measure import Measure
+
 if TYPE_CHECKING:
     from vocl.settings import Dataset
 
@@ -174,6 +176,7 @@ class Backbone(nn.Module):
     patch_px: int
     keys: bool = False
     drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
+    any_size: ClassVar[bool] = False  # whether it takes frames of other sizes than it was built for
     frames_per_token: ClassVar[int] = 1
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
@@ -189,11 +192,16 @@ class VideoModel(nn.Module):
     """A method's network. `provides` names the fields of its `Output` that are not None.
 
     A field of a level is named with a dot: "children.recon". `needs` names what it reads of the
-    clip, such as "clip.boxes". All three are read from the source before anything is imported.
+    clip, such as "clip.boxes". `answers` names what an evaluation may ask for: fields of its `Segments`
+    that are not None, and "embed"; `any_size` those of them that it also gives for frames of another
+    size than it was built for, if its backbone takes them. All are read from the source before
+    anything is imported.
     """
 
     provides: ClassVar[frozenset[str]]
     needs: ClassVar[frozenset[str]] = frozenset()
+    answers: ClassVar[frozenset[str]] = frozenset({"masks"})
+    any_size: ClassVar[frozenset[str]] = frozenset()
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
     backbone: Backbone
 
@@ -263,14 +271,6 @@ class Event(Protocol):
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a score is read: which direction is better (None: neither), and the factor it is shown with."""
-
-    higher_is_better: bool | None = True
-    scale: float = 100.0
-
-
-@dataclass(frozen=True)
 class Report:
     """What an evaluation says.
 
@@ -306,9 +306,16 @@ class Evaluation:
     """Scores a trained model. Subclasses take their settings from `conf/eval` and define `run`.
 
     It may use any split of its dataset, train something of its own (a probe), and ask the model for
-    masks and slots (`segment`) or dense features (`embed`). It changes no weight of the model.
+    masks and slots (`segment`) or dense features (`embed`). It changes no weight of the model: during
+    `run` these are frozen, and torch's global generator is seeded, so that scores can be repeated.
+
+    `needs` names what it asks for: names of the model's `answers`, and "truth" where each scored split
+    must have videos with a truth. `scores` names the metrics that it gives, where the class knows them.
+    `vocl plan` proves both from the source text.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+    scores: ClassVar[frozenset[str] | None] = None
     split: str  # the videos that are scored
 
     @property

@@ -20,6 +20,7 @@ from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.find import find_run
 from vocl.interface import VideoModel
+from vocl.ops.random import seed_of
 from vocl.saved import Checkpoint
 
 
@@ -113,6 +114,16 @@ def fill(model: VideoModel, weights: Mapping[str, Tensor], folder: Path) -> None
             f"{len(wrong)} weights differ, such as {', '.join(wrong[:3])}"
         )
     model.load_state_dict(weights)
+
+
+def initial_model(config: Config, device: str = "cpu") -> VideoModel:
+    """The model of `config` as its training starts: from the seed and its backbone's weights, or from the
+    run that it names in `warm_start`."""
+    torch.manual_seed(seed_of(config["seed"], "weights"))
+    model = assemble.make_model(config, pretrained=True)
+    if config["warm_start"] is not None:
+        warm_start(model, config)
+    return model.to(device).eval()
 
 
 def warm_start(model: VideoModel, config: Config) -> None:

@@ -6,6 +6,8 @@ Imports next to nothing at first: boards ask it about a thousand runs.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
 from vocl.files import NUMBER, holds, record_or_none, write_json
+from vocl.measure import Measure
 
 if TYPE_CHECKING:
     from vocl.config import Config
@@ -22,14 +25,23 @@ RESULT = {
     "run_id": str,
     "metrics": dict,
     "evals": dict,
+    "failed": (dict, NoneType),  # {name: why} of the run's own evaluations that say nothing
     "steps": (int, NoneType),
     "wall_s": (*NUMBER, NoneType),
     "gpu_hours": (*NUMBER, NoneType),
     "code": (str, NoneType),
 }
-ENTRY = {"eval_id": str, "protocol": (str, NoneType), "num_videos": int, "metrics": dict, "rows": str}
+ENTRY = {
+    "eval_id": str,
+    "protocol": (str, NoneType),
+    "num_videos": int,
+    "metrics": dict,
+    "measures": (dict, NoneType),  # {metric: fields of a Measure}, of those that are not plain fractions
+    "rows": str,
+}
 REPORT = {**ENTRY, "eval": dict}
 DAMAGED = "result.json damaged"  # the reason of a run's state
+UNTRAINED = "untrained"  # the checkpoint of an evaluation of the model before its first step
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -82,13 +94,57 @@ def set_aside(folder: Path) -> None:
             (folder / "result.json").replace(folder / "result.json.damaged")
 
 
+# ------------------------------------------------------------------------------------ evaluations
+
+
 def report(folder: Path, eval_id: str) -> dict[str, Any] | None:
-    """The record of an evaluation: its entry in the result, with its settings (`eval`); None without one."""
-    return record_or_none(folder / "eval" / eval_id / "report.json", REPORT)
+    """The record of an evaluation: its entry in the result, with its settings (`eval`, in today's keys);
+    None without one."""
+    from vocl.config import migrate
+
+    found = record_or_none(folder / "eval" / eval_id / "report.json", REPORT)
+    return found and found | {"eval": migrate({"eval": {"": found["eval"]}})["eval"][""]}
 
 
-def write(folder: Path, config: Config, attempts: int, device: str, evals: dict[str, Any]) -> None:
-    """Write the result of the run in `folder`; its `metrics` are those of the first of `evals`."""
+def reports(folder: Path, evals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The records of the evaluations `evals` of a result, by their keys there; those of the trained model
+    that are there."""
+    found = {key: report(folder, entry["eval_id"]) for key, entry in evals.items()}
+    return {key: each for key, each in found.items() if each and each.get("checkpoint") != UNTRAINED}
+
+
+def measure(entry: Mapping[str, Any], metric: str) -> Measure:
+    """How the score `metric` of an entry is read."""
+    said = (entry.get("measures") or {}).get(metric)
+    kinds = {"higher_is_better": (bool, NoneType), "scale": NUMBER, "digits": (int, NoneType)}
+    return Measure(**{key: said.get(key) for key in kinds}) if holds(said, kinds) else Measure()
+
+
+def with_evals(
+    result: dict[str, Any], evals: Mapping[str, Any], failed: Mapping[str, str], own: Iterable[str]
+) -> dict[str, Any]:
+    """`result` with the evaluations `evals`, those of the run's `own` config first and in its order, and why
+    those in `failed` say nothing.
+
+    `metrics` are the first one's; none as long as the first of `own` has failed.
+    """
+    own = list(own)
+    ordered = {**{name: evals[name] for name in own if name in evals}, **evals}
+    first = own[0] if own and own[0] in failed else next(iter(ordered), None)
+    metrics = ordered[first]["metrics"] if first in ordered else {}
+    kept = {key: value for key, value in result.items() if key != "failed"}
+    return kept | {"metrics": metrics, "evals": ordered} | ({"failed": dict(failed)} if failed else {})
+
+
+def write(
+    folder: Path,
+    config: Config,
+    attempts: int,
+    device: str,
+    evals: Mapping[str, Any],
+    failed: Mapping[str, str],
+) -> None:
+    """Write the result of the run in `folder`, whose config names its own evaluations (see `with_evals`)."""
     from vocl import config as configs
     from vocl.cell import cell_of
     from vocl.record import Attempts, code_digest
@@ -106,27 +162,38 @@ def write(folder: Path, config: Config, attempts: int, device: str, evals: dict[
         "device": device,
         "code": code_digest(config["project"]),
     }
-    write_json(folder / "result.json", with_evals(result, evals))
-
-
-def with_evals(result: dict[str, Any], evals: dict[str, Any]) -> dict[str, Any]:
-    """`result` with the evaluations `evals`, in their order."""
-    metrics = next(iter(evals.values()))["metrics"] if evals else {}
-    return result | {"metrics": metrics, "evals": evals}
+    write_json(folder / "result.json", with_evals(result, evals, failed, config["eval"]))
 
 
 def show(folder: Path) -> None:
-    """Print the scores of a finished run."""
+    """Print every score of a finished run, and which of its evaluations failed."""
     from rich.console import Console
     from rich.table import Table
 
     result = read(folder)
-    table = Table("metric", *result["evals"], title=f"run {result['run_id']}, seed {result['seed']}")
-    names = [n for e in result["evals"].values() for n in e["metrics"] if n.startswith(("video_", "image_"))]
-    for name in dict.fromkeys(names):
-        values = [entry["metrics"].get(name) for entry in result["evals"].values()]
-        table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in values))
+    evals = result["evals"]
+    table = Table("metric", *evals, title=f"run {result['run_id']}, seed {result['seed']}")
+    names = list(dict.fromkeys(name for entry in evals.values() for name in entry["metrics"]))
+    for name in names:
+        table.add_row(_headed(evals, name), *(_spelt(entry, name) for entry in evals.values()))
     console = Console()
     if names:
         console.print(table)
     console.print(f"{folder}/result.json", soft_wrap=True, highlight=False)
+    for name, why in (result.get("failed") or {}).items():
+        print(f"eval {name} failed: {why}; to run it again: vocl eval {folder.name}", file=sys.stderr)
+
+
+def _headed(evals: Mapping[str, Any], metric: str) -> str:
+    """The name of a score, with an arrow where less is better."""
+    entry = next(entry for entry in evals.values() if metric in entry["metrics"])
+    return f"{metric} \N{DOWNWARDS ARROW}" if measure(entry, metric).higher_is_better is False else metric
+
+
+def _spelt(entry: Mapping[str, Any], metric: str) -> str:
+    """A score as it is stored: a fraction with three decimals, what has a unit with four digits."""
+    value = entry["metrics"].get(metric)
+    if value is None:
+        return "-"
+    is_fraction = isinstance(value, float) and measure(entry, metric).is_fraction
+    return f"{value:.3f}" if is_fraction else f"{value:.4g}"

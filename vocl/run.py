@@ -18,7 +18,7 @@ from vocl.checkpoint import Checkpoints, State
 from vocl.claim import hold
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.evaluate.store import evaluate, settings_of
+from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
 from vocl.mirror import Mirror
 from vocl.ops.random import seed_of
@@ -35,7 +35,8 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
 
     `asked`: a flag that was set by a signal before (while this module was being imported, say).
 
-    0 done (also when it was done already), 1 crashed with a record, 75 stopped and resumable.
+    0 done (also when it was done already), 1 crashed with a record, or trained with an evaluation that
+    failed, 75 stopped and resumable.
     Raises `UserError`: before anything is written when something it needs is missing or another
     process has the run; later when an input turns out bad (with a record; it can be resumed).
     """
@@ -200,7 +201,7 @@ def _keep_config(config: Config, folder: Path) -> None:
 
 
 def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -> None:
-    """Evaluate, then write result.json: its presence means done."""
+    """Evaluate, then write result.json: its presence means done, whatever an evaluation met."""
 
     def advance() -> None:
         trainer.track.alive()
@@ -211,22 +212,28 @@ def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) 
     assert final.step == trainer.train.steps, final
     trainer.begin(final.step - 1)
     advance()
-    entries = evaluate(config, trainer.model, final.digest, folder, trainer.device, advance)
+    found = evaluate(config, trainer.model, final.digest, folder, trainer.device, advance)
     if dist.rank() == 0:
         attempts.end("done")
         on_gpu = trainer.device.type == "cuda"
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
-        result.write(folder, config, attempts.number, device, entries)
+        result.write(folder, config, attempts.number, device, found.entries, found.failed)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 
 def _show(folder: Path, config: Config) -> int:
-    """Print the scores; says so when they are not by the evaluation that was asked for now."""
+    """Print the scores; says so when they are not by the evaluation that was asked for now. Returns 1 where
+    an evaluation of the run failed."""
+    found = result.read(folder)
+    failed = found.get("failed") or {}
     if dist.is_first():
         result.show(folder)
-        stored = [settings_of(folder, entry["eval_id"]) for entry in result.read(folder)["evals"].values()]
+        reports = [result.report(folder, entry["eval_id"]) for entry in found["evals"].values()]
+        stored = [report and report["eval"] for report in reports]
         other = [
-            name for name, settings in config["eval"].items() if None not in stored and settings not in stored
+            name
+            for name, settings in config["eval"].items()
+            if None not in stored and settings not in stored and name not in failed
         ]
         if other:
             print(
@@ -234,7 +241,7 @@ def _show(folder: Path, config: Config) -> int:
                 f"to add it: vocl eval {folder.name} eval.{other[0]}.<key>=<value>",
                 file=sys.stderr,
             )
-    return 0
+    return 1 if failed else 0
 
 
 def _record_crash(error: Exception, attempts: Attempts) -> None:

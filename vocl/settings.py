@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -101,6 +101,13 @@ class TermSettings:
     level: (
         Literal["children", "teacher"] | None
     )  # of the Output it reads; null: the top (`on` is true in YAML)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What every evaluation has beside its own parameters."""
+
+    dataset: dict[str, Any] | None  # a section like `dataset`, whose videos it scores; null: the run's
 
 
 @dataclass(frozen=True, kw_only=True)

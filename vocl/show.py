@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vocl import assemble
+from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.interface import Source, Video
@@ -48,8 +49,7 @@ def show(run: str, values: dict[str, Any]) -> Path:
     config = loaded.config
     if values["runtime.data_root"] is not None:
         config["runtime"]["data_root"] = values["runtime.data_root"]
-    splits = [evaluation["split"] for evaluation in config["eval"].values()]
-    source = assemble.make_source(config, splits[0] if splits else "validation")
+    source = assemble.make_source(config, _split(config))
     video, dataset = _video(source, values["video"]), assemble.make_dataset(config)
     shown = spaced(video.length, SHEET["columns"])
     frames, labels = [], []
@@ -65,6 +65,13 @@ def show(run: str, values: dict[str, Any]) -> Path:
     out = user_path(values["out"]) if values["out"] else loaded.folder / "overlay.png"
     _write(out, sheet)
     return out
+
+
+def _split(config: Config) -> str:
+    """The split that the first evaluation on the run's own dataset scores; without one, validation."""
+    own = (name for name, node in config["eval"].items() if node["dataset"] is None)
+    first = next(own, None)
+    return "validation" if first is None else assemble.make_evaluation(config, first).split
 
 
 def _windows(video: Video):

@@ -16,7 +16,7 @@ from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.evaluate.discovery import Discovery
 from vocl.evaluate.protocol import Protocol
-from vocl.interface import Grid, SegmentOptions, Segments
+from vocl.interface import Grid, SegmentOptions, Segments, Subject
 from vocl.metrics.overlap import MeanBestOverlap
 from vocl.settings import Dataset
 from vocl.train import composed
@@ -98,6 +98,10 @@ def make(
     )
 
 
+def subject(model, source, dataset=DATASET, keep=None):
+    return Subject(model=model, dataset=dataset, source=lambda split: source, device=CPU, keep=keep)
+
+
 def scores(report):
     return {k: v for k, v in report.metrics.items() if k.startswith(("video_", "image_"))}
 
@@ -106,7 +110,7 @@ def scores(report):
 @pytest.mark.parametrize("resolution", ["truth", "input"])
 def test_an_oracle_scores_one(window, resolution):
     model = Oracle(order=(2, 0, 1))
-    report = make(window, resolution).run(model, Drawn(), DATASET, CPU)
+    report = make(window, resolution).run(subject(model, Drawn()))
     assert len(scores(report)) == 7
     assert scores(report) == pytest.approx(dict.fromkeys(scores(report), 1.0))
     assert [row["video"] for row in report.rows] == ["v0", "v1", "v2"]
@@ -121,26 +125,26 @@ def test_a_slot_that_changes_its_object_costs_only_in_video_scores():
             self.order = [0, 2, 1] if carry else [0, 1, 2]
             return super().segment(clip, options, carry)
 
-    metrics = make(window=3).run(Swapping(), Drawn(), DATASET, CPU).metrics
+    metrics = make(window=3).run(subject(Swapping(), Drawn())).metrics
     assert metrics["image_fg_ari"] == pytest.approx(1.0)
     assert metrics["video_fg_ari"] < 0.5 and metrics["video_mbo"] < 0.8
 
 
 def test_truth_of_another_size():
     source = Drawn(size=(30, 40))
-    at_truth = make(resolution="truth").run(Oracle(), source, DATASET, CPU)
-    at_input = make(resolution="input").run(Oracle(), source, DATASET, CPU)
+    at_truth = make(resolution="truth").run(subject(Oracle(), source))
+    at_input = make(resolution="input").run(subject(Oracle(), source))
     assert at_input.metrics["video_mbo"] > 0.9 and at_truth.metrics["video_mbo"] > 0.7
     assert at_input.metrics["video_mbo"] != at_truth.metrics["video_mbo"]
 
 
 def test_videos_without_truth_are_counted():
-    report = make().run(Oracle(), Drawn(num_videos=4, annotated=2), DATASET, CPU)
+    report = make().run(subject(Oracle(), Drawn(num_videos=4, annotated=2)))
     assert report.metrics["num_without_truth"] == 2 and len(report.rows) == 2
-    report = make(max_videos=3).run(Oracle(), Drawn(num_videos=4, annotated=2), DATASET, CPU)
+    report = make(max_videos=3).run(subject(Oracle(), Drawn(num_videos=4, annotated=2)))
     assert report.metrics["num_without_truth"] == 1
     with pytest.raises(UserError, match=r"no video of split 'validation' has a truth"):
-        make().run(Oracle(), Drawn(annotated=0), DATASET, CPU)
+        make().run(subject(Oracle(), Drawn(annotated=0)))
 
 
 def test_overlapping_truth():
@@ -152,17 +156,17 @@ def test_overlapping_truth():
 
     contested = {}
     for overlap in ("drop", "paint"):
-        report = make(overlap=overlap).run(Oracle(), Overlapping(), DATASET, CPU)
+        report = make(overlap=overlap).run(subject(Oracle(), Overlapping()))
         contested[overlap] = [row["num_contested_points"] for row in report.rows]
     assert contested["drop"] == contested["paint"] == [5 * 20] * 3
     with pytest.raises(UserError, match=r"overlap; choose protocol\.overlap from drop, paint"):
-        make(overlap="error").run(Oracle(), Overlapping(), DATASET, CPU)
+        make(overlap="error").run(subject(Oracle(), Overlapping()))
 
 
 def test_frames_without_objects():
     source = Drawn(num_videos=1)
     source.labels["v0"][3:] = 0
-    skipped = make(empty="skip").run(Oracle(order=(1, 2, 0)), source, DATASET, CPU)
+    skipped = make(empty="skip").run(subject(Oracle(order=(1, 2, 0)), source))
     assert skipped.rows[0]["num_empty_frames"] == 2
 
     class Blind(Oracle):
@@ -171,17 +175,14 @@ def test_frames_without_objects():
             out.masks = torch.full_like(out.masks, 1 / out.masks.shape[2])
             return out
 
-    skip, one = (make(empty=e).run(Blind(), source, DATASET, CPU).metrics for e in ("skip", "one"))
+    skip, one = (make(empty=e).run(subject(Blind(), source)).metrics for e in ("skip", "one"))
     assert skip["image_fg_ari"] == 0.0 and one["image_fg_ari"] == pytest.approx(2 / 5)
 
 
-def test_masks_are_kept_and_the_mode_of_the_model_is(tmp_path):
+def test_masks_are_kept():
     kept, model = {}, Oracle()
-    make(window=2).run(model, Drawn(), DATASET, CPU, keep=lambda name, masks: kept.update({name: masks}))
-    assert model.training and {m.shape for m in kept.values()} == {(5, 3, 192)}
-    model.eval()
-    make().run(model, Drawn(), DATASET, CPU)
-    assert not model.training
+    make(window=2).run(subject(model, Drawn(), keep=lambda name, masks: kept.update({name: masks})))
+    assert {m.shape for m in kept.values()} == {(5, 3, 192)}
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +206,8 @@ def test_windows_of_any_size_give_the_same_masks(recurrent):
     one, dataset = video(5)
     soft = {}
     for window in (1, 2, 3, 5, 24):
-        parts = make(window).windows(recurrent, one, dataset, CPU)
-        soft[window] = torch.cat([masks for _, masks, _ in parts], dim=1)
+        parts = make(window).windows(subject(recurrent, None, dataset), one)
+        soft[window] = torch.cat([segments.masks for _, segments in parts], dim=1)
     for masks in soft.values():
         torch.testing.assert_close(masks, soft[24], rtol=1e-5, atol=1e-6)
 
@@ -219,7 +220,7 @@ def test_the_order_of_a_cyclic_sweep(recurrent, iterations):
     options = SegmentOptions(cyclic=True, iterations=iterations, seed=0)
     discovery = make(window=2)
     discovery.options = options
-    windows = list(discovery.windows(recurrent, one, dataset, CPU))
+    windows = list(discovery.windows(subject(recurrent, None, dataset), one))
     hook.remove()
     frames = recurrent.corrector.prepare(
         recurrent.adapter(recurrent.embed(whole_video(one, dataset, 0, 4, 0)))
@@ -228,7 +229,7 @@ def test_the_order_of_a_cyclic_sweep(recurrent, iterations):
         (next(t for t, frame in enumerate(frames) if torch.allclose(features[0], frame, atol=1e-6)), rounds)
         for _, features, rounds in calls
     ]
-    assert len(windows) == 1 and windows[0][1].shape[1] == 4  # the whole video in one window
+    assert len(windows) == 1 and windows[0][1].masks.shape[1] == 4  # the whole video in one window
     frames_in_order = [0, 1, 2, 3, 2, 1, 0]
     rounds = [3, 2, 2, 2, 2, 2, 2] if iterations is None else [4] * 7
     assert visits == list(zip(frames_in_order, rounds, strict=True))
@@ -239,6 +240,6 @@ def test_a_subclass_adds_a_score_of_its_own():
         def metrics(self):
             return super().metrics() | {"image_again": MeanBestOverlap(level="image")}
 
-    before, found = (make(kind=kind).run(Oracle(), Drawn(), DATASET, CPU) for kind in (Discovery, Wider))
+    before, found = (make(kind=kind).run(subject(Oracle(), Drawn())) for kind in (Discovery, Wider))
     assert found.metrics == before.metrics | {"image_again": before.metrics["image_mbo"]}
     assert [row["image_again"] for row in found.rows] == [row["image_mbo"] for row in before.rows]

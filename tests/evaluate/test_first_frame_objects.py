@@ -16,7 +16,7 @@ from vocl.data.truth import Truth
 from vocl.evaluate.discovery import Discovery
 from vocl.evaluate.first_frame import FirstFrameObjects
 from vocl.evaluate.protocol import Protocol
-from vocl.interface import Grid, SegmentOptions, Segments
+from vocl.interface import Grid, SegmentOptions, Segments, Subject
 
 DATASET = SimpleNamespace(name="drawn", size_px=[8, 8], fit="stretch", normalise="half")
 
@@ -60,7 +60,8 @@ def report(model, kind=FirstFrameObjects, **own):
     protocol = functools.partial(Protocol, name="p", resolution="truth", overlap="paint", empty="skip")
     options = functools.partial(SegmentOptions, cyclic=False, iterations=None, seed=0)
     evaluation = kind(split="s", max_videos=None, window=3, protocol=protocol, options=options, **own)
-    return evaluation.run(model, Squares(), DATASET, torch.device("cpu"))
+    source = Squares()
+    return evaluation.run(Subject(model, DATASET, lambda split: source, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("channels", [(0, 1, 2, 3), (2, 0, 5, 1)])

@@ -30,7 +30,7 @@ import os, time
 from pathlib import Path
 import torch
 from torch import nn
-from vocl.evaluate.report import Report
+from vocl.interface import Evaluation, Report
 
 VALUE = 0.0
 
@@ -59,13 +59,13 @@ class Probe(nn.Module):
         return torch.full((), VALUE)
 
 
-class Late:
+class Late(Evaluation):
     """Waits where nothing looks for a signal any more."""
 
     def __init__(self, *, split: str, folder: str):
         self.split, self.folder = split, folder
 
-    def run(self, model, source, dataset, device, keep=None, advance=lambda: None):
+    def run(self, subject):
         hold(self.folder)
         return Report(protocol="none", rows=[], metrics={})
 '''
@@ -78,6 +78,7 @@ fails: []
 """
 LATE = """# @package eval.late
 _target_: PACKAGE.Late
+dataset: null
 split: validation
 folder: /nowhere
 """

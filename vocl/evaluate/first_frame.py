@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any, ClassVar
 
-from annotated_types import Ge
-
-from vocl.build import Part
 from vocl.evaluate.discovery import Discovery
-from vocl.evaluate.protocol import Protocol
-from vocl.interface import SegmentOptions
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.first_frame import FrameAverageIoU, MatchedForegroundARI
 
@@ -22,19 +17,12 @@ class FirstFrameObjects(Discovery):
     `legacy_rank_bug` see `vocl.metrics.first_frame.relabelled`; it only lowers the two.
     """
 
-    def __init__(
-        self,
-        *,
-        split: str,
-        max_videos: Annotated[int, Ge(1)] | None,
-        window: Annotated[int, Ge(1)],
-        protocol: Part[Protocol],
-        options: Part[SegmentOptions],
-        legacy_rank_bug: bool,
-    ) -> None:
-        super().__init__(
-            split=split, max_videos=max_videos, window=window, protocol=protocol, options=options
-        )
+    scores: ClassVar[frozenset[str]] = Discovery.scores | frozenset(
+        {"video_miou_frame_avg", "image_fg_ari_matched"}
+    )
+
+    def __init__(self, *, legacy_rank_bug: bool, **rest: Any) -> None:
+        super().__init__(**rest)
         self.legacy_rank_bug = legacy_rank_bug
 
     def metrics(self) -> dict[str, TableMetric]:

@@ -33,11 +33,12 @@ class Scored:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """Scores by name; of several evaluations the first one's."""
-        found: dict[str, float | None] = {}
+        """Scores by `<evaluation>/<metric>`, and by the bare name, which means the first that has it."""
+        named = {f"{n}/{key}": v for n, entry in self.entries.items() for key, v in entry["metrics"].items()}
+        bare: dict[str, float | None] = {}
         for entry in self.entries.values():
-            found = entry["metrics"] | found
-        return found
+            bare = entry["metrics"] | bare
+        return bare | named
 
 
 def score_checkpoint(
@@ -55,8 +56,7 @@ def score_checkpoint(
     if config["runtime"]["threads"]:
         torch.set_num_threads(config["runtime"]["threads"])
     device = pick_device(config["runtime"]["device"])
-    for settings in config["eval"].values():
-        assemble.make_source(config, settings["split"]).check()
+    assemble.check_evaluations(config)
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = method.__name__.rpartition(".")[2]
@@ -66,5 +66,7 @@ def score_checkpoint(
         import_checkpoint(method, source, folder, config)
     loaded = load_folder(folder, config, device=str(device))
     place = folder / "verified" / code_digest(config["project"])
-    entries = evaluate(config, loaded.model, loaded.checkpoint.digest, place, device, advance)
-    return Scored(folder, digest, str(device), entries)
+    found = evaluate(config, loaded.model, loaded.checkpoint.digest, place, device, advance)
+    for failed, why in found.failed.items():
+        raise UserError(f"eval.{failed}: {why}; see {place}/eval")
+    return Scored(folder, digest, str(device), found.entries)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +17,24 @@ import torch
 from vocl import assemble, dist, result
 from vocl import config as configs
 from vocl.config import Config
+from vocl.evaluate.code import code_digest
+from vocl.evaluate.guard import Failure, run_guarded
 from vocl.files import write_bytes, write_json
-from vocl.interface import VideoModel
+from vocl.interface import Measure, Report, Subject, VideoModel
+from vocl.ops.random import seed_of
 
 Entry = dict[str, Any]
+Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluations of a run say, by their names: `entries` as result.json has them, `failed` why
+    one says nothing, `outdated` those whose entry was scored by other code than today's."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    outdated: list[str] = field(default_factory=list)
 
 
 def evaluate(
@@ -27,54 +44,97 @@ def evaluate(
     folder: Path,
     device: torch.device,
     advance: Callable[[], Any] = lambda: None,
-) -> dict[str, Entry]:
+    reuse: Reuse = "same code",
+) -> Evaluated:
     """Run every evaluation of `config["eval"]` and write `<folder>/eval/<eval_id>/`.
 
-    Returns {name: {eval_id, protocol, num_videos, metrics, rows}} with `rows` the path of the
-    per-video rows inside `folder`. One that lies there already is not run again. `advance` is
-    called by every rank equally often, and may raise to stop.
+    An entry is {eval_id, protocol, num_videos, metrics, measures, rows} with `rows` the path of the
+    per-video rows inside `folder`. `reuse`: whether one that lies there already is run again. One that
+    fails leaves failed.json there. `advance` is called by every rank equally often, and may raise to stop.
     """
-    dataset = assemble.make_dataset(config)
-    entries = {}
-    for name, part in assemble.parts(config, "eval").items():
-        identity = _identity(config, name, checkpoint_digest)
-        place = folder / "eval" / configs.evaluation_id(identity)
-        masks = place / "masks" if config["runtime"]["keep_masks"] else None
-        done = dist.gather_objects(_stored(folder, place) if masks is None or masks.is_dir() else None)[0]
-        if done is None:
-            evaluation = part()
-            source = assemble.make_source(config, evaluation.split)
-            keep = _keeper(masks) if masks else None
-            report = evaluation.run(model, source, dataset, device, keep, advance)
-            done = {
-                "eval_id": place.name,
-                "protocol": report.protocol,
-                "num_videos": len(report.rows),
-                "metrics": report.metrics,
-                "rows": f"eval/{place.name}/rows.json",
-            }
-            if dist.rank() == 0:
-                write_json(place / "rows.json", report.rows)
-                write_json(place / "report.json", identity | done)  # last: its presence is "done"
-        entries[name] = done
-    return entries
+    found = Evaluated()
+    for name in config["eval"]:
+        place = _Place(config, name, checkpoint_digest, folder)
+        stored, outdated = dist.gather_objects(place.stored(reuse))[0]
+        if stored is None:
+            report = run_guarded(
+                assemble.make_evaluation(config, name),
+                place.subject(model, device, advance),
+                seed_of(config["seed"], "evaluation", name),
+            )
+            if isinstance(report, Failure):
+                place.keep_failure(report)
+                found.failed[name] = report.line
+                continue
+            stored = place.keep(report)
+        found.entries[name] = stored
+        found.outdated.extend([name] if outdated else [])
+    return found
 
 
-def settings_of(folder: Path, eval_id: str) -> Config | None:
-    """The settings of a stored evaluation; None when its report is gone."""
-    report = result.report(folder, eval_id)
-    return report["eval"] if report else None
+class _Place:
+    """Where the scores of one evaluation of a checkpoint lie: its settings, code and results."""
 
+    def __init__(self, config: Config, name: str, checkpoint_digest: str, run: Path) -> None:
+        self.config, self.name, self.run = config, name, run
+        # What decides the scores, and so the id; an evaluation's own randomness is seeded by an option.
+        self.identity = {
+            "run": configs.run_id(config),
+            "checkpoint": checkpoint_digest,
+            "eval": config["eval"][name],
+            "dataset": assemble.dataset_of(config, name),
+        }
+        self.code = code_digest(config["eval"][name], configs.packages(config["project"]))
+        self.folder = run / "eval" / configs.evaluation_id(self.identity)
 
-def _identity(config: Config, name: str, checkpoint_digest: str) -> Config:
-    """What decides an evaluation's scores, and so its id; its own randomness is seeded by an option."""
-    run, settings = configs.run_id(config), config["eval"][name]
-    return {"run": run, "checkpoint": checkpoint_digest, "eval": settings, "dataset": config["dataset"]}
+    def stored(self, reuse: Reuse) -> tuple[Entry | None, bool]:
+        """The entry that lies here and counts, and whether it is by other code than today's."""
+        report = result.report(self.run, self.folder.name)
+        if report is None or reuse == "nothing" or (self._masks and not self._masks.is_dir()):
+            return None, False
+        outdated = report.get("code") not in (None, self.code)
+        entry = {key: report[key] for key in result.ENTRY if key in report}
+        return (None, False) if outdated and reuse == "same code" else (entry, outdated)
 
+    def subject(self, model: VideoModel, device: torch.device, advance: Callable[[], Any]) -> Subject:
+        """What the evaluation is given."""
+        return Subject(
+            model=model,
+            dataset=assemble.make_dataset(self.config, self.name),
+            source=functools.cache(
+                functools.partial(assemble.make_source, self.config, evaluation=self.name)
+            ),
+            device=device,
+            keep=_keeper(self._masks) if self._masks else None,
+            advance=advance,
+        )
 
-def _stored(folder: Path, place: Path) -> Entry | None:
-    report = result.report(folder, place.name)
-    return {key: report[key] for key in result.ENTRY} if report else None
+    def keep(self, report: Report) -> Entry:
+        """Write `report`, on the first rank; returns its entry in the result."""
+        entry = {
+            "eval_id": self.folder.name,
+            "protocol": report.protocol,
+            "num_videos": len(report.rows),
+            "metrics": report.metrics,
+            "measures": {n: asdict(m) for n, m in report.measures.items() if m != Measure()},
+            "rows": f"eval/{self.folder.name}/rows.json",
+        }
+        if dist.rank() == 0:
+            write_json(self.folder / "rows.json", report.rows)
+            # last: its presence is "done"
+            write_json(self.folder / "report.json", self.identity | entry | {"code": self.code})
+            (self.folder / "failed.json").unlink(missing_ok=True)
+        return entry
+
+    def keep_failure(self, failure: Failure) -> None:
+        """Write why there is no report, on the first rank."""
+        if dist.rank() == 0:
+            facts = asdict(failure) | {"time": time.time(), "code": self.code}
+            write_json(self.folder / "failed.json", self.identity | facts)
+
+    @property
+    def _masks(self) -> Path | None:
+        return self.folder / "masks" if self.config["runtime"]["keep_masks"] else None
 
 
 def _keeper(folder: Path) -> Callable[[str, np.ndarray], None]:

@@ -50,6 +50,8 @@ class Recurrent(VideoModel):
     )
     gives_context: ClassVar[frozenset[str]] = frozenset({"initializer", "corrector", "predictor", "decoder"})
     scored_masks: ClassVar[frozenset[str]] = frozenset({"decoder", "attention"})
+    answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
+    any_size: ClassVar[frozenset[str]] = frozenset({"embed"})  # adapter and decoder have a grid of their own
 
     def __init__(
         self,

@@ -56,6 +56,8 @@ class SOLV(VideoModel):
     provides: ClassVar[frozenset[str]] = frozenset(
         {"slots", "attn", "features", "target", "recon", "masks", "active"}
     )
+    answers: ClassVar[frozenset[str]] = frozenset({"masks", "embed"})
+    any_size: ClassVar[frozenset[str]] = frozenset({"embed"})
     output_frames: ClassVar[int | None] = 1
     requires: ClassVar[dict[str, dict[str, str]]] = {
         "token_drop": {

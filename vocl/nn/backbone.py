@@ -32,6 +32,7 @@ class ViT(Backbone):
     """
 
     drops_tokens: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
 
     def __init__(
         self, vit: nn.Module, frame_px: tuple[int, int], block: int, norm: bool, keys: bool, trainable: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 from einops import rearrange
@@ -19,6 +19,8 @@ class CNN(Backbone):
     SAVi (Kipf et al., ICLR 2022) uses 4 layers of 32 channels, stride 1. Knows no position: pair
     it with `PositionAdapter`.
     """
+
+    any_size: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,0 +1,113 @@
+"""Running one evaluation so that its failure is its own: neither the training's nor that of the others."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from vocl import dist
+from vocl.errors import UserError
+from vocl.files import finite
+from vocl.interface import Evaluation, Report, Subject, VideoModel
+from vocl.stop import Stopped
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in an evaluation: one line, and the traceback."""
+
+    kind: str
+    message: str
+    traceback: str
+
+    @property
+    def line(self) -> str:
+        """As people are told; a mistake of theirs without the name of its class."""
+        text = " ".join(self.message.split())
+        return text if self.kind == UserError.__name__ else f"{self.kind}: {text}".rstrip(": ")
+
+
+class _Elsewhere(Exception):
+    """It has failed on another rank."""
+
+
+def run_guarded(evaluation: Evaluation, subject: Subject, seed: int) -> Report | Failure:
+    """The report of `evaluation`, in plain numbers, or why there is none; the same on every rank.
+
+    Ranks agree at each `advance` and at the end, so that one whose evaluation has failed does not leave the
+    others waiting. `Stopped` passes: it is no failure. Within, the model is in eval mode and its weights
+    are frozen, and torch's global generator starts from `seed`.
+    """
+
+    def advance() -> None:
+        if dist.any_of(False):
+            raise _Elsewhere
+        subject.advance()
+
+    report, failure = None, None
+    try:
+        with _frozen(subject.model), _seeded(seed, subject.device):
+            report = _plain(evaluation.run(replace(subject, advance=advance)))
+    except Stopped:
+        raise
+    except _Elsewhere:
+        return _first(dist.gather_objects(None))
+    except Exception as error:
+        failure = Failure(type(error).__name__, str(error), "".join(traceback.format_exception(error)))
+    if dist.any_of(failure is not None):
+        return _first(dist.gather_objects(failure))
+    assert report is not None
+    return report
+
+
+def _first(failures: list[Failure | None]) -> Failure:
+    return next(failure for failure in failures if failure is not None)
+
+
+def _plain(report: Any) -> Report:
+    """`report` with Python's own numbers; refuses what is none, and what cannot be written as JSON."""
+    if not isinstance(report, Report):
+        raise UserError(f"its run() returned {type(report).__name__}, not vocl.interface.Report")
+    metrics = {}
+    for name, value in report.metrics.items():
+        number = value.item() if hasattr(value, "item") else value
+        if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int | float):
+            raise UserError(f"its score {name!r} is {type(value).__name__}, not a number")
+        metrics[name] = number
+    for name in report.measures:
+        if name not in metrics:
+            raise UserError(f"its measures name {name!r}, which is none of its scores {', '.join(metrics)}")
+    try:
+        json.dumps(finite(report.rows))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"its rows cannot be written as JSON: {error}") from None
+    return replace(report, metrics=metrics)
+
+
+@contextmanager
+def _frozen(model: VideoModel) -> Iterator[None]:
+    """Within the block nothing trains the model; its mode is as before afterwards."""
+    was_training, trained = model.training, [p for p in model.parameters() if p.requires_grad]
+    model.eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block torch's global generators start from `seed`; they go on as before afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
