@@ -99,7 +99,7 @@ def _named(script: Path) -> str:
 
 def _temporary(root: Path) -> Iterator[Waste]:
     """What killed processes left unfinished; runs that are worked on sweep their own."""
-    for place in ("runs", "ledger", "snapshots", "by-name", "weights", "tables"):
+    for place in ("runs", "ledger", "snapshots", "by-name", "weights", "features", "tables"):
         for path in sorted((root / place).rglob(f"{TEMPORARY}*")):
             if TEMPORARY not in str(path.parent.relative_to(root)):
                 yield Waste(path, "unfinished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from running import tiny
 
 from vocl import run
 from vocl.curriculum import Curriculum, FeedSpec, Stage
+from vocl.data.sampling import WholeVideo
 from vocl.errors import UserError
-from vocl.schedule import Constant
+from vocl.schedule import Constant, Scaled
 from vocl.stop import StopFlag
 
 DEFAULTS = {
@@ -20,6 +22,7 @@ DEFAULTS = {
     "active_slots": None,
     "lr": {},
     "weight_decay": {},
+    "rate": None,
     "feed": None,
     "enter": [],
 }
@@ -131,8 +134,51 @@ def test_a_glob_that_matches_nothing_is_refused(tmp_path, key):
 
 
 def test_a_stage_may_feed_other_clips(tmp_path):
-    feed = functools.partial(FeedSpec, clip_frames=3, batch=2)
+    feed = functools.partial(FeedSpec, clip_frames=3, batch=2, sampling=None)
     made = trainer(tmp_path, {"a": stage(0.5), "b": stage(0.5, feed=feed)})
     shapes = {step: tuple(clip.video.shape[:2]) for step, clip in made.batches(range(4, 8))}
     assert shapes == {4: (4, 2), 5: (4, 2), 6: (2, 3), 7: (2, 3)}
     assert [step for step, _ in made.batches(range(7, 9))] == [7, 8]
+
+
+def test_a_stage_may_have_a_rate_with_a_peak_and_warm_up_of_its_own(tmp_path):
+    peak = functools.partial(Scaled, peak=0.5, schedule=functools.partial(Constant, warmup_steps=2))
+    stages = {"a": stage(0.5), "b": stage(0.5, rate=peak, lr={"decoder.*": 0.1})}
+    made = trainer(
+        tmp_path, stages, "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=1.0"
+    )
+    rates = {}
+    for step in (5, 6, 7, 8):
+        made._set_rates(step)
+        groups = zip(made.torch_optimizer.param_groups, made.group_names, strict=True)
+        rates[step] = {names[0].startswith("decoder."): group["lr"] for group, names in groups}
+    assert [rates[s][False] for s in (5, 6, 7, 8)] == [1.0, 0.0, 0.25, 0.5]
+    assert [rates[s][True] for s in (5, 6, 7, 8)] == pytest.approx([1.0, 0.0, 0.025, 0.05])
+
+
+def test_a_stage_may_sample_frames_in_its_own_way(tmp_path):
+    whole = functools.partial(WholeVideo, start="first")
+    feed = functools.partial(FeedSpec, clip_frames=7, batch=2, sampling=whole)
+    made = trainer(tmp_path, {"a": stage(0.5), "b": stage(0.5, feed=feed)}, "dataset.reverse=0.0")
+    clips = dict(made.batches(range(5, 7)))
+    assert clips[5].frames.shape == (4, 2)
+    assert clips[6].frames.tolist() == [[0, 1, 2, 3, 0, 1, 2]] * 2  # videos of 4 frames
+
+
+def test_the_weight_of_a_term_may_follow_a_schedule(tmp_path):
+    ramp = "{_target_: vocl.schedule.Ramp, start: 0.25, stop: 0.75, before: 0.0, after: 2.0}"
+    config = tiny(tmp_path, f"loss.slot_contrast.weight={ramp}")
+    assert run.run(config) == 0
+    lines = (run.run_folder(config) / "metrics.jsonl").read_text().splitlines()
+    logged = {line["step"]: line for line in map(json.loads, lines)}
+    weights = {step: line["weight.slot_contrast"] for step, line in logged.items()}
+    assert weights == pytest.approx({s: min(max((s - 3) / 3, 0.0), 2.0) for s in range(12)})
+    for line in logged.values():
+        assert line["weighted.slot_contrast"] == pytest.approx(
+            line["weight.slot_contrast"] * line["term.slot_contrast"]
+        )
+        assert line["loss"] == pytest.approx(
+            line["weighted.slot_contrast"] + line["weighted.feature_mse"], rel=1e-5
+        )
+    with pytest.raises(UserError, match=r"loss\.slot_contrast\.weight.*stop.*missing"):
+        tiny(tmp_path, "loss.slot_contrast.weight={_target_: vocl.schedule.Ramp, start: 0.25}")

@@ -60,7 +60,7 @@ def staged(tmp_path_factory):
         config["project"] = str(project)
         stage = config["curriculum"]["stages"].pop("all")
         first = {"active_slots": 2, "terms": ["feature_mse"], "train": ["decoder.*", "corrector.*"]}
-        feed = {"_target_": "vocl.curriculum.FeedSpec", "clip_frames": 3, "batch": 2}
+        feed = {"_target_": "vocl.curriculum.FeedSpec", "clip_frames": 3, "batch": 2, "sampling": None}
         event = {"_target_": "shifting.Shift", "scale": 0.5}
         second = {"lr": {"decoder.*": 0.1}, "feed": feed, "enter": [event]}
         for name, changes in (("first", first), ("second", second)):

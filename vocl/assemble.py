@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vocl import config as configs
+from vocl import inputs
 from vocl.build import build
 from vocl.config import Config
 from vocl.curriculum import Curriculum
@@ -69,14 +72,48 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
     return parts(config, "model")(backbone, frame_px)
 
 
+def with_features(
+    config: Config,
+    source: Source,
+    split: str,
+    model: VideoModel,
+    device: torch.device,
+    training: bool,
+    evaluation: str | None = None,
+) -> Source:
+    """`source` with cached features of the model's backbone, where runtime.feature_cache asks for them
+    and they are exactly what the model would compute: `training` clips, or whole videos at test (of the
+    dataset of `evaluation`)."""
+    inexact = inputs.not_cacheable(config, configs.packages(config["project"]))
+    if training:
+        inexact = inexact or inputs.not_exact(config["dataset"])
+    if config["runtime"]["feature_cache"] == "none" or inexact:
+        return source
+    from vocl.data.features.encoder import Encoder
+    from vocl.data.features.source import EncodedSource
+
+    precision = config["train"]["precision"] if training else "fp32"
+    dataset = make_dataset(config, evaluation)
+    encoder = Encoder(model.backbone, config["backbone"], dataset, device, precision)
+    fallback = json.dumps([dataset_of(config, evaluation)["source"], split], sort_keys=True)
+    return EncodedSource(source, encoder, user_path(config["runtime"]["root"]), fallback, model.reads_video)
+
+
+def clip_needs(config: Config, model: VideoModel) -> frozenset[str]:
+    """Names of the fields of `Clip` that training reads beside those that are always filled."""
+    declared = inputs.clip_needs(config, configs.packages(config["project"]))
+    return frozenset(declared) | ({"video"} if model.reads_video else set())
+
+
 def make_objective(config: Config) -> Objective:
     """The loss terms with their weights."""
-    terms = {}
+    terms, kinds = {}, configs.section_types("TermSettings")
     for name, node in config["loss"].items():
         own = {key: value for key, value in node.items() if key not in configs.TERM}
         loss = _build(config, own, configs.LOSS, f"loss.{name}")
-        terms[name] = {"loss": loss, "weight": node["weight"], "level": node["level"]}
-    return Objective(terms)
+        common = {key: _build(config, node[key], kinds[key], f"loss.{name}.{key}") for key in configs.TERM}
+        terms[name] = common | {"loss": loss}
+    return Objective(terms, config["train"]["steps"])
 
 
 def make_curriculum(config: Config) -> Curriculum:

@@ -14,13 +14,14 @@ Classes say what they need and give by class attributes that are read from their
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from vocl import signature
 from vocl.classes import Packages
 from vocl.errors import UserError
+from vocl.inputs import check_feature_cache, check_needs, parts_of
 
 Config = dict[str, Any]
 CONTEXT = frozenset({"clip", "features", "inputs", "grid", "target", "slots", "frame", "extra"})
@@ -47,18 +48,20 @@ def check_together(config: Config, allowed: Packages) -> None:
     given = _provided(config, declared)
     for name, node in config["loss"].items():
         _check_term(config, name, node, given, declared)
-    for path, node in _parts(config):
+    for path, node in parts_of(config):
         _check_required(config, path, node, declared)
         _check_excluded(config, path, node, declared)
     _check_context(config, declared)
     _check_scored_masks(config, declared)
     _check_stages(config)
+    check_needs(config, allowed)
+    check_feature_cache(config, allowed)
 
 
 def _provided(config: Config, declared: _Declarations) -> frozenset[str]:
     """Names of what the model of `config` and its parts give to losses."""
     given = _given(config["model"], declared)
-    for _, part in _parts(config["model"], "model"):
+    for _, part in parts_of(config["model"], "model"):
         given |= {name for name in _given(part, declared) if name.startswith("extra.")}
     if "keys" in given and "keys" not in _given_by_backbone(config, declared):
         given -= {"keys"}
@@ -165,8 +168,8 @@ def _check_context(config: Config, declared: _Declarations) -> None:
     """Whether each part of the model that needs more than its arguments is given it, and it exists."""
     model = config["model"]
     calls = declared(model).get("gives_context", NONE)
-    extras = {name for _, part in _parts(model, "model") for name in _given(part, declared)}
-    for path, part in _parts(model, "model"):
+    extras = {name for _, part in parts_of(model, "model") for name in _given(part, declared)}
+    for path, part in parts_of(model, "model"):
         needs = NONE if part is model else declared(part).get("needs", NONE)
         if needs and path.removeprefix("model.") not in calls:
             raise UserError(
@@ -219,18 +222,6 @@ def _check_stages(config: Config) -> None:
                     f"curriculum.stages.{name}.terms: no term {term!r}, "
                     f"choose from {', '.join(config['loss'])}"
                 )
-
-
-def _parts(node: Any, path: str = "") -> Iterator[tuple[str, Config]]:
-    """Every mapping with a `_target_` at or below `node`, with its dotted path."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield path, node
-        for key, value in node.items():
-            yield from _parts(value, f"{path}.{key}" if path else key)
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _parts(value, f"{path}[{i}]")
 
 
 def _choices(node: Config, setting: str, allowed: Packages) -> list[str]:

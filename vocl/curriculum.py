@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le
 from torch import nn
 
 from vocl.build import Part
+from vocl.data.sampling import Sampling
 from vocl.errors import UserError
 from vocl.interface import Event, Schedule
 
@@ -21,6 +22,7 @@ class FeedSpec:
 
     clip_frames: Annotated[int, Ge(1)] | None
     batch: Annotated[int, Ge(1)] | None
+    sampling: Part[Sampling] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,16 @@ class Stage:
     `train`: globs of the parameters that train ("all": every one that is not frozen by its module);
     `terms`: names of the loss terms that count; `active_slots`: slots in training; `lr`: factors
     on the run's rate by glob, constant or a schedule of the step since the start of the stage, the
-    first match wins; `weight_decay`: values by glob; `enter`: events applied once on entry.
+    first match wins; `weight_decay`: values by glob; `enter`: events applied once on entry; `rate`:
+    a schedule of its own, whose values are learning rates and whose steps count from the start of
+    the stage (peak and warm-up: `vocl.schedule.Scaled`), None: the run's rate.
     """
 
     length: Annotated[float, Gt(0), Le(1)]
     train: Literal["all"] | list[str]
     terms: Literal["all"] | list[str]
     active_slots: Annotated[int, Ge(1)] | None
+    rate: Part[Schedule] | None
     lr: dict[str, float | Part[Schedule]]
     weight_decay: dict[str, float]
     feed: Part[FeedSpec] | None
@@ -47,8 +52,8 @@ class Curriculum:
     """The stages in order, laid out on `total_steps` steps.
 
     `lr` of a stage multiplies the run-wide schedule, which does not restart: a curriculum that adds
-    slots keeps one learning-rate curve (design: schedules count from the start of their stage; that
-    holds for the schedules named in a stage). `seed` is the run's, for events that draw.
+    slots keeps one learning-rate curve. Schedules that a stage names count from its start.
+    `seed` is the run's, for events that draw.
     """
 
     def __init__(self, total_steps: int, seed: int = 0, *, stages: dict[str, Part[Stage]]) -> None:
@@ -60,7 +65,12 @@ class Curriculum:
             self.starts.append(round(shares * total_steps))
             shares += stage.length
         self.events = [[event() for event in stage.enter] for stage in self.stages]
-        self.schedules = [self._schedules(i) for i in range(len(self.stages))]
+        lengths = [
+            end - start for start, end in zip(self.starts, [*self.starts[1:], total_steps], strict=True)
+        ]
+        staged = list(zip(self.stages, lengths, strict=True))
+        self.rates = [stage.rate(length) if stage.rate else None for stage, length in staged]
+        self.schedules = [_schedules(stage, length) for stage, length in staged]
 
     def index(self, step: int) -> int:
         """Index of the stage that `step` belongs to."""
@@ -78,12 +88,17 @@ class Curriculum:
         """Events that have not been applied at `step` yet: they may observe."""
         return [event for i, start in enumerate(self.starts) if start > step for event in self.events[i]]
 
+    def rate(self, step: int) -> float | None:
+        """The learning rate at `step` where its stage has one of its own."""
+        i = self.index(step)
+        return None if self.rates[i] is None else self.rates[i](self._since(i, step))
+
     def factor(self, name: str, step: int) -> float:
-        """Factor on the run's learning rate for parameter `name` at `step`."""
+        """Factor on the learning rate for parameter `name` at `step`."""
         i = self.index(step)
         glob = _first_match(name, self.schedules[i])
         value = 1.0 if glob is None else self.schedules[i][glob]
-        return value(step - self.starts[i]) if callable(value) else value
+        return value(self._since(i, step)) if callable(value) else value
 
     def weight_decay(self, name: str, step: int, default: float) -> float:
         """Weight decay for parameter `name` at `step`."""
@@ -125,10 +140,13 @@ class Curriculum:
     def _events(self) -> Iterator[tuple[int, int, Event]]:
         return ((i, j, event) for i, events in enumerate(self.events) for j, event in enumerate(events))
 
-    def _schedules(self, i: int) -> dict[str, Any]:
-        ends = [*self.starts[1:], self.total_steps]
-        length = ends[i] - self.starts[i]
-        return {g: value(length) if callable(value) else value for g, value in self.stages[i].lr.items()}
+    def _since(self, i: int, step: int) -> int:
+        """Steps since the start of stage i (0 where a curriculum enters it before its share begins)."""
+        return max(step - self.starts[i], 0)
+
+
+def _schedules(stage: Stage, length: int) -> dict[str, Any]:
+    return {glob: value(length) if callable(value) else value for glob, value in stage.lr.items()}
 
 
 def _first_match(name: str, globs: Iterable[str]) -> str | None:

@@ -43,6 +43,14 @@ class Features:
     grid: Grid
     keys: Tensor | None = None
 
+    @classmethod
+    def stacked(cls, parts: Sequence[Features]) -> Features:
+        """Features of several clips as those of one batch."""
+        keys = [part.keys for part in parts if part.keys is not None]
+        return cls(
+            torch.cat([part.tokens for part in parts]), parts[0].grid, torch.cat(keys) if keys else None
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Features:
         """The same features on `device`."""
         moved = {
@@ -53,9 +61,14 @@ class Features:
 
 @dataclass
 class Clip:
-    """A batch of video clips. An annotation that is missing is None, never a dummy tensor."""
+    """A batch of video clips. An annotation that is missing is None, never a dummy tensor.
 
-    video: Tensor  # b t c h w   float32, normalised
+    `video` too is None where features are cached and nothing reads pixels (no frame is decoded
+    then): a loss or a part that reads it names "clip.video" in its `needs`, a model says
+    `reads_video`. `valid` has the shape b t and the device in any case.
+    """
+
+    video: Tensor | None  # b t c h w   float32, normalised
     valid: Tensor  # b t         bool, False on padding
     key: Tensor  # b           int64: all randomness of a clip is drawn from (key, tag), see ops/random.py
     names: tuple[str, ...]
@@ -68,7 +81,7 @@ class Clip:
     flow: Tensor | None = None  # b t 2 h w   pixels per frame, x first
     depth: Tensor | None = None  # b t 1 h w   in the unit of the source
     more: Mapping[str, Tensor] = field(default_factory=dict)  # annotations that only a project's source has
-    features: Features | None = None  # cached output of a frozen backbone
+    features: Features | None = None  # of the frozen backbone, as it would give them, from the cache
 
     def to(self, device: torch.device | str) -> Clip:
         """The same clip with its tensors on `device`."""
@@ -178,6 +191,9 @@ class Backbone(nn.Module):
     drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
     any_size: ClassVar[bool] = False  # whether it takes frames of other sizes than it was built for
     frames_per_token: ClassVar[int] = 1
+    # Whether, while nothing of it trains, a frame gets the same bits whatever else is in the batch (see
+    # nn/framewise.py): only then may its features be cached.
+    framewise: ClassVar[bool] = False
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
@@ -196,6 +212,9 @@ class VideoModel(nn.Module):
     that are not None, and "embed"; `any_size` those of them that it also gives for frames of another
     size than it was built for, if its backbone takes them. All are read from the source before
     anything is imported.
+
+    `reads_features`: `encode` is all that it asks its backbone, so features may come with the clip.
+    `reads_video` False: then it does not look at `clip.video`, which may be None.
     """
 
     provides: ClassVar[frozenset[str]]
@@ -203,6 +222,8 @@ class VideoModel(nn.Module):
     answers: ClassVar[frozenset[str]] = frozenset({"masks"})
     any_size: ClassVar[frozenset[str]] = frozenset()
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
+    reads_features: ClassVar[bool] = False
+    reads_video: bool = True
     backbone: Backbone
 
     def encode(self, clip: Clip) -> Features:
@@ -336,7 +357,7 @@ class Video(Protocol):
     size: tuple[int, int]  # height, width in pixels
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """Frames `indices` as uint8 t h w 3 (RGB)."""
+        """Frames `indices`, in any order and also repeated, as uint8 t h w 3 (RGB)."""
         ...
 
     def annotations(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, np.ndarray]:
@@ -360,6 +381,10 @@ class Source(Protocol):
     def truth(self, name: str) -> Any | None:
         """`vocl.data.truth.Truth` of the video `name`; None when it has no annotation."""
         ...
+
+    def fingerprint(self, name: str) -> str:
+        """What changes when the pixels of video `name` do; "" where the config and the split say it all."""
+        return ""
 
     def check(self) -> None:
         """Look at every file once before a long run starts; raises `UserError` for a bad one."""

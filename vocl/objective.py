@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vocl.build import Part
-from vocl.interface import Clip, Loss, Output
+from vocl.interface import Clip, Loss, Output, Schedule
 
 
 @dataclass(frozen=True)
@@ -17,29 +17,41 @@ class Term:
     """One term: `weight` times `loss` read on the level `level` of the Output (None: the top)."""
 
     loss: Loss
-    weight: float
+    weight: float | Schedule
     level: str | None
+
+    def weight_at(self, step: int) -> float:
+        """The weight in force at `step` of the run."""
+        return self.weight(step) if callable(self.weight) else self.weight
 
 
 class Objective(nn.Module):
-    """The terms of a run, by name. Parameters of a term train and are saved as loss.<term>.*."""
+    """The terms of a run, by name. Parameters of a term train and are saved as loss.<term>.*.
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Part | float | str | None]]) -> None:
+    A term of weight 0 is computed all the same, so that its curve is logged; a stage's `terms` leave
+    out what is not to be computed.
+    """
+
+    def __init__(
+        self, terms: Mapping[str, Mapping[str, Part | float | str | None]], total_steps: int
+    ) -> None:
         super().__init__()
         # Sorted, so that the order in which terms were chosen cannot change a sum's rounding.
-        self.terms = {name: _term(terms[name]) for name in sorted(terms)}
+        self.terms = {name: _term(terms[name], total_steps) for name in sorted(terms)}
         self.loss = nn.ModuleDict({n: t.loss for n, t in self.terms.items() if isinstance(t.loss, nn.Module)})
 
-    def forward(self, output: Output, clip: Clip, names: str | list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each raw term; `names`: the terms that count, or "all"."""
+    def forward(
+        self, output: Output, clip: Clip, names: str | list[str], step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum with the weights of `step`, and each raw term; `names`: the terms that count, or "all"."""
         raw = {
             name: term.loss(_level(output, term.level), clip)
             for name, term in self.terms.items()
             if names == "all" or name in names
         }
         total = sum(
-            (self.terms[name].weight * value for name, value in raw.items()),
-            torch.zeros((), device=clip.video.device),
+            (self.terms[name].weight_at(step) * value for name, value in raw.items()),
+            torch.zeros((), device=clip.key.device),
         )
         return total, {name: value.detach() for name, value in raw.items()}
 
@@ -50,5 +62,6 @@ def _level(output: Output, level: str | None) -> Output:
     return {"children": output.children, "teacher": output.teacher}[level]
 
 
-def _term(node: Mapping[str, Part | float | str | None]) -> Term:
-    return Term(node["loss"](), node["weight"], node["level"])
+def _term(node: Mapping[str, Part | float | str | None], total_steps: int) -> Term:
+    weight = node["weight"]
+    return Term(node["loss"](), weight(total_steps) if callable(weight) else weight, node["level"])

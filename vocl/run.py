@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from vocl import config as configs
 from vocl.checkpoint import Checkpoints, State
 from vocl.claim import hold
 from vocl.config import Config
+from vocl.data.features.progress import Progress
+from vocl.data.features.source import EncodedSource, mirror_images
 from vocl.errors import UserError
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
@@ -140,6 +142,7 @@ def make_trainer(
         track=_make_track(None if mute else folder, train.steps, runtime),
         stop=stop,
     )
+    trainer.needs = assemble.clip_needs(config, trainer.model)
     if fresh and config["warm_start"] is not None:
         load.warm_start(trainer.model, config)
     for begins in trainer.curriculum.starts:
@@ -188,6 +191,12 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
+    trainer.source = assemble.with_features(
+        config, trainer.source, "train", trainer.model, trainer.device, training=True
+    )
+    if isinstance(trainer.source, EncodedSource):
+        mirrored = mirror_images(trainer.dataset.flip)
+        trainer.source.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
     trainer.fit(range(start, trainer.train.steps))
 
 
@@ -202,12 +211,7 @@ def _keep_config(config: Config, folder: Path) -> None:
 
 def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -> None:
     """Evaluate, then write result.json: its presence means done, whatever an evaluation met."""
-
-    def advance() -> None:
-        trainer.track.alive()
-        if dist.any_of(bool(trainer.stop)):
-            raise Stopped("the evaluation")
-
+    advance = _advance(trainer, "the evaluation")
     final, _ = trainer.checkpoints.newest()
     assert final.step == trainer.train.steps, final
     trainer.begin(final.step - 1)
@@ -219,6 +223,17 @@ def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) 
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
         result.write(folder, config, attempts.number, device, found.entries, found.failed)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
+
+
+def _advance(trainer: Trainer, place: str) -> Callable[[], None]:
+    """What every rank calls now and then outside of training: says that the run lives, stops if asked."""
+
+    def advance() -> None:
+        trainer.track.alive()
+        if dist.any_of(bool(trainer.stop)):
+            raise Stopped(place)
+
+    return advance
 
 
 def _show(folder: Path, config: Config) -> int:

@@ -10,7 +10,9 @@ from annotated_types import Ge, Gt, Le
 from vocl.build import Part
 
 if TYPE_CHECKING:
-    from vocl.interface import Source
+    from vocl.data.augment import Augmentation
+    from vocl.data.sampling import Sampling
+    from vocl.interface import Schedule, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,9 @@ class Dataset:
     clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
     flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
     reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
+    sampling: Part[Sampling] | None  # which frames make a clip; null: consecutive ones, at clip_starts
+    augment: list[Part[Augmentation]]  # further augmentations: `vocl.data.augment`
+    views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,9 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Ge(1)] | None  # CPU threads of a process; null: PyTorch's choice
     workers: Annotated[int, Ge(0)]  # processes that prepare batches
+    # Features of a frozen backbone, computed once for all runs: "auto" where that is exact, "always"
+    # refuses a run for which it is not.
+    feature_cache: Literal["none", "auto", "always"]
     log_every: Annotated[int, Ge(1)]  # steps
     checkpoint_every: Annotated[int, Ge(1)]  # steps
     checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run
@@ -97,7 +105,7 @@ class Cluster:
 class TermSettings:
     """What every loss term has beside its own parameters."""
 
-    weight: float
+    weight: float | Part[Schedule]  # or a schedule of the run's step: `vocl.schedule.Ramp`
     level: (
         Literal["children", "teacher"] | None
     )  # of the Output it reads; null: the top (`on` is true in YAML)

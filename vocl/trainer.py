@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from vocl.interface import Clip, Output, Source, VideoModel
 from vocl.objective import Objective
 from vocl.ops.random import seed_of
 from vocl.optim import Optimizer
+from vocl.precision import autocast, set_tf32
 from vocl.settings import Dataset, Runtime, Train
 from vocl.stop import StopFlag, Stopped
 from vocl.track import Track
@@ -62,6 +62,7 @@ class Trainer:
     checkpoints: Checkpoints
     track: Track
     stop: StopFlag
+    needs: frozenset[str] = frozenset({"video"})  # fields of Clip that something reads
     frozen: dict[str, Tensor] = field(default_factory=dict)  # host copies of what came frozen
     frozen_digest: str | None = None
     trainable: dict[str, nn.Parameter] = field(init=False)
@@ -78,8 +79,7 @@ class Trainer:
         if half and self.device.type != "cuda":
             raise UserError("train.precision=fp16: needs a GPU, choose from fp32, tf32, bf16")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        tf32 = self.train.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        set_tf32(self.train.precision)
 
     # ------------------------------------------------------------------------------------ the loop
 
@@ -144,7 +144,8 @@ class Trainer:
         feed = stage.feed() if stage.feed else None
         batch = (feed and feed.batch) or self.train.batch
         frames = (feed and feed.clip_frames) or self.dataset.clip_frames
-        return Feed(self.source, self.dataset, self.seed, batch, frames)
+        sampling = (feed and feed.sampling) or self.dataset.sampling
+        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling, self.needs)
 
     def begin(self, step: int) -> None:
         """Set what depends on the stage of `step`; changes no weight."""
@@ -157,10 +158,9 @@ class Trainer:
 
     def forward(self, step: int, clip: Clip) -> tuple[Output, Tensor, dict[str, Tensor]]:
         """The model's output on `clip`, the objective, and its raw terms; losses stay in float32."""
-        low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.train.precision)
-        with torch.autocast(self.device.type, dtype=low) if low else nullcontext():
+        with autocast(self.train.precision, self.device):
             output = self.model(clip)
-        total, terms = self.objective(output, clip, self.curriculum.stage(step).terms)
+        total, terms = self.objective(output, clip, self.curriculum.stage(step).terms, step)
         return output, total, terms
 
     def _reduce(self, output: Output, total: Tensor, terms: dict[str, Tensor]) -> Taken:
@@ -203,7 +203,8 @@ class Trainer:
             torch._foreach_mul_(gradients, self.train.clip / (norm + 1e-6))
 
     def _set_rates(self, step: int) -> None:
-        rate = self.optimizer.rate(step)
+        own = self.curriculum.rate(step)
+        rate = self.optimizer.rate(step) if own is None else own
         for group, names in zip(self.torch_optimizer.param_groups, self.group_names, strict=True):
             group["lr"] = rate * self.curriculum.factor(names[0], step)
             group["weight_decay"] = self.curriculum.weight_decay(names[0], step, self.optimizer.weight_decay)
@@ -259,7 +260,9 @@ class Trainer:
         terms = self.objective.terms
         report = {"loss": taken.loss, "lr": self.torch_optimizer.param_groups[0]["lr"]}
         report |= {f"term.{name}": value for name, value in taken.terms.items()}
-        report |= {f"weighted.{name}": terms[name].weight * value for name, value in taken.terms.items()}
+        weights = {name: terms[name].weight_at(step) for name in taken.terms}
+        report |= {f"weight.{name}": weights[name] for name in weights if callable(terms[name].weight)}
+        report |= {f"weighted.{name}": weights[name] * value for name, value in taken.terms.items()}
         output = taken.output
         masks = output.masks if output.masks is not None else output.attn
         soft = masks.detach().float()

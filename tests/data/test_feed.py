@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from vocl import dist
+from vocl.data.augment import Geometric, Photometric
 from vocl.data.feed import Feed, whole_video
+from vocl.data.sampling import WholeVideo
 from vocl.errors import UserError
 from vocl.settings import Dataset
 
@@ -24,6 +27,9 @@ SETTINGS = Dataset(
     clip_starts="any",
     flip=0.0,
     reverse=0.0,
+    sampling=None,
+    augment=[],
+    views=0,
 )
 
 
@@ -55,8 +61,9 @@ class Numbered:
         return out
 
 
-def make(source=None, batch=4, frames=2, seed=0, **changes):
-    return Feed(Counted() if source is None else source, replace(SETTINGS, **changes), seed, batch, frames)
+def make(source=None, batch=4, frames=2, seed=0, sampling=None, **changes):
+    settings = replace(SETTINGS, **changes)
+    return Feed(Counted() if source is None else source, settings, seed, batch, frames, sampling)
 
 
 def raw(video):
@@ -66,6 +73,8 @@ def raw(video):
 
 def equal(a, b):
     assert torch.equal(a.video, b.video) and torch.equal(a.key, b.key) and a.names == b.names
+    assert torch.equal(a.frames, b.frames) and torch.equal(a.flipped, b.flipped)
+    assert all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
 
 
 def test_a_batch_depends_on_its_step_alone():
@@ -139,6 +148,68 @@ def test_crops_are_drawn_per_clip():
     lefts = raw(feed.batch(0).video)[:, 0, 2, 0, 0]
     assert len(set(lefts.tolist())) > 5
     equal(feed.batch(2), make(Wide(), batch=32, fit="crop").batch(2))
+
+
+def test_a_clip_says_which_frames_it_shows_and_whether_they_are_mirrored():
+    feed = make(batch=64, frames=3, flip=0.5, reverse=0.5)
+    clip = feed.batch(5)
+    assert torch.equal(raw(clip.video)[:, :, 1, 0, 0], clip.frames)
+    mirrored = raw(clip.video)[:, 0, 2, 0, 0] > raw(clip.video)[:, 0, 2, 0, -1]
+    assert torch.equal(mirrored, clip.flipped) and 0 < int(mirrored.sum()) < 64
+    whole = whole_video(Counted()[0], SETTINGS, 2, 5, seed=0)
+    assert whole.frames.tolist() == [[2, 3, 4]] and whole.flipped.tolist() == [False]
+
+
+def test_whole_videos_are_repeated_to_the_length():
+    feed = make(frames=17, sampling=partial(WholeVideo, start="first"))
+    feed.check()  # of 7 frames each
+    clip = feed.batch(0)
+    assert clip.frames[0].tolist() == [i % 7 for i in range(17)] and clip.valid.all()
+    assert torch.equal(raw(clip.video)[:, :, 1, 0, 0], clip.frames)
+
+
+class Half(Geometric):
+    """The left or the right half."""
+
+    def window(self, size, generator):
+        right = int(torch.randint(2, (), generator=generator))
+        return 0, right * size[1] // 2, size[0], size[1] // 2
+
+
+class Shade(Photometric):
+    """Red is drawn anew."""
+
+    def __call__(self, frames, generator):
+        out = frames.clone()
+        out[:, 0] = torch.rand((), generator=generator)
+        return out
+
+
+def test_views_share_the_geometry_and_differ_in_colour():
+    feed = make(batch=32, views=2, augment=[Shade, Half], flip=0.5)
+    clip = feed.batch(0)
+    assert len(clip.views) == 2 and clip.views[0].shape == clip.video.shape
+    shown = [raw(view) for view in (clip.video, *clip.views)]
+    assert all(torch.equal(view[:, :, 1:], shown[0][:, :, 1:]) for view in shown)
+    reds = torch.stack([view[:, :, 0] for view in shown])
+    assert len(set(reds[..., 0, 0, 0].flatten().tolist())) > 32  # each clip and view its own
+    assert (reds == reds[:, :, :1, :1, :1]).all()  # one draw for all frames of a clip
+    columns = shown[0][:, 0, 2, 0].float().mean(-1)
+    assert (columns < 4).any() and (columns > 7).any()
+    equal(clip, make(batch=32, views=2, augment=[Shade, Half], flip=0.5).batch(0))
+    with dist.pretend(2, 1):
+        half = make(batch=32, views=2, augment=[Shade, Half], flip=0.5).batch(0)
+    assert torch.equal(half.views[1], clip.views[1][16:])
+
+
+def test_views_do_not_disturb_the_clip():
+    plain = make(batch=8, flip=0.5, augment=[Half]).batch(1)
+    assert torch.equal(plain.video, make(batch=8, flip=0.5, views=1, augment=[Half]).batch(1).video)
+
+
+def test_an_augmentation_is_of_one_of_the_two_kinds():
+    with pytest.raises(UserError, match=r"dataset\.augment: each is a Geometric or a Photometric"):
+        make(augment=[dict])
 
 
 @pytest.mark.slow

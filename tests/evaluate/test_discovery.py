@@ -32,6 +32,9 @@ DATASET = Dataset(
     clip_starts="any",
     flip=0.0,
     reverse=0.0,
+    sampling=None,
+    augment=[],
+    views=0,
 )
 
 

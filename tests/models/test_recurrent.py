@@ -102,5 +102,5 @@ def _window(clip: Clip, start: int, stop: int) -> Clip:
 
 
 def _stage(active: int | None) -> Stage:
-    rest = {"lr": {}, "weight_decay": {}, "feed": None, "enter": []}
+    rest = {"rate": None, "lr": {}, "weight_decay": {}, "feed": None, "enter": []}
     return Stage(length=1.0, train="all", terms="all", active_slots=active, **rest)

@@ -46,7 +46,7 @@ def part(clip: Clip, start: int, stop: int, rows: slice = slice(None)) -> Clip:
 
 
 def stage(active: int | None = None) -> Stage:
-    rest = {"lr": {}, "weight_decay": {}, "feed": None, "enter": []}
+    rest = {"rate": None, "lr": {}, "weight_decay": {}, "feed": None, "enter": []}
     return Stage(length=1.0, train="all", terms="all", active_slots=active, **rest)
 
 

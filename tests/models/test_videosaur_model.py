@@ -66,7 +66,7 @@ def test_every_trainable_parameter_gets_a_gradient(settings: list[str]) -> None:
     named = {name for name, value in vars(output).items() if value is not None}
     left_out = set() if config["model"]["target"] else {"recon", "target"}
     assert named - {"grid"} == model.provides - left_out
-    total, _ = assemble.make_objective(config)(output, _clip(), "all")
+    total, _ = assemble.make_objective(config)(output, _clip(), "all", 0)
     (total + output.slots.square().mean()).backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 

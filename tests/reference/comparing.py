@@ -42,7 +42,7 @@ def forward_and_backward(
     clip = clip_of(video)
     loaded.model.begin(assemble.make_curriculum(loaded.config).stage(step), step)
     output = loaded.model(clip)
-    total, terms = assemble.make_objective(loaded.config)(output, clip, "all")
+    total, terms = assemble.make_objective(loaded.config)(output, clip, "all", step)
     total.backward()
     return loaded.model, output, {"total": total.detach(), **terms}
 

@@ -3,43 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vocl import dist
-from vocl.data.transforms import to_input
+from vocl.build import Part
+from vocl.data.augment import Geometric, Photometric
+from vocl.data.features.source import EncodedSource, EncodedVideo
+from vocl.data.sampling import Consecutive, Sampling
+from vocl.data.transforms import Box, normalised, resized, seen_box, to_input
 from vocl.errors import UserError
-from vocl.interface import Clip, Source, Video
-from vocl.ops.random import seed_of
+from vocl.interface import Clip, Features, Source, Video
+from vocl.ops.random import generator, seed_of
 from vocl.settings import Dataset
 
 CACHE_BYTES = 256 * 2**20  # of input frames, oldest out first: a small set is fitted only once
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What clip number `position` of a feed shows: frames `indices` of `video`, mirrored or not.
+
+    `window`: where along its longer side a frame is cut, where it is.
+    """
+
+    position: int
+    video: Video
+    indices: np.ndarray
+    flipped: bool
+    window: float
 
 
 class Feed:
     """Training clips. The GLOBAL batch of a step depends on (source, seed, step) alone.
 
     Clip p = step * batch + i is drawn from an endless sequence of permutations of the videos (every
-    video once per epoch: the releases draw with replacement), with its start, flip, direction and
-    crop from a generator seeded by (seed, p). Rank r of w takes the r-th slice of the batch, so w
-    may change at a resume; no state needs saving.
+    video once per epoch: the releases draw with replacement), with its frames, flip, direction, crop
+    and augmentations from generators seeded by (seed, p). Rank r of w takes the r-th slice of the
+    batch, so w may change at a resume; no state needs saving.
+
+    `needs`: fields of `Clip` to fill beside those that always are. A source with cached features
+    fills `features` whatever it says, and `video` only if it does.
     """
 
-    def __init__(self, source: Source, dataset: Dataset, seed: int, batch: int, frames: int) -> None:
-        self.source, self.dataset, self.seed = source, dataset, seed
+    def __init__(
+        self,
+        source: Source,
+        dataset: Dataset,
+        seed: int,
+        batch: int,
+        frames: int,
+        sampling: Part[Sampling] | None = None,
+        needs: frozenset[str] = frozenset({"video"}),
+    ) -> None:
+        self.source, self.dataset, self.seed, self.needs = source, dataset, seed, needs
         self.frames, self.size = frames, batch
         if batch % dist.world():
             raise UserError(f"train.batch={batch}: not a multiple of the {dist.world()} processes")
+        self.sampling: Sampling = (
+            sampling(frames) if sampling else Consecutive(frames, starts=dataset.clip_starts)
+        )
+        # The first draw of a clip was its start before there was a choice of samplings.
+        self._sampling_tag = "sampling" if sampling else "draw"
+        augment = [part() for part in dataset.augment]
+        self._geometric = [a for a in augment if isinstance(a, Geometric)]
+        self._photometric = [a for a in augment if isinstance(a, Photometric)]
+        if len(self._geometric) + len(self._photometric) < len(augment):
+            raise UserError("dataset.augment: each is a Geometric or a Photometric of vocl.data.augment")
+        assert not isinstance(source, EncodedSource) or (dataset.fit != "crop" and not augment)
         self._order: dict[int, np.ndarray] = {}
-        self._inputs: dict[tuple[str, int], Tensor] = {}
+        self._fitted: dict[tuple[str, int], Tensor] = {}
 
     def check(self) -> None:
-        """Refuse an empty source and videos that are shorter than a clip."""
+        """Refuse an empty source and videos that are shorter than the sampling needs."""
         if len(self.source) == 0:
             raise UserError(f"dataset {self.dataset.name}: its training split has no videos")
-        short = [v for v in (self.source[i] for i in range(len(self.source))) if v.length < self.frames]
+        videos, shortest = (self.source[i] for i in range(len(self.source))), self.sampling.shortest
+        short = [video for video in videos if video.length < shortest]
         if short:
             raise UserError(
                 f"dataset.clip_frames={self.frames}: {len(short)} of {len(self.source)} training videos are "
@@ -50,11 +93,21 @@ class Feed:
         """This rank's slice of the batch of `step`."""
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
-        clips = [self._clip(position) for position in range(first, first + local)]
-        names = tuple(name for name, _ in clips)
-        key = torch.tensor([seed_of(self.seed, "clip", p) for p in range(first, first + local)])
-        videos = torch.stack([frames for _, frames in clips])
-        return Clip(video=videos, valid=torch.ones(videos.shape[:2], dtype=torch.bool), key=key, names=names)
+        draws = [self._draw(position) for position in range(first, first + local)]
+        features = _features(draws) if isinstance(self.source, EncodedSource) else None
+        views: list[Tensor | None] = [None]
+        if features is None or "video" in self.needs or self.dataset.views:
+            views = [torch.stack(view) for view in zip(*map(self._views, draws), strict=True)]
+        return Clip(
+            video=views[0],
+            valid=torch.ones(local, len(draws[0].indices), dtype=torch.bool),
+            key=torch.tensor([seed_of(self.seed, "clip", draw.position) for draw in draws]),
+            names=tuple(draw.video.name for draw in draws),
+            frames=torch.from_numpy(np.stack([draw.indices for draw in draws]).astype(np.int64)),
+            flipped=torch.tensor([draw.flipped for draw in draws]),
+            views=tuple(views[1:]),
+            features=features,
+        )
 
     def batches(self, start: int, stop: int, workers: int) -> Iterator[Clip]:
         """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes."""
@@ -70,35 +123,63 @@ class Feed:
         )
         yield from steps
 
-    def _clip(self, position: int) -> tuple[str, Tensor]:
-        """Name and input frames t c h w of clip `position`."""
+    def _draw(self, position: int) -> Draw:
+        """Everything about clip `position` that is left to chance, but for the colours of its views."""
         epoch, place = divmod(position, len(self.source))
         video = self.source[int(self._permutation(epoch)[place])]
-        rng = np.random.Generator(np.random.Philox(seed_of(self.seed, "draw", position)))
-        start_u, flip_u, reverse_u, window = rng.random(4)
-        stride = self.frames if self.dataset.clip_starts == "aligned" else 1
-        starts = range(0, video.length - self.frames + 1, stride)
-        start = starts[int(start_u * len(starts))]
-        frames = self._to_input(video, range(start, start + self.frames), window)
-        chances = {-1: (flip_u, self.dataset.flip), 0: (reverse_u, self.dataset.reverse)}
-        return video.name, frames.flip([axis for axis, (draw, chance) in chances.items() if draw < chance])
+        indices = self.sampling(video, self._rng(self._sampling_tag, position))
+        _, flip_u, reverse_u, window = self._rng("draw", position).random(4)
+        backwards = reverse_u < self.dataset.reverse
+        return Draw(
+            position=position,
+            video=video,
+            indices=indices[::-1] if backwards else indices,
+            flipped=bool(flip_u < self.dataset.flip),
+            window=window,
+        )
 
-    def _to_input(self, video: Video, indices: range, window: float) -> Tensor:
-        """Frames of `video` as the model takes them; a crop is random, so only the others are kept."""
-        dataset = self.dataset
-        shape = (tuple(dataset.size_px), dataset.fit, dataset.normalise)
-        if dataset.fit == "crop":
-            return to_input(torch.from_numpy(video.frames(indices)), *shape, window)
-        missing = [i for i in indices if (video.name, i) not in self._inputs]
+    def _box(self, draw: Draw, size: tuple[int, int]) -> Box:
+        """The part that is seen of the clip's frames, which are of `size`."""
+        top, left, *inner = seen_box(size, tuple(self.dataset.size_px), self.dataset.fit, draw.window)
+        chance = generator(self.seed, "geometric", draw.position)
+        for augmentation in self._geometric:
+            part = augmentation.window(tuple(inner), chance)
+            top, left, inner = top + part[0], left + part[1], part[2:]
+        return top, left, *inner
+
+    def _views(self, draw: Draw) -> list[Tensor]:
+        """The clip's frames t c h w as the model takes them, once for each view."""
+        frames = self._frames(draw)
+        if draw.flipped:
+            frames = frames.flip(-1)
+        views = []
+        for view in range(1 + self.dataset.views):
+            seen, chance = frames, generator(self.seed, "photometric", draw.position, view)
+            for augmentation in self._photometric:
+                seen = augmentation(seen, chance)
+            views.append(normalised(seen, self.dataset.normalise))
+        return views
+
+    def _frames(self, draw: Draw) -> Tensor:
+        """Frames t 3 h w in [0, 1] at the model's size; windows are random, so only whole frames are kept."""
+        video, indices = draw.video, [int(i) for i in draw.indices]
+        if self.dataset.fit == "crop" or self._geometric:
+            return self._fit(draw, indices)
+        missing = sorted({i for i in indices if (video.name, i) not in self._fitted})
         if missing:
-            for i, frame in zip(
-                missing, to_input(torch.from_numpy(video.frames(missing)), *shape), strict=True
-            ):
-                self._inputs[video.name, i] = frame
-        frames = torch.stack([self._inputs[video.name, i] for i in indices])
-        while len(self._inputs) * frames[0].nbytes > CACHE_BYTES:
-            del self._inputs[next(iter(self._inputs))]
+            fitted = self._fit(draw, missing)
+            self._fitted.update(zip(((video.name, i) for i in missing), fitted, strict=True))
+        frames = torch.stack([self._fitted[video.name, i] for i in indices])
+        while len(self._fitted) * frames[0].nbytes > CACHE_BYTES:
+            del self._fitted[next(iter(self._fitted))]
         return frames
+
+    def _fit(self, draw: Draw, indices: list[int]) -> Tensor:
+        frames = torch.from_numpy(draw.video.frames(indices))
+        return resized(frames, self._box(draw, tuple(frames.shape[1:3])), tuple(self.dataset.size_px))
+
+    def _rng(self, tag: str, position: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(seed_of(self.seed, tag, position)))
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._order:
@@ -119,13 +200,23 @@ class _Steps(torch.utils.data.Dataset):
             return self.feed.batch(step)
 
 
+def _features(draws: list[Draw]) -> Features:
+    """The cached features of the clips."""
+    return Features.stacked([draw.video.features(draw.indices, draw.flipped) for draw in draws])
+
+
 def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
     """Frames `start` to `stop` of one video as a clip of batch 1, as the model sees it at test."""
-    frames = torch.from_numpy(np.ascontiguousarray(video.frames(range(start, stop))))
-    fitted = to_input(frames, tuple(dataset.size_px), dataset.fit, dataset.normalise).unsqueeze(0)
+    encoded, fitted = isinstance(video, EncodedVideo), None
+    if not encoded or video.source.reads_video:
+        frames = torch.from_numpy(np.ascontiguousarray(video.frames(range(start, stop))))
+        fitted = to_input(frames, tuple(dataset.size_px), dataset.fit, dataset.normalise).unsqueeze(0)
     return Clip(
         video=fitted,
-        valid=torch.ones(fitted.shape[:2], dtype=torch.bool),
+        valid=torch.ones(1, stop - start, dtype=torch.bool),
         key=torch.tensor([seed_of(seed, "evaluation", video.name)]),
         names=(video.name,),
+        frames=torch.arange(start, stop).unsqueeze(0),
+        flipped=torch.zeros(1, dtype=torch.bool),
+        features=video.features(range(start, stop), flipped=False) if encoded else None,
     )

@@ -13,6 +13,9 @@ STATISTICS = {  # mean and standard deviation of red, green, blue
 }
 
 
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
+
+
 def to_input(
     frames: Tensor, size_px: tuple[int, int], fit: str, normalise: str, window: float = 0.5
 ) -> Tensor:
@@ -23,18 +26,28 @@ def to_input(
     free range along the longer side (0.5: the centre; cut before resizing, where the release's training
     resizes first, a difference of interpolation at most); "pad" to that shape with the mean colour.
     """
-    video = rearrange(frames, "t h w c -> t c h w").float() / 255
-    if fit == "crop":
-        top, left, height, width = crop_box(tuple(video.shape[-2:]), size_px, window)
-        video = video[..., top : top + height, left : left + width]
-    top, left, *inner = pad_box(tuple(video.shape[-2:]), size_px) if fit == "pad" else (0, 0, *size_px)
-    if list(video.shape[-2:]) != inner:
-        video = F.interpolate(video, size=inner, mode="bicubic", align_corners=False).clamp(0, 1)
-    mean, std = _statistics(normalise, video)
-    video = (video - mean) / std
+    size = tuple(frames.shape[1:3])
+    top, left, *inner = pad_box(size, size_px) if fit == "pad" else (0, 0, *size_px)
+    video = normalised(resized(frames, seen_box(size, size_px, fit, window), tuple(inner)), normalise)
     if inner == list(size_px):
         return video
     return F.pad(video, (left, size_px[1] - inner[1] - left, top, size_px[0] - inner[0] - top))
+
+
+def resized(frames: Tensor, box: Box, size_px: tuple[int, int]) -> Tensor:
+    """The window `box` of frames uint8 t h w 3, as float t 3 h w in [0, 1] of `size_px`."""
+    top, left, height, width = box
+    video = rearrange(frames, "t h w c -> t c h w").float() / 255
+    video = video[..., top : top + height, left : left + width]
+    if tuple(video.shape[-2:]) != tuple(size_px):
+        video = F.interpolate(video, size=list(size_px), mode="bicubic", align_corners=False).clamp(0, 1)
+    return video
+
+
+def normalised(video: Tensor, normalise: str) -> Tensor:
+    """`video` ... 3 h w in [0, 1], less the mean and over the deviation of `normalise`."""
+    mean, std = _statistics(normalise, video)
+    return (video - mean) / std
 
 
 def to_rgb(video: Tensor, normalise: str) -> Tensor:
@@ -60,7 +73,12 @@ def labels_to_input(labels: Tensor, size_px: tuple[int, int], fit: str, resize: 
     return labels
 
 
-def crop_box(size: tuple[int, int], shape: tuple[int, int], window: float) -> tuple[int, int, int, int]:
+def seen_box(size: tuple[int, int], shape: tuple[int, int], fit: str, window: float) -> Box:
+    """What the model sees of a frame of `size`: a window of the aspect of `shape` for "crop", else all."""
+    return crop_box(size, shape, window) if fit == "crop" else (0, 0, *size)
+
+
+def crop_box(size: tuple[int, int], shape: tuple[int, int], window: float) -> Box:
     """The largest window (top, left, height, width) of the aspect of `shape` inside `size`."""
     height, width = size
     if height * shape[1] > width * shape[0]:
@@ -70,7 +88,7 @@ def crop_box(size: tuple[int, int], shape: tuple[int, int], window: float) -> tu
     return 0, round((width - inner) * window), height, inner
 
 
-def pad_box(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+def pad_box(size: tuple[int, int], shape: tuple[int, int]) -> Box:
     """Where (top, left, height, width) a frame of `size` lies, centred, in `shape` once it fits inside."""
     scale = min(shape[0] / size[0], shape[1] / size[1])
     height, width = (min(shape[i], max(1, round(size[i] * scale))) for i in (0, 1))

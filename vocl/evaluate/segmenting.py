@@ -33,8 +33,8 @@ def segment(
 def _misfit(found: Segments, clip: Clip) -> str | None:
     """What is wrong with `found`; None if nothing is."""
     masks, (rows, columns) = found.masks, found.grid
-    if masks.ndim != 4 or masks.shape[:2] != clip.video.shape[:2]:
-        b, t = clip.video.shape[:2]
+    if masks.ndim != 4 or masks.shape[:2] != clip.valid.shape:
+        b, t = clip.valid.shape
         return f"masks of shape {list(masks.shape)} for a clip of b={b}, t={t}; expected b t k n"
     if masks.shape[3] != rows * columns:
         return f"masks of n={masks.shape[3]} patches on a grid of {rows} x {columns}"

@@ -20,7 +20,7 @@ from vocl.config import Config
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
 from vocl.files import write_bytes, write_json
-from vocl.interface import Measure, Report, Subject, VideoModel
+from vocl.interface import Measure, Report, Source, Subject, VideoModel
 from vocl.ops.random import seed_of
 
 Entry = dict[str, Any]
@@ -98,12 +98,15 @@ class _Place:
 
     def subject(self, model: VideoModel, device: torch.device, advance: Callable[[], Any]) -> Subject:
         """What the evaluation is given."""
+
+        def source(split: str) -> Source:
+            plain = assemble.make_source(self.config, split, self.name)
+            return assemble.with_features(self.config, plain, split, model, device, False, self.name)
+
         return Subject(
             model=model,
             dataset=assemble.make_dataset(self.config, self.name),
-            source=functools.cache(
-                functools.partial(assemble.make_source, self.config, evaluation=self.name)
-            ),
+            source=functools.cache(source),
             device=device,
             keep=_keeper(self._masks) if self._masks else None,
             advance=advance,

@@ -48,6 +48,7 @@ class Recurrent(VideoModel):
     provides: ClassVar[frozenset[str]] = frozenset(
         {"slots", "attn", "features", "target", "recon", "masks", "predicted"}
     )
+    reads_features: ClassVar[bool] = True
     gives_context: ClassVar[frozenset[str]] = frozenset({"initializer", "corrector", "predictor", "decoder"})
     scored_masks: ClassVar[frozenset[str]] = frozenset({"decoder", "attention"})
     answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
@@ -69,7 +70,7 @@ class Recurrent(VideoModel):
     ) -> None:
         super().__init__()
         self.num_slots, self.active_slots = num_slots, num_slots
-        self.target = target
+        self.target, self.reads_video = target, target == "rgb"
         grid = backbone.grid(frame_px)
         self.initializer = initializer(num_slots, slot_dim)
         self.backbone = backbone

@@ -59,6 +59,7 @@ class SOLV(VideoModel):
     answers: ClassVar[frozenset[str]] = frozenset({"masks", "embed"})
     any_size: ClassVar[frozenset[str]] = frozenset({"embed"})
     output_frames: ClassVar[int | None] = 1
+    reads_features: ClassVar[bool] = True
     requires: ClassVar[dict[str, dict[str, str]]] = {
         "token_drop": {
             "backbone.drops_tokens": "cannot drop tokens; choose 0, or a vision transformer or filters"

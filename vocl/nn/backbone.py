@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.interface import Backbone, Features, Grid
+from vocl.nn.framewise import framewise
 
 
 class ViT(Backbone):
@@ -33,6 +34,7 @@ class ViT(Backbone):
 
     drops_tokens: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
+    framewise: ClassVar[bool] = True
 
     def __init__(
         self, vit: nn.Module, frame_px: tuple[int, int], block: int, norm: bool, keys: bool, trainable: bool
@@ -60,12 +62,15 @@ class ViT(Backbone):
         keep = None if keep is None else rearrange(keep, "b t m -> (b t) m")
         grid = self.grid(tuple(frames.shape[-2:]))
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            tokens, keys = self._run(frames, keep)
+            if self.trainable or keep is not None:
+                tokens, keys = self._run(frames, keep)
+            else:
+                tokens, keys = framewise(self._run, frames)
         fold = {"b": len(video)}
         keys = None if keys is None else rearrange(keys, "(b t) n e -> b t n e", **fold)
         return Features(rearrange(tokens, "(b t) n e -> b t n e", **fold), Grid(*grid), keys)
 
-    def _run(self, frames: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _run(self, frames: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         caught: list[Tensor] = []
         with ExitStack() as hooks:
             if self.keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,6 +142,12 @@ class FolderSource(Source):
     def truth(self, name: str) -> Truth | None:
         """What is true about the video `name`; None when it has no masks."""
         return self._by_name[name].truth()
+
+    def fingerprint(self, name: str) -> str:
+        """Names, sizes and times of change of the files of the video's frames."""
+        files = ((path.name, path.stat()) for path in self._by_name[name].frame_paths)
+        text = "\n".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files)
+        return hashlib.blake2s(text.encode()).hexdigest()
 
     def check(self) -> None:
         """Look at the headers of all files; call it before anything long starts. UserError."""

@@ -106,6 +106,10 @@ class Synthetic(Source):
         """
         return Truth.from_labels(self.rendering(self._index(name)).labels)
 
+    def fingerprint(self, name: str) -> str:
+        """What a video is a function of."""
+        return f"{self.seed} {name} {self.level} {self.size_px} {self.num_frames}"
+
     def rendering(self, index: int) -> Rendering:
         """Frames, labels and unoccluded extents of video `index` (read-only arrays)."""
         return self._cache.get(index, lambda: self._render(index))

@@ -1,0 +1,83 @@
+"""What a run reads of its clips, and whether its data can give it; from source text alone, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vocl import signature
+from vocl.classes import Packages
+from vocl.errors import UserError
+
+PREFIX = "clip."  # of a name in `needs` that is a field of `Clip`, not of `Output` or `Context`
+ALWAYS = frozenset({"video", "valid", "key", "names", "frames", "flipped"})
+
+
+def clip_needs(config: Mapping[str, Any], allowed: Packages) -> dict[str, str]:
+    """Fields of `Clip` that the model, its parts and the terms name in `needs`, each with who does."""
+    found: dict[str, str] = {}
+    for section in ("model", "loss"):
+        for path, node in parts_of(config[section], section):
+            needs = signature.read(node["_target_"], allowed).attributes.get("needs", ())
+            for name in sorted(needs):
+                if name == "clip":  # all of it
+                    found.setdefault("video", path)
+                if name.startswith(PREFIX):
+                    found.setdefault(name.removeprefix(PREFIX), path)
+    return found
+
+
+def check_needs(config: Mapping[str, Any], allowed: Packages) -> None:
+    """Refuse a config whose data lacks an annotation that something reads."""
+    target = config["dataset"]["source"]["_target_"]
+    annotated = signature.read(target, allowed).attributes.get("annotated", {})
+    for name, path in clip_needs(config, allowed).items():
+        if name == "views" and not config["dataset"]["views"]:
+            raise UserError(f"dataset.views=0: {path} needs another view of each clip, choose 1 or more")
+        if name not in ALWAYS | {"views"} | annotated.keys():
+            given = ", ".join(sorted(annotated)) or "none"
+            raise UserError(
+                f"dataset.source._target_={target}: gives no {name}, which {path} needs; it gives {given}"
+            )
+
+
+def check_feature_cache(config: Mapping[str, Any], allowed: Packages) -> None:
+    """Refuse `runtime.feature_cache=always` where cached features would not be exactly the run's own."""
+    if config["runtime"]["feature_cache"] == "always":
+        reason = not_cacheable(config, allowed) or not_exact(config["dataset"])
+        if reason:
+            raise UserError(f"{reason}, so runtime.feature_cache=always cannot be exact; choose none or auto")
+
+
+def not_cacheable(config: Mapping[str, Any], allowed: Packages) -> str | None:
+    """Why features of the run's backbone cannot be kept, as a place in the config; None where they can."""
+    model, backbone = config["model"]["_target_"], config["backbone"]["_target_"]
+    declared = signature.read(backbone, allowed).attributes
+    if not declared.get("framewise", False) or declared.get("frames_per_token", 1) > 1:
+        return f"backbone._target_={backbone}: computes no frame by itself"
+    if config["backbone"].get("trainable", False):
+        return "backbone.trainable=true: its features change"
+    if not signature.read(model, allowed).attributes.get("reads_features", False):
+        return f"model._target_={model}: does not read clip.features"
+    return None
+
+
+def not_exact(dataset: Mapping[str, Any]) -> str | None:
+    """Why training clips show more than stored frames and their mirror images; None where they do not."""
+    if dataset["fit"] == "crop":
+        return "dataset.fit=crop: training cuts frames at random"
+    if dataset["augment"]:
+        return "dataset.augment: training changes frames at random"
+    return None
+
+
+def parts_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_` at or below `node`, with its dotted path."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from parts_of(value, f"{path}.{key}" if path else key)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from parts_of(value, f"{path}[{i}]")
