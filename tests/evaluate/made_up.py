@@ -8,22 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from vocl import assemble
 from vocl.data.truth import Truth
 from vocl.interface import SegmentOptions, Source, Subject, VideoModel
-from vocl.settings import Dataset
+from vocl.train import composed
 
 CPU = torch.device("cpu")
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)
-DATASET = Dataset(
+DATASET = replace(
+    assemble.make_dataset(composed(["dataset=synthetic"])),
     name="made up",
-    source=None,
     size_px=[24, 32],
     fit="stretch",
     normalise="half",
-    clip_frames=2,
-    clip_starts="any",
-    flip=0.0,
-    reverse=0.0,
 )
 
 
