@@ -95,7 +95,9 @@ def test_overlapping_soft_proposals(values, sequences):
         found = torch.stack([stretched_masks(frame, truth.shape[1:], 0.3) for frame in soft]).numpy()
         found &= (np.arange(soft.shape[1]) < counts[:, None])[..., None, None]
         theirs = values[f"{name}.smtc_release.masks"]
-        assert (found.swapaxes(0, 1) == theirs[: soft.shape[1]]).all() and not theirs[soft.shape[1] :].any()
+        both = min(len(theirs), soft.shape[1])  # rows that no frame uses may be there or not
+        assert (found.swapaxes(0, 1)[:both] == theirs[:both]).all()
+        assert not found[:, both:].any() and not theirs[both:].any()
         scores, _ = assigned_per_frame(pairs_of(values, name, found))
         for letter, ours in zip("JF", scores, strict=True):
             rows = values[f"{name}.smtc_release.{letter}"]

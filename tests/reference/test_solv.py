@@ -14,7 +14,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl import assemble
-from vocl.curriculum import Stage
 from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions
 from vocl.load import load
 from vocl.models import solv as model_module
@@ -27,9 +26,6 @@ from vocl.reference import solv as names
 
 FILE = "solv.safetensors"
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)
-STAGE = Stage(
-    length=1.0, train="all", terms="all", active_slots=None, lr={}, weight_decay={}, feed=None, enter=[]
-)
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +110,13 @@ class Traced:
         with pytest.MonkeyPatch.context() as patch:
             self._watch(patch, values["kept"])
             config = load(str(folder)).config
-            self.model.begin(STAGE, config["train"]["steps"] - 1)
+            last = config["train"]["steps"] - 1
+            self.model.begin(assemble.make_curriculum(config).stage(last), last)
             assert self.model.chance_to_keep == 0
             clip = clip_of(values["video"])
             clip.valid = values["frame_mask"].bool()
             self.output: Output = self.model(clip)
-            self.loss, _ = assemble.make_objective(config)(self.output, clip, "all")
+            self.loss, _ = assemble.make_objective(config)(self.output, clip, "all", last)
             self.loss.backward()
 
     def _watch(self, patch: pytest.MonkeyPatch, kept: Tensor) -> None:
