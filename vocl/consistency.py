@@ -42,7 +42,7 @@ class _Declarations:
 def check_together(config: Config, allowed: Packages) -> None:
     """Refuse sections that do not fit each other; every value is of its type already."""
     declared = _Declarations(allowed)
-    if not config["loss"]:
+    if not config["loss"] and declared(config["model"]).get("provides", NONE):
         raise UserError("loss=[]: nothing to train on, choose at least one term")
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")

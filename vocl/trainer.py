@@ -54,7 +54,7 @@ class Trainer:
     train: Train
     runtime: Runtime
     dataset: Dataset
-    source: Source
+    source: Source | None  # None: there is nothing to train
     model: VideoModel
     objective: Objective
     curriculum: Curriculum
@@ -73,7 +73,7 @@ class Trainer:
         self.model.to(self.device)
         self.objective.to(self.device)
         named = [*self.model.named_parameters(), *self.objective.named_parameters()]
-        self.trainable = {name: p for name, p in named if p.requires_grad}
+        self.trainable = {name: p for name, p in named if p.requires_grad and self.objective.terms}
         self.curriculum.check(self.trainable)
         self.torch_optimizer, self.group_names = self._make_groups()
         half = self.train.precision == "fp16"
@@ -225,7 +225,7 @@ class Trainer:
             groups.setdefault(treatment, []).append(name)
         names = list(groups.values())
         parameters = [{"params": [self.trainable[n] for n in group]} for group in names]
-        return self.optimizer.over(parameters), names
+        return self.optimizer.over(parameters or [torch.zeros(0)]), names  # it refuses to have none
 
     # -------------------------------------------------------------------------- state, and reports
 

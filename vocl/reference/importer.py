@@ -99,16 +99,20 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
 
     `config` is a checked one. The folder holds a checkpoint of the last step (without optimizer
     state: it can be loaded, evaluated and warm-started from, not resumed) and a record of the
-    file's digest. Raises `UserError` when file and config do not fit, and writes nothing then.
+    file's digest. Names that begin with one of the method's OUTSIDE are not in its files: they are
+    as a run of `config` begins, a backbone with its pretrained weights. Raises `UserError` when file
+    and config do not fit, and writes nothing then.
     """
     from vocl import assemble
     from vocl.folder import new_folder
 
     given = read_weights(method, source, config["project"])
     torch.manual_seed(seed_of(config["seed"], "weights"))
-    model = assemble.make_model(config, pretrained=False)
-    given = complete(method, given, model.state_dict())
-    weights = fit_weights(method, given, model.state_dict(), source)
+    outside = getattr(method, "OUTSIDE", ())
+    model = assemble.make_model(config, pretrained=bool(outside))
+    own = model.state_dict()
+    came = {name: own[name] for name in own if name.startswith(outside)}
+    weights = fit_weights(method, complete(method, came | given, own), own, source)
     model.load_state_dict(weights)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     with new_folder(out, "OUT") as folder:
@@ -162,7 +166,7 @@ def rename(method: ModuleType, name: str) -> str | None:
 def fit_weights(
     method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path
 ) -> dict[str, Tensor]:
-    """`given` in the shapes and types of `own` (a difference in ones at either end is none)."""
+    """`given` in the shapes and types of `own` (a difference in ones is none)."""
     lacking = [n for n in own if n not in given]
     extra = [n for n in given if n not in own]
     wrong = [n for n in own if n in given and _trimmed(given[n].shape) != _trimmed(own[n].shape)]
@@ -226,10 +230,7 @@ def _decided_by(method: ModuleType, name: str) -> tuple[str, ...]:
 
 
 def _trimmed(shape: torch.Size) -> tuple[int, ...]:
-    sizes = list(shape)
-    while sizes and 1 in (sizes[0], sizes[-1]):
-        sizes.pop(0 if sizes[0] == 1 else -1)
-    return tuple(sizes)
+    return tuple(side for side in shape if side != 1)
 
 
 def _by(tensor: Tensor) -> str:

@@ -22,7 +22,8 @@ from torch import Tensor
 from vocl.errors import UserError
 
 PREFIX = "state_dict."
-WRAPPERS = ("state_dict", "model_state_dict")  # where the weights stand, if not at the top
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # where the weights stand, if not at the top
+PARALLEL = "module."  # what every name begins with that PyTorch's data parallelism has saved
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -38,7 +39,8 @@ _DTYPES = {
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in `path`: a checkpoint of torch or Lightning, or safetensors with keys `state_dict.*`.
+    """The state dict in `path`: a checkpoint of Lightning or of plain PyTorch, or safetensors with keys
+    `state_dict.*`.
 
     Raises `UserError` naming the file when it is missing, damaged, or holds no state dict.
     """
@@ -48,6 +50,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: its state dict holds no tensors")
+    if all(name.startswith(PARALLEL) for name in tensors):
+        return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors
 
 
