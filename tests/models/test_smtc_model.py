@@ -68,6 +68,9 @@ def test_the_presets() -> None:
         names = ("backbone.vit.cls_token", "grouping.attention.mean")
         assert [curriculum.trains(name, 0) for name in names] == [False, True]
         assert [curriculum.factor(name, 3000) for name in names] == [0.01, 1.0]
+        sampling = config["dataset"]["sampling"]
+        assert sampling["stored_fps"] == 30 if gru else sampling["gap"] == 4
+        assert config["dataset"]["views"] == 1 and config["dataset"]["flip"] == (0.5 if gru else 0)
 
 
 def test_what_no_decoder_is_needed_for() -> None:
