@@ -194,6 +194,18 @@ def test_features_of_a_clip_are_used() -> None:
     assert not torch.equal(model.segment(given, OPTIONS).masks, model.segment(clip, OPTIONS).masks)
 
 
+def test_with_features_no_frame_is_looked_at() -> None:
+    model, clip = make("backbone.drop_path=0").eval(), clip_of(1, 6, views=0)
+    assert model.reads_features and not model.reads_video
+    given = dataclasses.replace(clip, features=model.backbone(clip.video), video=None)
+    for name in ("slots", "objects", "semantic_logits"):
+        ours, theirs = model(given), model(clip)
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+        assert torch.equal(getattr(ours.teacher, name), getattr(theirs.teacher, name))
+    assert torch.equal(model.segment(given, OPTIONS).masks, model.segment(clip, OPTIONS).masks)
+    assert torch.equal(model.embed(given), model.embed(clip))
+
+
 # ------------------------------------------------------------------------------------------- at test
 
 
