@@ -20,7 +20,7 @@ def walk(word: str) -> list[str]:
 def project(folder: Path, package: str = "mine") -> Path:
     """The pages' `my_project`, written to `folder`, with its package under another name if asked."""
     files = FILE.findall(PAGES)
-    assert len(files) == 13, [name for name, _ in files]
+    assert len(files) == 19, [name for name, _ in files]
     for name, text in files:
         path = folder / "my_project" / re.sub(r"^mine/", f"{package}/", name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -182,7 +182,8 @@ class Backbone(nn.Module):
     """Frames to patch features. Subclasses set `dim` (e), `patch_px`, and `keys` if they give them.
 
     `frames_per_token`: consecutive frames that one token spans; `forward` then gives t / that many
-    frames of tokens, and is only called with multiples of it.
+    frames of tokens, and is only called with multiples of it. `drop_path`: rate of stochastic depth;
+    above 0, `forward` takes `key` (b) in training, from which it is drawn.
     """
 
     dim: int
@@ -194,6 +195,7 @@ class Backbone(nn.Module):
     # Whether, while nothing of it trains, a frame gets the same bits whatever else is in the batch (see
     # nn/framewise.py): only then may its features be cached.
     framewise: ClassVar[bool] = False
+    drop_path: float = 0.0
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""

@@ -132,7 +132,7 @@ def make_trainer(
         train=train,
         runtime=runtime,
         dataset=assemble.make_dataset(config),
-        source=assemble.make_source(config, "train"),
+        source=assemble.make_source(config, "train") if config["loss"] else None,
         model=assemble.make_model(config, pretrained=fresh),
         objective=assemble.make_objective(config),
         curriculum=assemble.make_curriculum(config),
@@ -145,7 +145,7 @@ def make_trainer(
     trainer.needs = assemble.clip_needs(config, trainer.model)
     if fresh and config["warm_start"] is not None:
         load.warm_start(trainer.model, config)
-    for begins in trainer.curriculum.starts:
+    for begins in trainer.curriculum.starts if config["loss"] else ():
         trainer.feed(begins).check()
     return trainer
 
@@ -191,13 +191,20 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
-    trainer.source = assemble.with_features(
-        config, trainer.source, "train", trainer.model, trainer.device, training=True
-    )
+    if not config["loss"]:  # a model that nothing is to be trained of, such as a backbone alone
+        trainer.save(trainer.train.steps)
+        return
+    fill_cache(config, trainer)
+    trainer.fit(range(start, trainer.train.steps))
+
+
+def fill_cache(config: Config, trainer: Trainer) -> None:
+    """Have the features of the frozen backbone lie ready, where runtime.feature_cache asks for them."""
+    model, device = trainer.model, trainer.device
+    trainer.source = assemble.with_features(config, trainer.source, "train", model, device, training=True)
     if isinstance(trainer.source, EncodedSource):
         mirrored = mirror_images(trainer.dataset.flip)
         trainer.source.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
-    trainer.fit(range(start, trainer.train.steps))
 
 
 def _keep_config(config: Config, folder: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from running import child, final, result, same, send, tiny, wait
+from running import TINY, child, final, result, same, send, tiny, wait
 
+from launch import cache
 from vocl import assemble, run
 from vocl.data.features.encoder import Encoder
 from vocl.data.features.source import EncodedSource
@@ -227,3 +228,17 @@ def test_the_folder_says_what_it_holds(tmp_path):
     (about,) = (tmp_path / "features").glob("*/about.json")
     told = json.loads(about.read_text())
     assert told["backbone"] == copy.deepcopy(config["backbone"]) and told["transform"][0] == [28, 42]
+
+
+def test_vocl_cache_does_the_work_of_the_first_run(tmp_path, encoded, capsys):
+    overrides = [*TINY, *VIT, f"runtime.root={tmp_path}"]
+    assert cache.main([*overrides, "seed=0,1", "model.num_slots=3,4"]) == 0
+    told = capsys.readouterr().out
+    assert "train: 48 frames, 48 of them new" in told and "validation: 8 frames, 8 of them new" in told
+    assert len(files(tmp_path)) == 14 and told.count("\n") == 2
+    first = sum(encoded)
+    assert cache.main(overrides) == 0 and "48 frames, 0 of them new" in capsys.readouterr().out
+    assert run.run(vit(tmp_path, "runtime.feature_cache=always")) == 0
+    assert sum(encoded) == first
+    with pytest.raises(UserError, match=r"seed 0: backbone\._target_=.*Filters.*nothing to cache"):
+        cache.main([*TINY, f"runtime.root={tmp_path}"])

@@ -1,0 +1,99 @@
+"""`vocl cache`: features of frozen backbones computed before the runs that read them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launch.plan import select
+from vocl import config as configs
+from vocl import inputs
+from vocl.config import Config
+from vocl.errors import UserError
+from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
+
+if TYPE_CHECKING:
+    from vocl.data.features.source import EncodedSource
+
+READS = ("backbone", "dataset", "eval", "runtime", "project")  # sections that features depend on
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl cache SELECTOR`: what runtime.feature_cache=auto would keep for these runs, all of it, now.
+
+    It is the work that the first of them would do. Returns 0, or 75 when it was stopped: the same
+    command goes on. Raises `UserError` where no run has features that can be kept.
+    """
+    wanted, refused = {}, []
+    for spec in select(arguments).runs:
+        reason = inputs.not_cacheable(spec.config, configs.packages(spec.config["project"]))
+        if reason:
+            refused.append(f"{spec.label}: {reason}")
+        else:
+            wanted[_key(spec.config)] = spec.config
+    if not wanted:
+        raise UserError(f"{refused[0]}; there is nothing to cache")
+    for line in refused:
+        print(f"left out: {line}", file=sys.stderr)
+    try:
+        with stop_on_signal() as stop:
+            for config in wanted.values():
+                _fill(config, stop)
+    except Stopped as stopped:
+        print(f"stopped at {stopped}; the same command goes on", file=sys.stderr)
+        return EXIT_STOPPED
+    return 0
+
+
+def _key(config: Config) -> str:
+    own = {section: config[section] for section in READS} | {"precision": config["train"]["precision"]}
+    return json.dumps(own, sort_keys=True)
+
+
+def _fill(config: Config, stop: StopFlag) -> None:
+    from vocl.data.features.progress import Progress
+
+    def advance() -> None:
+        if stop:
+            raise Stopped("the feature cache")
+
+    for split, source, mirrored in _sources(config):
+        computed = source.fill(mirrored, advance, Progress(f"{split}: features of videos"))
+        frames = len(mirrored) * sum(source[i].length for i in range(len(source)))
+        print(f"{source.store.folder}: {split}: {frames} frames, {computed} of them new, {_size(source)}")
+
+
+def _sources(config: Config) -> Iterator[tuple[str, EncodedSource, list[bool]]]:
+    """Each split that the run of `config` reads, and which of frames and mirror images it shows of it."""
+    import torch
+
+    from vocl import assemble
+    from vocl.data.features.source import EncodedSource, mirror_images
+    from vocl.load import pick_device
+    from vocl.precision import set_tf32
+
+    config = copy.deepcopy(config)
+    config["runtime"]["feature_cache"] = "auto"
+    complaints = assemble.missing_inputs(config, fresh=True)
+    if complaints:
+        raise UserError("; ".join(complaints))
+    if config["runtime"]["threads"]:
+        torch.set_num_threads(config["runtime"]["threads"])
+    set_tf32(config["train"]["precision"])
+    device = pick_device(config["runtime"]["device"])
+    model = assemble.make_model(config, pretrained=True).to(device)
+    scored = sorted({node["split"] for node in config["eval"].values()})
+    for split, training in (("train", True), *((split, False) for split in scored)):
+        source = assemble.make_source(config, split)
+        encoded = assemble.with_features(config, source, split, model, device, training)
+        if isinstance(encoded, EncodedSource):
+            yield split, encoded, mirror_images(config["dataset"]["flip"]) if training else [False]
+
+
+def _size(source: EncodedSource) -> str:
+    files = [path.stat().st_size for path in Path(source.store.folder).glob("*.safetensors")]
+    return f"{sum(files) / 1e6:.1f} MB in all"
