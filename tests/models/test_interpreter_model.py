@@ -161,6 +161,15 @@ def test_the_video_level_is_its_parts_one_after_the_other() -> None:
     torch.testing.assert_close(output.recon[0].flatten(0, 1), level.decoder(slots[None], Grid(5, 7))[0])
 
 
+def test_slots_keep_their_digits_in_low_precision() -> None:
+    model, clip = begin(make(), "video"), clip_of()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(clip)
+    for kept in (output.slots, output.attn, output.target):
+        assert kept.dtype == torch.float32 and not torch.equal(kept, kept.bfloat16().float())
+    torch.testing.assert_close(output.slots, model(clip).slots, rtol=0.1, atol=0.1)
+
+
 def test_all_slots_of_a_frame_have_the_code_of_its_number(monkeypatch) -> None:
     model, seen = make("model.video.norm_inputs=true"), []
     monkeypatch.setattr(model.video.encoder, "forward", lambda tokens: seen.append(tokens) or tokens)
@@ -412,6 +421,19 @@ def test_the_video_level_fits_four_videos() -> None:
 def test_bad_values_are_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(override)
+
+
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [
+        ("image", r"loss.sinkhorn_divergence: there is no reconstruction in this stage"),
+        ("video", r"loss.image_feature_mse.level=children: the model computes none in this stage"),
+    ],
+)
+def test_terms_of_the_other_level_are_one_line(level: str, message: str) -> None:
+    model, clip = begin(make(), level), clip_of()
+    with pytest.raises(UserError, match=f"{message}; name the terms that count"):
+        assemble.make_objective(composed([*SMALL]))(model(clip), clip, "all", 0)
 
 
 def test_stages_that_do_not_say_their_level_are_refused() -> None:

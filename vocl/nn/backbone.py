@@ -82,7 +82,12 @@ class ViT(Backbone):
             raise UserError(f"backbone.drop_path={self.drop_path}: this model draws none, choose 0")
         frames = rearrange(video, "b t c h w -> (b t) c h w")
         keep = None if keep is None else rearrange(keep, "b t m -> (b t) m")
-        grid = self.grid(tuple(frames.shape[-2:]))
+        height, width = frames.shape[-2:]
+        if height % self.patch_px or width % self.patch_px:
+            raise UserError(
+                f"frames of {height} x {width} px: no multiple of the backbone's patch, {self.patch_px}"
+            )
+        grid = self.grid((height, width))
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()))
             if self.training and self.drop_path:

@@ -15,7 +15,7 @@ from vocl.errors import UserError
 from vocl.interface import Backbone, Features, Grid
 from vocl.nn.backbone import locate_weights
 
-PREFIX = "module.encoder_q."  # of the network in MoCo's files; its projection is fc.*
+PREFIX = "encoder_q."  # of the network in MoCo's files (behind `module.`); its projection is fc.*
 
 
 class ResNet(Backbone):
