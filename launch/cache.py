@@ -86,10 +86,14 @@ def _sources(config: Config) -> Iterator[tuple[str, EncodedSource, list[bool]]]:
     set_tf32(config["train"]["precision"])
     device = pick_device(config["runtime"]["device"])
     model = assemble.make_model(config, pretrained=True).to(device)
-    scored = sorted({node["split"] for node in config["eval"].values()})
-    for split, training in (("train", True), *((split, False) for split in scored)):
-        source = assemble.make_source(config, split)
-        encoded = assemble.with_features(config, source, split, model, device, training)
+    scored = {}  # by what is read: several evaluations may read the same
+    for name in config["eval"]:
+        for split in assemble.make_evaluation(config, name).splits:
+            scored[json.dumps(assemble.dataset_of(config, name), sort_keys=True), split] = name
+    for split, name in (("train", None), *((split, name) for (_, split), name in scored.items())):
+        training = name is None
+        source = assemble.make_source(config, split, name)
+        encoded = assemble.with_features(config, source, split, model, device, training, name)
         if isinstance(encoded, EncodedSource):
             yield split, encoded, mirror_images(config["dataset"]["flip"]) if training else [False]
 
