@@ -1,12 +1,12 @@
 """Hydra's door to the same core as `vocl submit`, for sweepers: `-m hydra/sweeper=... cluster=...`.
 
 Hydra finds launchers only in this namespace. A sweeper that steers by the scores needs
-`cluster.wait=true`; its objective is `hydra.launcher.metric` of each run's first evaluation.
+`cluster.wait=true`; its objective is `hydra.launcher.metric`: <evaluation>/<metric>, or the bare name of a
+metric of the first evaluation that has it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from vocl import result
 from vocl.errors import UserError
 
 CONF = {"_target_": "hydra_plugins.vocl_launcher.VoclLauncher", "metric": "video_fg_ari"}
@@ -44,15 +45,22 @@ class VoclLauncher(Launcher):
         ]
 
     def _returned(self, selection: Any, spec: Any, overrides: list[str]) -> JobReturn:
-        result = selection.root / "runs" / spec.id / "result.json"
-        returned = JobReturn(overrides=overrides, working_dir=str(result.parent))
-        if result.is_file():
-            metrics = json.loads(result.read_text())["metrics"]
-            if self.metric not in metrics:
-                raise UserError(
-                    f"hydra.launcher.metric={self.metric}: not scored, choose from {', '.join(metrics)}"
-                )
-            returned.status, returned.return_value = JobStatus.COMPLETED, metrics[self.metric]
+        folder = selection.root / "runs" / spec.id
+        returned = JobReturn(overrides=overrides, working_dir=str(folder))
+        if done := result.read_or_none(folder):
+            found = result.find_score(done["evals"], self.metric)
+            bare = found is not None and found[1] == self.metric
+            if done.get("failed") and (found is None or bare):  # whose score the name means is not known
+                returned.status = JobStatus.FAILED
+                told = f"run {spec.id}: evaluation {', '.join(done['failed'])} failed: vocl eval {spec.id}"
+                returned.return_value = RuntimeError(told)
+                return returned
+            if found is None:
+                choices = ", ".join(result.scores(done)) or "none"
+                raise UserError(f"hydra.launcher.metric={self.metric}: not scored, choose from {choices}")
+            name, metric = found
+            returned.status = JobStatus.COMPLETED
+            returned.return_value = done["evals"][name]["metrics"][metric]
         elif spec.config["cluster"]["kind"] == "slurm" and not spec.config["cluster"]["wait"]:
             returned.status, returned.return_value = JobStatus.COMPLETED, None  # queued: that was the job
         else:

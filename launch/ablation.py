@@ -7,7 +7,7 @@
     grid:    {model.num_slots: [7, 11]}                  # also zip, list: multiply all rows, or are the rows
     exclude: [{row: no contrast, model.num_slots: 7}]    # cells that match all of an item
     seeds:   [0, 1, 2]
-    metrics: [video_fg_ari]
+    metrics: [video_fg_ari, probe/r2]                    # of the first evaluation that has it; of a named one
     table:   {baseline: ours}                            # see TableSettings
 
 What may stand in a row or column beside overrides is told in `launch.cells`.
@@ -26,6 +26,7 @@ from launch.overrides import Overrides, known_keys, mapping, read_yaml
 from vocl.config import CONF
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.measure import Measure
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,19 @@ class TableSettings:
     """How the table shows its numbers."""
 
     protocol: str | None = "same"  # a protocol's name; "same": any one per column; None: do not ask
-    scale: float = 100.0  # scores are fractions
-    digits: int = 1
+    scale: float = 100.0  # of fractions; a metric in a unit of its own has its own
+    digits: int = 1  # decimals, where a metric does not say its own
     baseline: str | None = None  # row that the others are compared with, paired by seed
     groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
     published: str | None = None  # conf/published/NAME.yaml, shown below
+
+    def factor_of(self, measure: Measure) -> float:
+        """What a metric is multiplied by."""
+        return self.scale if measure.is_fraction else measure.scale
+
+    def digits_of(self, measure: Measure) -> int:
+        """Decimals of a metric."""
+        return self.digits if measure.digits is None else measure.digits
 
 
 @dataclass(frozen=True)

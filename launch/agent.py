@@ -3,19 +3,20 @@
 submitit calls `Agent`, whose signal handlers replace submitit's: they only note the signal. Children
 get it passed on, save at a step boundary and leave with 75. After that
 - SIGTERM (preemption, scancel): the scheduler knows what comes next; it requeues by itself or it does not;
-- USR2 alone (the time limit is near): the agent requeues the job, up to `max_requeues` times.
+- SIGINT (a person): nothing; `vocl tend` and `vocl submit` take the run up again;
+- USR2 alone (the time limit is near), or another warning: the agent requeues the job, up to `max_requeues`
+  times.
 The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Imports no torch.
 """
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,9 @@ from typing import NoReturn
 from launch import ledger, ports, refusal, slurm
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.stop import EXIT_STOPPED
+from vocl.stop import EXIT_STOPPED, SIGNALS, end_with_parent
 
 POLL_S = 0.2
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Agent:
         submitit would turn an error into a result of its own, and write one that nobody reads for 0: a
         rank that is killed at that would leave a file because of which submitit fails it when requeued.
         """
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in SIGNALS:
             signal.signal(number, self._note)
         code = self.work()
         sys.stdout.flush()
@@ -78,8 +78,8 @@ class Agent:
                 self._start(folder, rank, world, port)
         self._wait(rank)
         code = self._verdict()
-        limit_near = signal.SIGUSR2 in self.signals and signal.SIGTERM not in self.signals
-        if code == EXIT_STOPPED and limit_near and rank == 0:
+        warned = self.signals and not {signal.SIGTERM, signal.SIGINT} & set(self.signals)
+        if code == EXIT_STOPPED and warned and rank == 0:
             self._requeue(submission.cluster["max_requeues"])
         # one rank speaks for all; others that ended too would only make srun kill it
         return code if rank == 0 or code == 1 else 0
@@ -126,7 +126,9 @@ class Agent:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(self.token, rank, world, port),
-                preexec_fn=_end_with_parent(),
+                # asked to stop when this agent is killed: else it would train on outside the
+                # allocation, which the scheduler gives to somebody else
+                preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
         self.children.append(Child(claim, process))
 
@@ -223,21 +225,6 @@ def _environment(token: str, rank: int, world: int, port: int) -> dict[str, str]
             "MASTER_PORT": str(port),
         }
     return environment
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a child does first, so that it is asked to stop when its agent is killed: else it would
-    train on outside the allocation, which the scheduler gives to somebody else."""
-    if not sys.platform.startswith("linux"):
-        return None
-    control, agent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        control(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != agent:
-            os._exit(EXIT_STOPPED)
-
-    return ask
 
 
 def _first_host() -> str:

@@ -26,7 +26,7 @@ def arm(target: Target, after_s: int = 0) -> bool:
     that is said, where SLURM does not answer or refuses.
     """
     states, trouble = look(target.root, target.runs)
-    live = [state for state in states.values() if state.name in LIVE and state.job and state.claim]
+    live = [state for state in states.values() if state.name in LIVE and state.in_queue and state.claim]
     sourced = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
     able = [states[run] for run, state in sourced.items() if state.name != "blocked"]
     left = [state for state in able if policy.is_left_out(state.claim)]

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,27 +15,38 @@ from launch.enqueue import recover
 from launch.runs import Entry
 from launch.selector import resolve
 from launch.slurm import SlurmError
-from launch.states import LIVE, RunState, look
+from launch.states import GIVE_UP, LIVE, UNKNOWN, RunState, look
 from vocl import claims, result
 from vocl.claims import Claim
+from vocl.errors import UserError
 
 REASON = "cancelled"
 POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`vocl cancel SELECTOR`: 0, or 1 when SLURM does not answer or a run could not be cancelled.
+    """`vocl cancel SELECTOR [--gone]`: 0, or 1 when SLURM does not answer or a run could not be cancelled.
 
-    A cancelled run is "failed: cancelled": `vocl retry` takes it up again, nothing else does.
+    A cancelled run is "failed: cancelled": `vocl retry` takes it up again, nothing else does. `--gone` is
+    a person's word that no job has those any more whose state is unknown; no job is ended then.
     """
-    target = resolve(arguments)
+    if wrong := [a for a in arguments if a.startswith("--") and a != "--gone"]:
+        raise UserError(f"vocl cancel {wrong[0]}: no such option, choose from --gone")
+    target = resolve([a for a in arguments if a != "--gone"])
     with suppress(SlurmError):
         recover(target.root, target.runs)
     states, trouble = look(target.root, target.runs)
+    entries = {entry.id: entry for entry in target.entries}
+    unknown = {run: entry for run, entry in entries.items() if states[run].name == UNKNOWN}
+    if "--gone" in arguments:
+        return _give_up(unknown, states)
+    for run, entry in unknown.items():
+        reason = f"{states[run].reason}; {GIVE_UP.format(run=run)}"
+        print(f"not cancelled {entry.told}: {reason}", file=sys.stderr)
     if trouble:
         print(f"not cancelled: {trouble}", file=sys.stderr)
         return 1
-    live = {e.id: e for e in target.entries if states[e.id].name in (*LIVE, "blocked")}
+    live = {run: entry for run, entry in entries.items() if states[run].name in (*LIVE, "blocked")}
     on_slurm = {run: states[run] for run in live if _is_job(states[run])}
     spared = _spared(target.root, on_slurm, set(target.runs))
     jobs = {run: state.job for run, state in on_slurm.items() if run not in spared}
@@ -51,12 +62,22 @@ def main(arguments: Sequence[str]) -> int:
         print(f"not cancelled {live[run].told}: {reason}", file=sys.stderr)
     here = {run: entry for run, entry in live.items() if run not in on_slurm}
     left = sum(not _stop_here(target.root / "runs" / run, entry, states[run]) for run, entry in here.items())
-    print(f"{len(target.runs)} runs: {len(live) - left - len(spared)} cancelled, {len(spared) + left} not")
-    return 1 if spared or left else 0
+    left += len(spared) + len(unknown)
+    print(f"{len(target.runs)} runs: {len(live) + len(unknown) - left} cancelled, {left} not")
+    return 1 if left else 0
+
+
+def _give_up(unknown: Mapping[str, Entry], states: Mapping[str, RunState]) -> int:
+    """End the claims of runs of which a person says that no job has them; returns 0."""
+    for run, entry in unknown.items():
+        _end(states[run].claim)
+        print(f"given up {entry.told}: {states[run].reason}")
+    print(f"{len(states)} runs: {len(unknown)} given up")
+    return 0
 
 
 def _is_job(state: RunState) -> bool:
-    return state.claim is not None and state.claim.cluster == "slurm" and bool(state.job)
+    return state.claim is not None and state.claim.cluster == "slurm" and state.in_queue
 
 
 def _spared(root: Path, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
@@ -92,6 +113,8 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
         trouble = "is being trained by no submission; stop its process"
     elif claim.cluster == "slurm":
         trouble = "is being submitted; try again"
+        if claim.start is not None:
+            trouble = f"runs in job {state.job} on {state.node}, which the queue here does not show"
     elif claim.host != os.uname().nodename:
         trouble = f"runs on {claim.host}, cancel it there"
     elif (child := claims.worker(claim)) is None:

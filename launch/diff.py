@@ -9,6 +9,7 @@ from launch.ls import read_config
 from launch.records import Records
 from launch.runs import root_of
 from vocl import config as configs
+from vocl import result
 from vocl.errors import UserError
 from vocl.find import find_run
 
@@ -50,7 +51,7 @@ def _code(a: Records, b: Records) -> list[str]:
 
 def _scores(a: Records, b: Records) -> list[str]:
     """Scores side by side, and B - A."""
-    found = [scores(records) for records in (a, b)]
+    found = [result.scores(records.result) for records in (a, b)]
     rows = []
     for name in dict.fromkeys([*found[0], *found[1]]):
         first, second = (scored.get(name) for scored in found)
@@ -59,13 +60,3 @@ def _scores(a: Records, b: Records) -> list[str]:
     if not rows:
         return ["scores: none yet"]
     return board.align(("score", "A", "B", "B - A"), rows)
-
-
-def scores(records: Records) -> dict[str, float | None]:
-    """Every score of a finished run; those of later evaluations with the evaluation's name."""
-    evals = records.result.get("evals") or {}
-    named = {}
-    for number, (name, entry) in enumerate(evals.items()):
-        for metric, value in entry["metrics"].items():
-            named[metric if number == 0 else f"{name}: {metric}"] = value
-    return named

@@ -16,6 +16,7 @@ from launch.ledger import Submission
 from launch.plan import Spec, run_folder
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, is_submitting, look
+from launch.view import ask
 from vocl import claims
 from vocl.claims import Claim
 
@@ -50,7 +51,7 @@ def enqueue(
     if not specs:
         return queued
     try:
-        size, room = slurm.max_array_size(), min(room, _room(specs))
+        here, room = slurm.controller(), min(room, _room(specs))
     except SlurmError as error:
         return Queued(refused=list(specs), trouble=str(error))
     taken: dict[str | None, Path] = {}  # one submission has one code, also if the checkout is being edited
@@ -59,9 +60,11 @@ def enqueue(
         project = group[0].config["project"]
         if elements and project not in taken:
             taken[project] = code or snapshot.take(root, project)
+        size, sent_to = here.max_array_size, cluster["sbatch"].get("clusters", here.cluster)
         for begin in range(0, len(elements), size):
+            chunk = elements[begin : begin + size]
             room -= _enqueue_array(
-                root, cluster, elements[begin : begin + size], states, arguments, queued, taken[project], room
+                root, cluster, chunk, states, arguments, queued, taken[project], room, sent_to
             )
     return queued
 
@@ -75,10 +78,12 @@ def _enqueue_array(
     queued: Queued,
     code: Path,
     room: int,
+    sent_to: str,
 ) -> int:
     """Queue `chunk` as one array, or its beginning where not all is let in; returns how many jobs."""
     after = {s.id: s.after for e in chunk for s in e if s.after}
-    submission = ledger.write(root, cluster, [[s.id for s in e] for e in chunk], code, arguments, after)
+    elements = [[s.id for s in e] for e in chunk]
+    submission = ledger.write(root, cluster, elements, code, arguments, after, sent_to)
     made = {s.id: _claim(root, s, states[s.id].claim, submission) for e in chunk for s in e}
     won = [[spec for spec in element if made[spec.id]] for element in chunk]
     won = [element for element in won if element]
@@ -150,7 +155,8 @@ def recover(root: Path, runs: Iterable[str]) -> None:
     """See to submissions whose submitter died before it could write down the job's id.
 
     A job that the scheduler has, and whose files are whole, is theirs; any other is cancelled and its
-    claims are withdrawn, so that the runs can be submitted again.
+    claims are withdrawn, so that the runs can be submitted again. Where nobody can tell whether there is
+    a job, nothing is done.
     """
     owners = [claims.newest(root / "runs" / run) for run in runs]
     for token in {claim.token for claim in owners if claim and not claim.end and claim.cluster == "slurm"}:
@@ -164,7 +170,12 @@ def recover(root: Path, runs: Iterable[str]) -> None:
         held = [claim for claim in held if submission.index(claim.folder.name) >= 0]
         if submission.job is not None:
             continue
-        job = next((j.job for j in slurm.queue([submission.name]).values() if j.is_live), None)
+        view = ask(root, held)
+        if view.trouble:
+            raise SlurmError(view.trouble)
+        job = next((j.job for j in view.queued.values() if j.name == submission.name and j.is_live), None)
+        if job is None and any(view.doubt(claim) for claim in held):
+            continue
         if job is not None and sbatch.is_whole(submission, job):
             ledger.accepted(submission, job)
             continue
@@ -225,6 +236,5 @@ def _packed(specs: list[Spec], size: int) -> list[list[Spec]]:
 def _sources(root: Path, specs: Sequence[Spec]) -> list[str]:
     """Ids of the arrays that train what `specs` start from."""
     states, _ = look(root, [spec.after for spec in specs if spec.after])
-    return sorted(
-        {state.job.partition("_")[0] for state in states.values() if state.name in LIVE and state.job}
-    )
+    going = [state for state in states.values() if state.name in LIVE and state.in_queue]
+    return sorted({state.job.partition("_")[0] for state in going})

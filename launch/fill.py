@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from launch import retry
 from launch.overrides import in_grammar
@@ -16,7 +15,6 @@ from launch.selector import of_selection
 from launch.states import look
 from launch.submit import submit
 from vocl import result
-from vocl.config import Config
 
 EVAL = (sys.executable, "-m", "vocl.evaluate.add")
 
@@ -47,32 +45,24 @@ def _evaluate(selection: Selection) -> int:
     root, worst = selection.root.absolute(), 0
     lacking: dict[tuple[str, ...], str] = {}
     for spec in selection.specs:
-        for overrides in missing_evaluations(run_folder(root, spec), spec):
-            lacking[spec.id, *overrides] = spec.label
+        for name, overrides in missing_evaluations(run_folder(root, spec), spec).items():
+            lacking[spec.id, *overrides] = f"{spec.label}): {name}"
     for number, ((run, *overrides), label) in enumerate(lacking.items(), 1):
-        print(f"evaluation {number} of {len(lacking)}: {run} ({label}): {overrides[0]}", flush=True)
+        print(f"evaluation {number} of {len(lacking)}: {run} ({label}", flush=True)
         done = subprocess.run([*EVAL, run, *overrides, f"runtime.root={root}"])
         worst = max(worst, done.returncode if done.returncode > 0 else abs(done.returncode) and 1)
     return worst
 
 
-def missing_evaluations(folder: Path, spec: Spec) -> list[tuple[str, ...]]:
+def missing_evaluations(folder: Path, spec: Spec) -> dict[str, tuple[str, ...]]:
     """For each evaluation that `spec` asks for and the finished run in `folder` has not: the overrides
-    by which `vocl eval` adds it."""
+    by which `vocl eval` adds it, with all of its settings."""
     if not result.is_done(folder):
-        return []
-    reports = [result.report(folder, entry["eval_id"]) for entry in result.read(folder)["evals"].values()]
-    stored = [report["eval"] for report in reports if report]
-    return [
-        (f"eval=[{name}]", *(f"++eval.{name}.{key}={in_grammar(value)}" for key, value in _leaves(settings)))
+        return {}
+    reports = result.reports(folder, result.read(folder)["evals"])
+    stored = [report["eval"] for report in reports.values()]
+    return {
+        name: ("eval=[]", f"+eval.{name}={in_grammar(settings)}")
         for name, settings in spec.config["eval"].items()
         if settings not in stored
-    ]
-
-
-def _leaves(settings: Config) -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(value))
-        else:
-            yield key, value
+    }

@@ -1,5 +1,6 @@
 """Submissions: `<root>/ledger/<token>.json` is written before its runs are claimed, `<token>.job.json`
-once the scheduler has answered. In between, and after a crash in between, the job name finds the job."""
+once the scheduler has answered. In between, and after a crash in between, the job name finds the job, on
+the cluster that the entry names: several may share a results folder."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ ENTRY = {
     "time": NUMBER,
     "arguments": list,
     "after": (dict, NoneType),
+    "sent_to": (str, NoneType),
 }
 
 
@@ -47,6 +49,9 @@ class Submission:
     arguments: list[str]
     job: str | None = None  # the scheduler's id of the array
     after: dict[str, str] = field(default_factory=dict)  # run -> the run whose weights it starts from
+    sent_to: str | None = (
+        None  # the SLURM that was asked (see `slurm.Controller`); of old entries nobody knows
+    )
 
     @property
     def name(self) -> str:
@@ -74,6 +79,7 @@ def write(
     snapshot: Path | None,
     arguments: Iterable[str],
     after: dict[str, str] | None = None,
+    sent_to: str | None = None,
 ) -> Submission:
     """A new entry, not yet sent to the scheduler."""
     content: dict[str, Any] = {
@@ -87,6 +93,7 @@ def write(
         "time": time.time(),
         "arguments": list(arguments),
         "after": after or {},
+        "sent_to": sent_to,
     }
     write_json(_path(root, content["token"]), content)
     return Submission(root=root, **content)

@@ -22,7 +22,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 
 
 def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], arguments: Iterable[str]) -> int:
-    """Claim `specs` and train them; 0 all done, 1 some failed (the others went on), 75 stopped."""
+    """Claim `specs` and train them; 0 all done, 1 some, or evaluations of some, failed (the
+    others went on), 75 stopped."""
     if not specs:
         return 0
     slots = _slots(specs)
@@ -42,9 +43,12 @@ def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], argu
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         print(f"failed: {outcome.job.id} ({outcome.job.label}): {_reason(outcome)}", file=sys.stderr)
+    unscored = [outcome for outcome in outcomes if outcome.state == "done" and outcome.code]
+    for outcome in unscored:
+        print(f"done, but {outcome.job.id} ({outcome.job.label}): {outcome.last_line}", file=sys.stderr)
     if (left and pool.stopped) or any(outcome.state == "stopped" for outcome in outcomes):
         return EXIT_STOPPED
-    return 1 if failed or left else 0
+    return 1 if failed or left or unscored else 0
 
 
 def _claimed(

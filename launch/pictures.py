@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from launch.overrides import slug
 
 if TYPE_CHECKING:
-    from launch.table import Record
+    from launch.scores import Record
 
 SHOW = (sys.executable, "-c", "import sys; from vocl.show import main; sys.exit(main(sys.argv[1:]))")
 

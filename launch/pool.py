@@ -17,10 +17,9 @@ from launch.agent import last_line
 from launch.progress import Board
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.stop import EXIT_STOPPED
+from vocl.stop import EXIT_STOPPED, SIGNALS
 
 POLL_S = 0.1
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: its exit code (negative: the signal that ended it) and last line of output."""
+    """How a job ended: its exit code (negative: the signal that ended it) and last line of output.
+
+    `trained`: it left its result; with another code than 0 one of its evaluations failed.
+    """
 
     job: Job
     code: int
     seconds: float
     last_line: str
     asked_to_stop: bool
+    trained: bool
 
     @property
     def state(self) -> str:
         """done, stopped (goes on when run again) or failed."""
-        if self.code == 0:
+        if self.code == 0 or self.trained:
             return "done"
         stopped = self.code == EXIT_STOPPED or (self.asked_to_stop and self.code < 0)
         return "stopped" if stopped else "failed"
@@ -137,7 +140,9 @@ class Pool:
             child.log.close()
             seconds = time.monotonic() - child.began
             line = last_line(child.job.folder / "log.txt", child.offset)
-            ended.append(Outcome(child.job, code, seconds, line, self.forwarded is not None))
+            # read, not `is_done`: a disk that does not answer must not make a failure a success
+            trained = result.read_or_none(child.job.folder) is not None
+            ended.append(Outcome(child.job, code, seconds, line, self.forwarded is not None, trained))
             claims.over(child.job.claim, ended[-1].state, code=code, line=line)
             self.board.ended(child.job.id, ended[-1].state, seconds)
         return ended

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.plan import Spec
-from vocl.config import Config, needs_weights
+from vocl.config import Config, weights_source
 from vocl.files import user_path
 
 ROOM_GB = 1.0
@@ -56,16 +56,24 @@ def _precision(config: Config) -> list[str]:
 
 
 def _inputs(config: Config) -> list[str]:
-    runtime, lines = config["runtime"], []
-    dataset, source = config["dataset"]["name"], config["dataset"]["source"]
-    data = user_path(runtime["data_root"]) / source.get("name", dataset)
+    own = (node["dataset"] for node in config["eval"].values())
+    datasets = [config["dataset"], *(dataset for dataset in own if dataset is not None)]
+    lines = [line for dataset in datasets for line in _data(dataset, config["runtime"]["data_root"])]
+    source = weights_source(config)
+    if source is not None:
+        name, (file, hub) = config["backbone"]["name"], source
+        weights = user_path(config["runtime"]["weights_root"]) / file.format(name=name)
+        how = f"with network: vocl fetch {name}" if hub == "timm" else f"download it from {hub}"
+        if not weights.is_file():
+            lines.append(f"backbone {name}: no file {weights}; {how}")
+    return lines
+
+
+def _data(dataset: Config, data_root: str) -> list[str]:
+    name, source = dataset["name"], dataset["source"]
+    folder = user_path(data_root) / source.get("name", name)
     target = source["_target_"]  # a project's own source knows itself what it needs
     reads_files = target.startswith("vocl.") and not target.startswith("vocl.data.sources.synthetic.")
-    if reads_files and not data.is_dir():
-        lines.append(f"dataset {dataset}: no folder {data} (runtime.data_root={runtime['data_root']})")
-    if needs_weights(config):
-        name = config["backbone"]["name"]
-        weights = user_path(runtime["weights_root"]) / f"{name}.safetensors"
-        if not weights.is_file():
-            lines.append(f"backbone {name}: no file {weights}; with network: vocl fetch {name}")
-    return lines
+    if not reads_files or folder.is_dir():
+        return []
+    return [f"dataset {name}: no folder {folder} (runtime.data_root={data_root})"]

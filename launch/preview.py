@@ -76,7 +76,7 @@ def _cost(todo: Sequence[Spec], root: Path) -> list[str]:
     if not todo:
         return []
     try:
-        size, note = slurm.max_array_size(), []
+        size, note = slurm.controller().max_array_size, []
     except slurm.SlurmError as error:
         size, note = forecast.UNLIMITED, [f"warning: {error}"]
     lines = [f"to queue: {line}" for line in forecast.arrays(todo, size)]

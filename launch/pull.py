@@ -18,7 +18,7 @@ import yaml
 from launch.freeze import PATHS
 from launch.ls import read_config
 from launch.selector import results_root
-from launch.states import LIVE, STALE_S, RunState, look
+from launch.states import LIVE, STALE_S, UNKNOWN, RunState, look
 from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
@@ -139,7 +139,7 @@ def _why_not(theirs: Path, ours: Path, here: RunState | None) -> str:
     config = read_config(theirs)
     if not config or _id_of(config) != theirs.name:
         return "its config.yaml describes another run"
-    if here.name in LIVE:
+    if here.name in (*LIVE, UNKNOWN):
         return f"{here.name} here"
     if (theirs / "result.json").is_file():
         return ""

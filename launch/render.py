@@ -10,7 +10,8 @@ from launch.stats import Summary
 from vocl.files import write_text
 
 if TYPE_CHECKING:
-    from launch.table import Cell, Record, Table
+    from launch.scores import Record
+    from launch.table import Cell, Table
 
 FILES = ("table.md", "table.csv", "table.tex", "runs.csv")
 LATEX = {
@@ -30,7 +31,8 @@ Header = tuple[str, str]  # column, metric
 
 def write(table: Table, records: Sequence[Record], place: Path) -> None:
     """Write FILES into folder `place`, each atomically."""
-    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), _runs_csv(records))
+    runs = _runs_csv(records, table.ablation.metrics)
+    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs)
     for name, content in zip(FILES, contents, strict=True):
         write_text(place / name, content)
 
@@ -97,9 +99,9 @@ def _texts(table: Table, row: str, show: Any) -> list[str]:
     for column in table.ablation.columns:
         for metric in table.ablation.metrics:
             cell = table.cells.get((row, column, metric))
-            texts.append(show(cell, table.settings.digits) if cell else "")
+            texts.append(show(cell, table.digits(metric)) if cell else "")
             if table.settings.baseline is not None:
-                texts.append(_delta(cell, table.settings.digits, show) if cell else "")
+                texts.append(_delta(cell, table.digits(metric), show) if cell else "")
     return texts
 
 
@@ -110,7 +112,7 @@ def _published_rows(table: Table) -> list[tuple[str, list[str]]]:
         for column in table.ablation.columns:
             for metric in table.ablation.metrics:
                 value = table.published.get((row, column, metric))
-                values.append("" if value is None else f"{value:.{table.settings.digits}f}")
+                values.append("" if value is None else f"{value:.{table.digits(metric)}f}")
                 values += [""] if table.settings.baseline is not None else []
         rows.append((row, values))
     return rows
@@ -171,28 +173,32 @@ def _cells_csv(table: Table) -> str:
                 "best": cell.best,
                 "delta_mean": delta and delta.mean,
                 "delta_std": delta and delta.std,
-                "scale": table.settings.scale,
+                "scale": table.factor(metric),
+                "higher_is_better": table.measures[metric].higher_is_better,
             }
         )
     return pd.DataFrame(lines).to_csv(index=False)
 
 
-def _runs_csv(records: Sequence[Record]) -> str:
-    """A line per row, column and seed, with every score as its record has it (a fraction)."""
+def _runs_csv(records: Sequence[Record], metrics: Sequence[str]) -> str:
+    """A line per row, column and seed, with scores as the records have them: those of the table by their
+    names there, then every one as <evaluation>/<metric>."""
     import pandas as pd
 
-    names = sorted({name for record in records for name in record.metrics})
-    lines = [
-        {
-            "run": record.spec.id,
-            "row": record.spec.row,
-            "column": record.spec.column,
-            "seed": record.spec.seed,
-            "state": record.state,
-            **{name: record.metrics.get(name) for name in names},
-            "wall_s": record.wall_s,
-            "code": record.code,
-        }
-        for record in records
-    ]
+    names = list(dict.fromkeys(name for record in records for name in record.names if name not in metrics))
+    lines = []
+    for record in records:
+        scores = {name: record.score(name) for name in (*metrics, *names)}
+        lines.append(
+            {
+                "run": record.spec.id,
+                "row": record.spec.row,
+                "column": record.spec.column,
+                "seed": record.spec.seed,
+                "state": "unscored" if record.lacking else record.state,
+                **{name: score and score.value for name, score in scores.items()},
+                "wall_s": record.wall_s,
+                "code": record.code,
+            }
+        )
     return pd.DataFrame(lines).to_csv(index=False)

@@ -5,9 +5,12 @@ Claims stand in conf/published/<method>.yaml beside the scores that tables show:
     protocol: NAME                                   # conf/eval/protocol/NAME.yaml
     verify:
       DATASET: {row: ..., column: ..., tolerance: {METRIC: FRACTION}, note: ...}
+    importer: METHOD                                 # whose names its checkpoints have; without it: its own
     no_importer: why no checkpoint of the method can be read    # until one can
 
-DATASET is the last part of the method's experiment; row and column are a place in `rows`.
+DATASET is the last part of the method's experiment; row and column are a place in `rows`. A METRIC is
+<evaluation>/<metric>, or the bare name of the first evaluation's that has it. The file, the experiment
+and the importer may be of a project (`project=PATH`).
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ class Claim:
     published: dict[str, float]
     tolerance: dict[str, float]
     note: str | None
+    importer: str
     no_importer: str | None
 
     @property
@@ -98,9 +102,15 @@ def _read(method: str, project: str | None) -> dict[str, Claim]:
                 raise UserError(f"{where}.tolerance.{metric}={value}: expected a fraction >= 0")
         if not tolerance:
             raise UserError(f"{where}.tolerance: missing or empty")
-        reason, protocol = content.get("no_importer"), content.get("protocol", method)
         found[dataset] = Claim(
-            method, dataset, protocol, dict(published), dict(tolerance), own.get("note"), reason
+            method=method,
+            dataset=dataset,
+            protocol=content.get("protocol", method),
+            published=dict(published),
+            tolerance=dict(tolerance),
+            note=own.get("note"),
+            importer=content.get("importer", method),
+            no_importer=content.get("no_importer"),
         )
     return found
 

@@ -15,7 +15,7 @@ from launch.plan import Spec
 from launch.runs import Entry
 from launch.selector import Target, resolve
 from launch.slurm import SlurmError
-from launch.states import RunState, look
+from launch.states import RunState, left_alone, look
 from launch.submit import tell
 from vocl.compose import project_of
 from vocl.errors import EXIT_USER, UserError
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     if trouble:
         print(f"not submitted: {trouble}", file=sys.stderr)
         return 1
-    print(f"{len(target.runs)} runs: {len(entries)} to do again")
+    print(f"{len(target.runs)} runs: {len(entries)} to do again", flush=True)
+    for line in left_alone(states):
+        print(line, file=sys.stderr)
     return again(target, list(entries.values()), states, rest, nodes, new_code)
 
 

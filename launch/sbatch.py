@@ -16,17 +16,19 @@ from launch.ledger import Submission
 from launch.slurm import SlurmError
 from vocl.files import user_path
 
+SIGNAL = "USR2"  # that the time limit is near
+
 
 def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] = ()) -> str:
     """Queue an array of `work()` calls, one per element, through submitit; returns the array's id.
 
     The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `SlurmError`.
     """
-    import submitit
-
     submission.folder.mkdir(parents=True, exist_ok=True)
     with _environment(slurm.clean_environment()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import submitit  # in here: it reads variables of its own as it is imported
+
         try:
             executor = submitit.SlurmExecutor(submission.folder, python=interpreter(submission.cluster))
             executor.update_parameters(**_parameters(submission, code, list(after)))
@@ -70,6 +72,7 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
         *(_env_file(cluster["env_file"]) if cluster["env_file"] else []),
         *cluster["setup"],
         *_ports(cluster),
+        "unset ${!SUBMITIT_@}",  # of the user's shell on the node; what submitit needs it sets after this
     ]
     return {
         "job_name": submission.name,
@@ -85,13 +88,13 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
         "cpus_per_task": cluster["cpus"],
         "mem": f"{round(cluster['mem_gb'] * 1024)}M" if cluster["mem_gb"] else None,
         "time": cluster["time_min"],
-        "signal_delay_s": cluster["signal_s"],
         "array_parallelism": cluster["max_running"] or len(submission.elements),
         "setup": setup,
         "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}"],
         "stderr_to_stdout": True,
         "wckey": None,
-        "additional_parameters": extra | cluster["sbatch"],
+        # said here: submitit's own choice of a signal depends on the environment
+        "additional_parameters": extra | cluster["sbatch"] | {"signal": f"{SIGNAL}@{cluster['signal_s']}"},
     }
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,6 +25,18 @@ ACTIVE = (
 )
 # not PREEMPTED: a job that is requeued goes from COMPLETING to PENDING, only one that is not stays there
 PENDING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+# Before an underscore: whose options stand in the environment. A surrounding job or a user set them for
+# something else; they would hide jobs, pick others, or change what is asked for.
+OPTIONS_OF = (
+    *("SLURM", "SALLOC", "SBATCH", "SRUN", "SATTACH", "SBCAST", "SCRONTAB", "SUBMITIT"),
+    *("SQUEUE", "SACCT", "SACCTMGR", "SCANCEL", "SCONTROL", "SINFO", "SPRIO", "SREPORT", "SSHARE", "SSTAT"),
+)
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # which SLURM there is, and who asks it
+WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else lists of array indices are cut to 64 characters
+# All refusals of SLURM's have one exit code. Only these words say that there is no such job: any others,
+# also those of a later version, leave it open.
+NO_JOB = "Invalid job id"
+SPAN = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")  # of array indices
 
 
 class SlurmError(Exception):
@@ -60,6 +72,15 @@ class QueuedJob:
 
 
 @dataclass(frozen=True)
+class Controller:
+    """What SLURM's controller says of itself."""
+
+    cluster: str  # name@host: two clusters may have been given one name
+    max_array_size: int  # the bound of an array's indices: 0 to this - 1 are allowed
+    hides_jobs: bool  # of other users (PrivateData)
+
+
+@dataclass(frozen=True)
 class EndedJob:
     """What accounting says of an element's last execution."""
 
@@ -67,6 +88,11 @@ class EndedJob:
     exit_code: str
     node: str
     elapsed_s: int
+
+    @property
+    def is_live(self) -> bool:
+        """Whether that execution had not ended when accounting last heard of it."""
+        return self.state in (*ACTIVE, *PENDING)
 
 
 def ask(*command: str, timeout: float = TIMEOUT_S) -> str:
@@ -107,13 +133,22 @@ def announced(after_s: float = 5.0) -> Iterator[None]:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what a job it may itself run in set: options of SLURM's
-    commands read from the environment would leak from one job into the next."""
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("SLURM_", "SBATCH_", "SRUN_")) or key == "SLURM_CONF"
-    }
+    """This process's environment for SLURM's commands and submitit: without anybody's options for them."""
+    prefixes = tuple(f"{name}_" for name in OPTIONS_OF)
+    kept = {key: value for key, value in os.environ.items() if key in KEPT or not key.startswith(prefixes)}
+    return kept | WHOLE
+
+
+def controller(timeout_s: float = TIMEOUT_S) -> Controller:
+    """Which cluster this machine's commands ask, and what it allows."""
+    text = ask("scontrol", "show", "config", timeout=timeout_s)
+    found = dict(re.findall(r"^(\S+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    host = found.get("SlurmctldHost[0]", found.get("ControlMachine", "")).partition("(")[0]
+    hidden = found.get("PrivateData", "").split(",")
+    try:
+        return Controller(f"{found['ClusterName']}@{host}", int(found["MaxArraySize"]), "jobs" in hidden)
+    except (KeyError, ValueError):
+        raise SlurmError("scontrol show config: names no ClusterName and MaxArraySize") from None
 
 
 def queue(names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[tuple[str, int], QueuedJob]:
@@ -122,9 +157,12 @@ def queue(names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[tuple[str,
     if not names:
         return {}
     columns, selected = "--format=%j|%F|%K|%T|%r|%N", f"--name={','.join(names)}"
-    text = ask("squeue", "--noheader", "--array", "--states=all", selected, columns, timeout=timeout_s)
+    text = ask("squeue", "--array", "--states=all", selected, columns, timeout=timeout_s)
+    header, *lines = text.splitlines() or [""]
+    if header.count("|") != 5:
+        raise SlurmError(f"squeue: said {header[:60]!r}, which is no list of jobs")
     found: dict[tuple[str, int], QueuedJob] = {}
-    for line in text.splitlines():
+    for line in lines:
         try:
             name, job, index, state, reason, node = line.split("|", 5)
         except ValueError:
@@ -135,6 +173,39 @@ def queue(names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[tuple[str,
         if other is None or element.is_live or not other.is_live:
             found[name, element.index] = element
     return found
+
+
+def listed(job: str, timeout_s: float = TIMEOUT_S) -> dict[tuple[str, int], QueuedJob]:
+    """What the controller itself knows under the id of an array or a job, by (name, array index).
+
+    A list of squeue's may have been cut; this is the second question, about the very job.
+    """
+    try:
+        text = ask("scontrol", "--oneliner", "show", "job", job, timeout=timeout_s)
+    except SlurmError as error:
+        if NO_JOB in str(error):
+            return {}
+        raise
+    found: dict[tuple[str, int], QueuedJob] = {}
+    for line in filter(str.strip, text.splitlines()):
+        try:
+            facts = re.findall(r"(\w+)=(\S*)", line)[::-1]  # of a key, the first: paths may look like one
+            elements = _elements(dict(facts))
+        except (KeyError, ValueError):
+            raise SlurmError(f"scontrol: said {line[:60]!r}, which is no job") from None
+        found |= {(element.name, element.index): element for element in elements}
+    return found
+
+
+def _elements(facts: Mapping[str, str]) -> list[QueuedJob]:
+    """The elements of an array that a line of scontrol's is about: those that are pending share one."""
+    states = facts["JobState"].split(",")  # with flags, by newer versions
+    state = next((state for state in states if state in (*ACTIVE, *PENDING)), states[0])
+    node = facts.get("NodeList", "").replace("(null)", "")
+    name, reason, alone = facts["JobName"], facts.get("Reason", "None"), "ArrayTaskId" not in facts
+    job = facts.get("ArrayJobId", facts["JobId"])
+    indices = [0] if alone else _numbers(facts["ArrayTaskId"])
+    return [QueuedJob(name, job, index, state, reason, node, alone) for index in indices]
 
 
 def accounting(
@@ -165,24 +236,27 @@ def accounting(
         try:
             name, job, state, code, node, elapsed = line.split("|")
             ended = EndedJob(state.split()[0], code, node, int(elapsed or 0))
+            found |= {(name, index): ended for index in _indices(job)}
         except (ValueError, IndexError):
             return None  # no answer of accounting's
-        for index in _indices(job):
-            found[name, index] = ended
     return found
 
 
 def _indices(job: str) -> list[int]:
     """Array indices of "12_3", "12_[0-2,5%4]" or "12"."""
     _, _, text = job.partition("_")
-    if not text:
-        return [0]
-    indices: list[int] = []
-    for part in text.strip("[]").partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit():
-            indices += range(int(first), int(last or first) + 1)
-    return indices
+    return _numbers(text.strip("[]")) if text else [0]
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers that "0-2,5,6-10:2%4" names; raises `ValueError` where it is cut."""
+    numbers: list[int] = []
+    for part in text.partition("%")[0].split(","):
+        found = SPAN.fullmatch(part)
+        if not found:
+            raise ValueError(text)
+        numbers += range(int(found[1]), int(found[2] or found[1]) + 1, int(found[3] or 1))
+    return numbers
 
 
 def cancel(jobs: Iterable[str]) -> None:
@@ -190,14 +264,6 @@ def cancel(jobs: Iterable[str]) -> None:
     jobs = list(jobs)
     if jobs:
         ask("scancel", *jobs)
-
-
-def max_array_size() -> int:
-    """The bound of an array's indices: 0 to this - 1 are allowed."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
-    if not found:
-        raise SlurmError("scontrol show config: names no MaxArraySize")
-    return int(found[1])
 
 
 def own_jobs() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from vocl.result import DAMAGED as DAMAGED_RESULT
 
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
-STATES = ("absent", "waiting", "blocked", "queued", "running", "interrupted", "failed", "done")
+UNKNOWN = "unknown"  # a job may have it, and nobody here can tell: nothing takes it, nothing ends it
+STATES = ("absent", "waiting", "blocked", "queued", "running", UNKNOWN, "interrupted", "failed", "done")
 FAILURES = {"TIMEOUT": "time limit", "NODE_FAIL": "node failure", "OUT_OF_MEMORY": "out of memory"}
 LIVE = ("waiting", "queued", "running")
+SHOWN = 3  # run ids of a line about many
 SIGKILL = -9
 DAMAGED = "damaged record: "  # and its name: a reason
+GIVE_UP = "if you know that its job is gone: vocl cancel {run} --gone"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RunState:
     steps: int | None = None
     rate: float | None = None  # steps per second
     job: str = ""
+    in_queue: bool = False  # `job` is a job of the cluster that was asked: others' may have the same id
     node: str = ""
     claim: Claim | None = None
     records: Records | None = field(default=None, repr=False, compare=False)
@@ -74,6 +78,11 @@ def refuse_taken(folder: Path) -> None:
     """Raise `UserError` when somebody works on the run in `folder` or is about to."""
     states, _ = look(folder.parent.parent, [folder.name])
     state = states[folder.name]
+    if state.name == UNKNOWN:
+        raise UserError(
+            f"{folder}: a job may have this run, nobody here can tell: {state.reason}; "
+            f"{GIVE_UP.format(run=folder.name)}"
+        )
     if state.name in LIVE and state.claim is not None:
         if state.claim.is_lost:
             raise UserError(f"{folder}: this run is {state.name} already, and its claim is damaged")
@@ -84,6 +93,20 @@ def refuse_taken(folder: Path) -> None:
             f"{folder}: this run is {doing} already, by {by} of {state.claim.user}; "
             f"to take it over: vocl cancel {folder.name}"
         )
+
+
+def left_alone(states: Mapping[str, RunState]) -> list[str]:
+    """A line per reason for which nobody can tell what has become of runs."""
+    reasons: dict[str, list[str]] = {}
+    for run, state in states.items():
+        if state.name == UNKNOWN:
+            reasons.setdefault(state.reason, []).append(run)
+    return [f"left alone, a job may have {_some(runs)}: {reason}" for reason, runs in reasons.items()]
+
+
+def _some(runs: list[str]) -> str:
+    more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+    return ", ".join(runs[:SHOWN]) + more
 
 
 def with_sources(states: dict[str, RunState], sources: dict[str, str]) -> dict[str, RunState]:
@@ -145,14 +168,17 @@ def _of_job(records: Records, claim: Claim, view: View, fresh: bool) -> RunState
         if queued.reason == "DependencyNeverSatisfied":
             name = "blocked"
         reason = "" if queued.reason == "None" else queued.reason
-        return RunState(name, reason, **_facts(records) | {"job": queued.id, "node": ""})
+        return RunState(name, reason, in_queue=True, **_facts(records) | {"job": queued.id, "node": ""})
     if fresh and claim.start and records.ended is None:
         return _running(records, None)
     if view.trouble:
         return _unanswered(records, claim, view)
+    if (submission is None or submission.job is None) and is_submitting(claim):
+        return RunState("queued", "being submitted", claim=claim)
+    if doubt := view.doubt(claim):
+        job = f"{submission.job}_{view.element(claim)[1]}" if submission and submission.job else ""
+        return RunState(UNKNOWN, doubt, **_facts(records) | {"job": job})
     if submission is None or submission.job is None:
-        if is_submitting(claim):
-            return RunState("queued", "being submitted", claim=claim)
         if claim.token in view.damaged:  # the queue may hold its job, nobody can tell: it is not free
             return RunState("failed", f"{DAMAGED}{view.damaged[claim.token]}", **_facts(records))
         return _from_records(records, None, view)
@@ -162,8 +188,8 @@ def _of_job(records: Records, claim: Claim, view: View, fresh: bool) -> RunState
 def _unanswered(records: Records, claim: Claim, view: View) -> RunState:
     """The state of a run whose job the scheduler says nothing about."""
     if records.ended is not None:
-        found = _from_records(records, None, view)
-        return replace(found, reason=f"{found.reason}; SLURM did not answer")
+        found = _from_records(records, None, view)  # it may be queued again
+        return replace(found, name=UNKNOWN, reason=f"{found.reason}; SLURM did not answer")
     name = "running" if claim.start else "queued"
     return replace(_running(records, None), name=name, reason="SLURM did not answer")
 
@@ -220,7 +246,7 @@ def _reason(event: dict[str, Any] | None, end: dict[str, Any]) -> str:
 def _running(records: Records, job: QueuedJob | None) -> RunState:
     facts = _facts(records)
     if job is not None:
-        facts |= {"job": job.id, "node": job.node or facts["node"]}
+        facts |= {"job": job.id, "in_queue": True, "node": job.node or facts["node"]}
     claim, beat = records.claim, records.beat
     if beat is None or (claim is not None and claim.start and claim.start["time"] > beat["time"]):
         return RunState("running", "starting", **facts)  # what there is to read is of an earlier attempt

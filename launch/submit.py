@@ -21,7 +21,7 @@ from launch.preflight import missing
 from launch.runs import submitted
 from launch.selector import of_selection
 from launch.slurm import SlurmError, announced
-from launch.states import LIVE, RunState, look
+from launch.states import LIVE, UNKNOWN, RunState, left_alone, look
 from vocl import config as configs
 from vocl import result
 from vocl.cell import cell_of
@@ -67,6 +67,8 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
             print(f"not submitted: {trouble}", file=sys.stderr)
             return 1
         print(_summary(runs, states, todo), flush=True)
+        for line in left_alone(states):
+            print(line, file=sys.stderr)
         queued = enqueue(root, on_slurm, states, selection.arguments)
         tell(queued)
         code = local.run_all(root, [s for s in todo if s not in on_slurm], states, selection.arguments)
@@ -87,17 +89,17 @@ def submit_one(config: Config) -> int:
     code = submit(selection, (*TAKEN, "failed"))
     folder = run_folder(selection.root, spec)
     if done := result.read_or_none(folder):
-        for name, value in done["metrics"].items():
+        for name, value in {**done["metrics"], **result.scores(done)}.items():
             print(f"{name} {value}")
         print(folder / "result.json")
     return code
 
 
 def wait(root: Path, runs: Sequence[str]) -> int:
-    """Until none of `runs` is live any more; 0 if all are done, else 1."""
+    """Until none of `runs` is live any more, as far as anybody can tell; 0 if all are done, else 1."""
     while True:
         states, _ = look(root, runs)
-        if not any(state.name in LIVE for state in states.values()):
+        if not any(state.name in (*LIVE, UNKNOWN) for state in states.values()):
             return 0 if all(state.name == "done" for state in states.values()) else 1
         time.sleep(WAIT_POLL_S)
 
@@ -154,7 +156,7 @@ def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[S
         if spec not in todo:
             name = states[spec.id].name
             counts[name] = counts.get(name, 0) + 1
-    words = [f"{count} {name} already" for name, count in sorted(counts.items())]
+    words = [f"{count} {name}{' already' * (name != UNKNOWN)}" for name, count in sorted(counts.items())]
     slots = {s.config["cluster"]["slots"] for s in todo if s.config["cluster"]["kind"] != "slurm"}
     where = f" in {slots.pop()} slots" if len(slots) == 1 else ""
     hint = "; failed ones: vocl why, vocl retry" if counts.get("failed") else ""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from launch.ls import read_config
 from launch.states import STALE_S
@@ -23,7 +24,7 @@ from vocl import mirror, recorded, result
 from vocl.errors import EXIT_USER, UserError
 from vocl.files import user_path
 from vocl.find import find_run
-from vocl.wandb_process import last_sealed, sealed
+from vocl.wandb_process import digest, last_sealed, sealed
 
 CLIENT = (sys.executable, "-m", "wandb", "sync")
 UPLOAD_S = 1800.0  # for one folder
@@ -115,11 +116,16 @@ def _online(folder: Path) -> bool:
 def _lacks(folder: Path) -> bool:
     """Whether the records say more than the client's finished folders."""
     done = result.read_or_none(folder)
-    if done and not any(entry["evals"] == list(done["evals"]) for entry in sealed(folder).values()):
+    if done and not any(_has_scores(entry, done) for entry in sealed(folder).values()):
         return True
     path = folder / "metrics.jsonl"
     rows = path.read_bytes().splitlines() if path.is_file() else []
     return _last_step(rows) > last_sealed(folder)
+
+
+def _has_scores(entry: dict[str, Any], done: dict[str, Any]) -> bool:
+    """Whether a finished folder has the scores of a result; older ones name the evaluations alone."""
+    return entry["evals"] == list(done["evals"]) and entry.get("scores") in (None, digest(done))
 
 
 def _last_step(rows: Sequence[bytes]) -> int:

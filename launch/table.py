@@ -5,40 +5,29 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from launch import render
 from launch.ablation import Ablation, TableSettings, find, table_settings
+from launch.notes import notes
 from launch.overrides import read_yaml
-from launch.plan import Selection, Spec, run_folder, select
+from launch.plan import Selection, select
 from launch.runs import read_table
+from launch.scores import Record, read, refuse_metrics_not_given
 from launch.states import look
 from launch.stats import Summary, paired_difference, summarise
-from vocl import result
 from vocl.compose import project_of
 from vocl.errors import UserError
+from vocl.measure import Measure
 
-UNSCORED = "unscored"  # trained, but not evaluated as its row asks
-
-
-@dataclass(frozen=True)
-class Record:
-    """A run that the table wants: its state and, once done, its scores (fractions)."""
-
-    spec: Spec
-    state: str
-    protocol: str | None
-    metrics: dict[str, float | None]
-    wall_s: float | None
-    code: str | None
+Place = tuple[str, str, str]  # row, column, metric
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of a row in a column; numbers are scaled. `best`: none is shown higher in its column."""
+    """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column."""
 
     summary: Summary | None
     delta: Summary | None  # to the baseline row, paired by seed
@@ -55,14 +44,15 @@ class Cell:
 class Table:
     """Cells by (row, column, metric), published scores likewise, and what a reader must know.
 
-    A place that the ablation excludes has no cell.
+    A place that the ablation excludes has no cell. `measures`: how each metric is read.
     """
 
     name: str
     ablation: Ablation
     settings: TableSettings
-    cells: dict[tuple[str, str, str], Cell]
-    published: dict[tuple[str, str, str], float]
+    measures: dict[str, Measure]
+    cells: dict[Place, Cell]
+    published: dict[Place, float]
     notes: list[str]
 
     @property
@@ -71,6 +61,14 @@ class Table:
         grouped = [row for group in self.settings.groups for row in group]
         rest = [row for row in self.ablation.rows if row not in grouped]
         return [group for group in (*self.settings.groups, rest) if group]
+
+    def digits(self, metric: str) -> int:
+        """Decimals of a metric."""
+        return self.settings.digits_of(self.measures[metric])
+
+    def factor(self, metric: str) -> float:
+        """What a metric is multiplied by."""
+        return self.settings.factor_of(self.measures[metric])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("vocl table: name an ablation, e.g. vocl table demo")
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
     states, _ = look(selection.root, [spec.id for spec in selection.runs])
-    records = [_record(s, selection.root, states[s.id].name, settings.protocol) for s in selection.specs]
+    records = [read(s, selection.root, states[s.id].name, settings.protocol) for s in selection.specs]
     table = tabulate(chosen, settings, records, selection)
     place = selection.root / "tables" / chosen.name
     try:
@@ -115,144 +113,93 @@ def tabulate(
     chosen: Ablation, settings: TableSettings, records: Sequence[Record], selection: Selection
 ) -> Table:
     """The table of `records`; refuses what cannot stand in one column."""
-    done = [record for record in records if record.state == "done"]
-    if settings.protocol == "same":
-        for column in chosen.columns:
-            _same_protocol(column, [r for r in done if r.spec.column == column])
-    known = sorted({name for record in done for name in record.metrics})
+    refuse_metrics_not_given(chosen.path, chosen.metrics, records)
+    measures, scores = {}, {}
     for metric in chosen.metrics:
-        if done and metric not in known:
-            raise UserError(f"{chosen.path}: metrics: no run has {metric!r}, choose from {', '.join(known)}")
-    scores: dict[tuple[str, str, str], dict[int, float]] = {}
-    for record in records:
-        for metric in chosen.metrics:
+        found = [(record, record.score(metric)) for record in records]
+        there = [(record, score) for record, score in found if score is not None]
+        measures[metric] = there[0][1].measure if there else Measure()
+        if settings.protocol == "same":
+            _same_protocol(chosen, {(r.spec.column, s.protocol): r.spec.row for r, s in reversed(there)})
+        factor = settings.factor_of(measures[metric])
+        for record, score in found:
             values = scores.setdefault((record.spec.row, record.spec.column, metric), {})
-            value = record.metrics.get(metric)
-            if value is not None:
-                values[record.spec.seed] = value * settings.scale
+            if score is not None and score.value is not None:
+                values[record.spec.seed] = score.value * factor
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
-    cells = _cells(scores, settings, wanted)
-    published = _published(settings, chosen, records, selection)
-    return Table(chosen.name, chosen, settings, cells, published, _notes(settings, records, selection))
+    return Table(
+        name=chosen.name,
+        ablation=chosen,
+        settings=settings,
+        measures=measures,
+        cells=_cells(scores, settings, measures, wanted),
+        published=_published(settings, chosen, measures, records, selection),
+        notes=notes(chosen, settings, measures, records, selection),
+    )
 
 
-def _record(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
-    folder = run_folder(root, spec)
-    if state != "done":
-        return Record(spec, state, None, {}, None, None)
-    found = result.read(folder)
-    entries = list(found["evals"].values())
-    facts = found.get("wall_s"), found.get("code")
-    fitting = [e for e in entries if protocol in (None, "same", e["protocol"])]
-    if entries and not fitting:
-        others = ", ".join(dict.fromkeys(e["protocol"] for e in entries))
-        raise UserError(
-            f"{folder}/result.json ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
-            f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
-        )
-    if not fitting:
-        return Record(spec, state, None, {}, *facts)
-    chosen = _as_asked(folder, fitting, spec)
-    if chosen is None:
-        return Record(spec, UNSCORED, None, {}, *facts)
-    return Record(spec, state, chosen["protocol"], chosen["metrics"], *facts)
-
-
-def _as_asked(folder: Path, entries: list[dict[str, Any]], spec: Spec) -> dict[str, Any] | None:
-    """The stored evaluation with the settings of the row's first one; None where there is none yet."""
-    wanted = next(iter(spec.config["eval"].values()), {})
-    if not wanted:
-        return entries[0]
-
-    def asked(settings: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in settings.items() if key != "protocol"}
-
-    for entry in entries:
-        report = result.report(folder, entry["eval_id"])
-        if report is None:  # as when only the results were copied: settings are unknown
-            if len(entries) == 1:
-                return entry
-        elif asked(report["eval"]) == asked(wanted):
-            return entry
-    return None
-
-
-def _same_protocol(column: str, done: Sequence[Record]) -> None:
-    rows: dict[str | None, str] = {}
-    for record in done:
-        rows.setdefault(record.protocol, record.spec.row)
-    if len(rows) > 1:
-        found = ", ".join(f"row {row!r} by {protocol}" for protocol, row in rows.items())
-        raise UserError(
-            f"table.protocol: column {column!r} mixes protocols ({found}), which do not compare; "
-            "name one, or set table.protocol=null to show them all the same"
-        )
+def _same_protocol(chosen: Ablation, found: Mapping[tuple[str, str | None], str]) -> None:
+    """`found`: a row for each column and protocol by which it was scored."""
+    for column in chosen.columns:
+        rows = {protocol: row for (each, protocol), row in found.items() if each == column}
+        if len(rows) > 1:
+            told = ", ".join(f"row {row!r} by {protocol}" for protocol, row in reversed(rows.items()))
+            raise UserError(
+                f"table.protocol: column {column!r} mixes protocols ({told}), which do not compare; "
+                "name one, or set table.protocol=null to show them all the same"
+            )
 
 
 def _cells(
-    scores: dict[tuple[str, str, str], dict[int, float]],
+    scores: Mapping[Place, dict[int, float]],
     settings: TableSettings,
+    measures: Mapping[str, Measure],
     wanted: Counter[tuple[str, str]],
-) -> dict[tuple[str, str, str], Cell]:
+) -> dict[Place, Cell]:
     cells = {}
     for (row, column, metric), values in scores.items():
         delta = None
         if settings.baseline not in (None, row):
             delta = paired_difference(values, scores.get((settings.baseline, column, metric), {}))
         cells[row, column, metric] = Cell(summarise(list(values.values())), delta, wanted[row, column])
-    best: dict[tuple[str, str], float] = {}
-    for (_, column, metric), cell in cells.items():
-        if cell.complete:
-            shown = round(cell.summary.mean, settings.digits)
-            best[column, metric] = max(best.get((column, metric), shown), shown)
-    for (row, column, metric), cell in cells.items():
-        if cell.complete and round(cell.summary.mean, settings.digits) == best[column, metric]:
-            cells[row, column, metric] = replace(cell, best=True)
+    shown = {
+        place: round(cell.summary.mean, settings.digits_of(measures[place[2]]))
+        for place, cell in cells.items()
+        if cell.complete and measures[place[2]].higher_is_better is not None
+    }
+    for (row, column, metric), mean in shown.items():
+        rivals = [value for place, value in shown.items() if place[1:] == (column, metric)]
+        best = max(rivals) if measures[metric].higher_is_better else min(rivals)
+        cells[row, column, metric] = replace(cells[row, column, metric], best=mean == best)
     return cells
 
 
 def _published(
-    settings: TableSettings, chosen: Ablation, records: Sequence[Record], selection: Selection
-) -> dict[tuple[str, str, str], float]:
-    """Published scores of the datasets in the columns, scaled."""
+    settings: TableSettings,
+    chosen: Ablation,
+    measures: Mapping[str, Measure],
+    records: Sequence[Record],
+    selection: Selection,
+) -> dict[Place, float]:
+    """Published scores, scaled: of the datasets in the columns, those of <evaluation>/<metric> of the
+    evaluation's own where it has one."""
     if settings.published is None:
         return {}
     content = read_yaml(find("published", settings.published, project_of(selection.arguments)))
-    datasets = {record.spec.column: record.spec.config["dataset"]["name"] for record in records}
-    return {
-        (row, column, metric): scores[dataset][metric] * settings.scale
-        for row, scores in content["rows"].items()
-        for column, dataset in datasets.items()
-        for metric in chosen.metrics
-        if metric in scores.get(dataset, {})
-    }
-
-
-def _notes(settings: TableSettings, records: Sequence[Record], selection: Selection) -> list[str]:
-    protocols = ", ".join(sorted({r.protocol for r in records if r.protocol})) or "none yet"
-    unit = "fractions" if settings.scale == 1 else f"fractions x {settings.scale:g}"
-    notes = [
-        f"mean ± sample standard deviation over seeds (n); {unit}; protocol: {protocols}; "
-        "bold: best in its column among cells with all seeds"
-    ]
-    if settings.baseline is not None:
-        notes.append(f"Δ: difference to {settings.baseline}, paired by seed")
-    runs = {record.spec.id: record for record in records}
-    unscored = sum(record.state == UNSCORED for record in records)
-    lacking = Counter(r.state for r in runs.values() if r.state not in ("done", UNSCORED))
-    command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
-    if unscored:
-        notes.append(f"† and --: {unscored} runs not scored as their row asks yet; vocl fill {command}")
-    if lacking:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(lacking.items()))
-        notes.append(
-            f"† and --: {lacking.total()} of {len(runs)} runs missing ({told}); vocl submit {command}"
-        )
-    codes = Counter(record.code for record in runs.values() if record.code)
-    if len(codes) > 1:
-        told = ", ".join(f"{code} ({count})" for code, count in codes.most_common())
-        notes.append(f"the runs come from {len(codes)} versions of the code: {told}")
-    return notes
+    configs = {record.spec.column: record.spec.config for record in records}
+    found = {}
+    for row, scores in content["rows"].items():
+        for column, config in configs.items():
+            for metric in chosen.metrics:
+                evaluation, slash, own = metric.partition("/")
+                dataset = config["dataset"]["name"]
+                value = scores.get(dataset, {}).get(metric)
+                if value is None and slash and evaluation in config["eval"]:
+                    other = config["eval"][evaluation]["dataset"] or config["dataset"]
+                    value = scores.get(other["name"], {}).get(own)
+                if value is not None:
+                    found[row, column, metric] = value * settings.factor_of(measures[metric])
+    return found
 
 
 def _overridden(chosen: Ablation, overrides: Sequence[str]) -> TableSettings:

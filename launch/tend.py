@@ -8,6 +8,7 @@ seen to already; made for cron.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from launch.plan import Spec, select
 from launch.runs import Entry
 from launch.selector import Target, resolve
 from launch.slurm import SlurmError
-from launch.states import LIVE, RunState, look, with_sources
+from launch.states import LIVE, UNKNOWN, RunState, left_alone, look, with_sources
 from vocl import claims, result
 from vocl.claims import Claim
 from vocl.errors import UserError
@@ -81,7 +82,7 @@ class Pass:
     def live(self) -> bool:
         """Whether something may happen yet without a person."""
         return any(
-            state.name in LIVE or (state.name != "blocked" and policy.is_left_out(state.claim))
+            state.name in (*LIVE, UNKNOWN) or (state.name != "blocked" and policy.is_left_out(state.claim))
             for state in self.states.values()
         )
 
@@ -108,6 +109,8 @@ def tend(target: Target) -> Pass:
     states, trouble = look(root, target.runs)
     if trouble:
         return Pass(states, trouble=trouble)
+    for line in left_alone(states):
+        print(line, file=sys.stderr)
     for run in target.runs:
         states[run] = _collect(root / "runs" / run, states[run], labels[run])
     states = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})

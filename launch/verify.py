@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _verify(claim: Claim, source: Path, overrides: list[str]) -> int:
-    method = _importer(claim)
+    method = _importer(claim, project_of(overrides))
     if not source.is_file():
         raise UserError(f"{source}: no such checkpoint file")
     config = _config(claim, overrides)
@@ -72,13 +72,17 @@ def _verify(claim: Claim, source: Path, overrides: list[str]) -> int:
     return 0 if record["within"] else OUTSIDE
 
 
-def _importer(claim: Claim) -> Any:
+def _importer(claim: Claim, project: str | None) -> Any:
     from vocl.reference.importer import find_method, methods
 
-    if claim.method not in methods():
-        why = claim.no_importer or "vocl/reference has no map of the names in its checkpoints"
-        raise UserError(f"verify {claim.name}: {why}; choose a method from {', '.join(methods())}")
-    return find_method(claim.method)
+    known = methods(project)
+    if claim.importer not in known:
+        why = claim.no_importer or (
+            f"there is no map of the names in its checkpoints: vocl/reference/{claim.importer}.py, or "
+            f"reference/{claim.importer}.py in a package of project=PATH"
+        )
+        raise UserError(f"verify {claim.name}: {why}; choose a method from {', '.join(known)}")
+    return find_method(claim.importer, project)
 
 
 def _config(claim: Claim, overrides: Sequence[str]) -> Config:

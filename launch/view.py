@@ -1,14 +1,17 @@
-"""What the ledger and the scheduler say about claims: one squeue and at most one sacct."""
+"""What the ledger and the scheduler say about claims: one squeue, and for those that it does not list one
+sacct, one scontrol, and one more for each of their arrays."""
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch import ledger, slurm
 from launch.ledger import Submission
-from launch.slurm import EndedJob, QueuedJob, SlurmError
+from launch.slurm import Controller, EndedJob, QueuedJob, SlurmError
 from vocl.claims import Claim
 
 
@@ -21,6 +24,9 @@ class View:
     ended: dict[tuple[str, int], EndedJob] | None
     trouble: str = ""
     damaged: dict[str, str] = field(default_factory=dict)  # by token: the entry that cannot be read
+    hidden: dict[str, str] = field(
+        default_factory=dict
+    )  # by token: why this scheduler cannot know of its job
 
     def element(self, claim: Claim) -> tuple[str, int]:
         """Job name and array index of the job that a claim is about."""
@@ -39,7 +45,21 @@ class View:
         if queued is not None and not queued.is_live and (ended is None or ended.state != queued.state):
             # accounting is absent or lags behind: it may still tell of the execution before
             return EndedJob(queued.state, "unknown", queued.node, 0)
-        return ended if ended is not None and ended.state not in (*slurm.ACTIVE, *slurm.PENDING) else None
+        return ended if ended is not None and not ended.is_live else None
+
+    def doubt(self, claim: Claim) -> str:
+        """Why that job, which is not in the queue, may live all the same; "" where it is known to be gone."""
+        name, index = self.element(claim)
+        if (name, index) in self.queued:
+            return ""
+        said = (self.ended or {}).get((name, index))
+        if claim.token in self.hidden or said is None or not said.is_live:
+            return self.hidden.get(claim.token, "")
+        # of an array of which it lists others, one that was cancelled while pending counts as PENDING on
+        cancelled = (
+            said.state == "PENDING" and claim.start is None and name in {key for key, _ in self.queued}
+        )
+        return "" if cancelled else f"not in the queue, but accounting says {said.state}"
 
 
 Asker = Callable[[Path, list[Claim]], View]
@@ -50,14 +70,52 @@ def ask(root: Path, unclear: list[Claim], timeout_s: float = slurm.TIMEOUT_S) ->
     found = {token: ledger.read(root, token) for token in sorted({claim.token for claim in unclear})}
     submissions = {token: entry for token, entry in found.items() if entry is not None}
     damaged = {token: name for token in found.keys() - submissions if (name := ledger.damaged(root, token))}
-    still = {claim.token for claim in unclear if claim.is_open}
+    view = View(submissions, {}, None, damaged=damaged)
+    still = [claim for claim in unclear if claim.is_open and claim.token in submissions]
     try:
-        queued = slurm.queue((e.name for token, e in submissions.items() if token in still), timeout_s)
+        view.queued = slurm.queue((submissions[claim.token].name for claim in still), timeout_s)
+        tokens = {claim.token for claim in unclear if not view.is_live(claim)}
+        gone = [entry for token, entry in submissions.items() if token in tokens and entry.job]
+        since = min((entry.time for entry in gone), default=0.0)
+        view.ended = slurm.accounting((entry.job for entry in gone if entry.job), since, timeout_s)
+        lacking = {claim.token for claim in still if view.element(claim) not in view.queued}
+        _ask_again(view, [submissions[token] for token in sorted(lacking)], timeout_s)
     except SlurmError as error:
         return View(submissions, {}, None, str(error), damaged)
-    view = View(submissions, queued, {}, damaged=damaged)
-    tokens = {claim.token for claim in unclear if not view.is_live(claim)}
-    gone = [entry for token, entry in submissions.items() if token in tokens and entry.job]
-    since = min((entry.time for entry in gone), default=0.0)
-    view.ended = slurm.accounting((e.job for e in gone if e.job), since, timeout_s)
     return view
+
+
+def _ask_again(view: View, lacking: list[Submission], timeout_s: float) -> None:
+    """Complete `view` by what the controller knows of submissions of which the queue lacked something."""
+    if not lacking:
+        return
+    here, accounted = slurm.controller(timeout_s), {name for name, _ in view.ended or ()}
+    for entry in lacking:
+        if hidden := _hidden(entry, here, entry.name in accounted):
+            view.hidden[entry.token] = hidden
+        elif entry.job is None:
+            view.queued |= slurm.queue([entry.name], timeout_s)
+        else:
+            view.queued |= slurm.listed(entry.job, timeout_s)
+
+
+def _hidden(entry: Submission, here: Controller, accounted: bool) -> str:
+    """Why this cluster's controller cannot tell whether a job lives; "" where it can.
+
+    `accounted`: its accounting knows the job. That counts where no cluster is on record, if it was sent
+    from another machine, and where the controller of a cluster of that name is another machine's.
+    """
+    there, this = entry.sent_to, here.cluster
+    if there is None and not accounted and entry.host != os.uname().nodename:
+        return f"submitted on {entry.host}, nobody recorded to which cluster; this is {_name(this)}"
+    if there is not None and _name(there) != _name(this):
+        return f"submitted to cluster {_name(there)}, this is {_name(this)}"
+    if there is not None and "@" in there and there != this and not accounted:
+        return f"submitted to cluster {there}, this is {this}"
+    if here.hides_jobs and entry.user != getpass.getuser():
+        return f"a job of {entry.user}, and this cluster shows nobody another's jobs"
+    return ""
+
+
+def _name(cluster: str) -> str:
+    return cluster.partition("@")[0]

@@ -13,7 +13,7 @@ from launch import board
 from launch.agent import last_lines
 from launch.runs import Entry
 from launch.selector import Target, resolve_or_all
-from launch.states import RunState
+from launch.states import GIVE_UP, UNKNOWN, RunState
 from launch.status import PATIENCE_S
 from launch.view import ask
 
@@ -22,6 +22,7 @@ HINTS = {
     "failed": "to try failed ones again: vocl retry",
     "blocked": "",
     "interrupted": "to go on with interrupted ones: vocl submit NAME, or vocl retry RUN",
+    UNKNOWN: GIVE_UP.format(run="RUN"),
 }
 CAUSES = {  # the beginning of a reason: what it is called here
     "NonFinite:": "NaN: a loss or gradient was not finite",
@@ -33,7 +34,7 @@ NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`vocl why [SELECTOR] [runtime.root=PATH]`: failed and interrupted runs by cause; always 0."""
+    """`vocl why [SELECTOR] [runtime.root=PATH]`: failed, interrupted and unknown runs by cause; always 0."""
     chosen = resolve_or_all(arguments)
     states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
     if trouble:

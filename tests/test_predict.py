@@ -250,6 +250,13 @@ def test_labels_lie_where_the_objects_are(size, fit):
     assert (found == true)[seen & ~near[None]].all()
 
 
+def test_a_model_of_whole_videos_gets_them_whole():
+    class Whole(VideoModel):
+        whole_video = True
+
+    assert predict.window(Whole(), 1000) == 1000 and predict.window(VideoModel(), 1000) == predict.WINDOW
+
+
 def test_windows_are_read_one_at_a_time():
     """Memory is that of one window, however long the video is."""
     config = composed([])

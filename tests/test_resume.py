@@ -47,7 +47,7 @@ class Shift:
 '''
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def staged(tmp_path_factory):
     """A config of two stages: other slots, terms, rates and clips, and an event on entering the second."""
     project = tmp_path_factory.mktemp("project")
@@ -70,11 +70,12 @@ def staged(tmp_path_factory):
     return make
 
 
-def test_a_chain_of_stops_and_kills_changes_nothing(tmp_path, staged, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_chain_of_stops_and_kills_changes_nothing(tmp_path, staged, monkeypatch, workers):
     whole = staged(tmp_path / "whole")
     assert run.run(whole) == 0
 
-    config = staged(tmp_path / "torn")
+    config = staged(tmp_path / "torn", f"runtime.workers={workers}")
     folder = run.run_folder(config)
     with monkeypatch.context() as patch:
         at_step(patch, 2, send(signal.SIGTERM))
@@ -133,11 +134,13 @@ def _check_attempts(ours, folder):
     assert [e["signal"] for e in events if "signal" in e] == [15, 12, 2, 15]
 
 
-def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, workers):
     """kill -9 at whatever instant it is, three times."""
     whole = tiny(tmp_path / "whole", "train.steps=40", "runtime.checkpoint_every=3")
     assert run.run(whole) == 0
-    config = tiny(tmp_path / "torn", "train.steps=40", "runtime.checkpoint_every=3")
+    torn = ("train.steps=40", "runtime.checkpoint_every=3", f"runtime.workers={workers}")
+    config = tiny(tmp_path / "torn", *torn)
     checkpoints = Checkpoints(run.run_folder(config) / "checkpoints")
     for least in (5, 14, 29):
         pid = child(lambda: run.run(config))

@@ -153,7 +153,9 @@ def test_a_crash_leaves_a_record_and_can_be_resumed(tmp_path, monkeypatch, capfd
     same(final(config), final(whole))
 
 
-def test_an_input_that_turns_out_bad_is_the_users_mistake(tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_input_that_turns_out_bad_is_the_users_mistake(tmp_path, monkeypatch, capfd, workers):
+    given = arguments(tmp_path, f"runtime.workers={workers}")
     batch = Feed.batch
 
     def bad(self, step):
@@ -163,10 +165,10 @@ def test_an_input_that_turns_out_bad_is_the_users_mistake(tmp_path, monkeypatch,
 
     with monkeypatch.context() as patch:
         patch.setattr(Feed, "batch", bad)
-        refused(capfd, arguments(tmp_path), "does not decode")
+        assert refused(capfd, given) == "data/x/0001.jpg: does not decode\n"
     record = run.run_folder(tiny(tmp_path)) / "events" / "0001-failed.json"
     assert json.loads(record.read_text())["kind"] == "UserError"
-    assert train.main(arguments(tmp_path)) == 0  # mended, it goes on
+    assert train.main(given) == 0  # mended, it goes on
 
 
 def test_a_config_that_does_not_fit_its_checkpoint(tmp_path, monkeypatch, capfd):

@@ -64,6 +64,13 @@ def test_small_frames_are_enlarged_pixel_by_pixel(run):
     assert any(np.array_equal(sheet[y : y + len(big), x : x + len(big)], big) for y, x in places)
 
 
+def test_a_model_of_whole_videos_gets_them_whole(tmp_path):
+    """20 frames, where other models are shown eight at a time."""
+    whole = make_run(tmp_path / "whole", "experiment=interpreter/synthetic", "dataset.source.num_frames=20")
+    assert main([str(whole)]) == 0
+    assert (whole / "overlay.png").is_file()
+
+
 def test_by_id_another_video_and_place(run, tmp_path):
     for name in ("00001", "00002"):
         out = tmp_path / f"{name}.png"

@@ -31,7 +31,7 @@ def parts(config: Config, name: str) -> Any:
 
 def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
     allowed = configs.packages(config["project"])
-    _importable(allowed)
+    make_importable(allowed)
     return build(node, kind, path, allowed)
 
 
@@ -143,7 +143,8 @@ def missing_inputs(config: Config, fresh: bool) -> list[str]:
 
 
 def _data_is_there(config: Config) -> None:
-    make_source(config, "train").check()
+    if config["loss"]:
+        make_source(config, "train").check()
     check_evaluations(config)
 
 
@@ -168,10 +169,11 @@ def check_evaluations(config: Config) -> None:
 
 
 def _weights_are_there(config: Config) -> None:
-    if configs.needs_weights(config):
+    source = configs.weights_source(config)
+    if source is not None:
         from vocl.nn.backbone import locate_weights
 
-        locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]))
+        locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]), *source)
 
 
 def _warm_start_is_there(config: Config) -> None:
@@ -181,7 +183,7 @@ def _warm_start_is_there(config: Config) -> None:
         trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
 
 
-def _importable(allowed: dict[str, Path]) -> None:
+def make_importable(allowed: dict[str, Path]) -> None:
     """Let Python find the packages of a project folder."""
     import sys
 

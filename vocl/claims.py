@@ -6,7 +6,8 @@
 
 The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
 network file systems: of any number of submitters one makes claim n + 1, and only one that has found
-claim n over tries. Nothing is ever taken back, so nothing needs a lock.
+claim n over tries: where that cannot be known, nobody does. Nothing is ever taken back, so nothing
+needs a lock.
 
 A claim that cannot be read any more is neither free nor done: unless its end is on record it counts
 as failed, which nothing takes up but a person (`vocl retry`), and as running while its run still

@@ -97,10 +97,13 @@ def check(config: Config) -> Config:
     return {key: out[key] for key in ROOT}
 
 
-def needs_weights(config: Config) -> bool:
-    """Whether the backbone starts from pretrained weights that its `name` finds: it says `hub`."""
-    target = config["backbone"]["_target_"]
-    return "hub" in signature.read(target, packages(config["project"])).attributes
+def weights_source(config: Config) -> tuple[str, str] | None:
+    """File name and hub of the pretrained weights that the backbone starts from; None where it needs none.
+
+    Its class says `hub`, and `weights_file` with a place for its setting `name`.
+    """
+    found = signature.read(config["backbone"]["_target_"], packages(config["project"])).attributes
+    return (found.get("weights_file", "{name}.safetensors"), found["hub"]) if "hub" in found else None
 
 
 def _term(node: Any, path: str, allowed: Packages) -> Config:
@@ -219,13 +222,25 @@ def migrate(config: Config) -> Config:
         _move(config, old, new)
     for path, before in rules["added"].items():
         for parent, key in _places(config, path):
-            parent.setdefault(key, copy.deepcopy(before))
+            if _takes(parent, key, config.get("project")):
+                parent.setdefault(key, copy.deepcopy(before))
     for section, file in PLACES.items():
         saved = config.get(section)
         if isinstance(saved, Mapping):
             today = _read_yaml(file, file.stat().st_mtime_ns)
             config[section] = today | {key: value for key, value in saved.items() if key in today}
     return config
+
+
+def _takes(node: Config, key: str, project: str | None) -> bool:
+    """Whether the part that `node` describes has a parameter `key`, of its own or as every term and
+    evaluation has; a section of plain values has."""
+    if "_target_" not in node or key in (*TERM, *EVALUATION_SETTINGS):
+        return True
+    try:
+        return key in signature.read(node["_target_"], packages(project)).parameters
+    except UserError:  # a target that is not there: `check` says so
+        return False
 
 
 def _move(config: Config, source: str, target: str) -> None:

@@ -6,7 +6,8 @@ Classes say what they need and give by class attributes that are read from their
     needs       names of what it reads: fields of Output (losses), of Context (parts), "clip.x"
     provides    names of what it gives: fields of Output (models), "extra.x" (parts)
     optional    {name: setting}: given only where the setting is neither null nor false
-    requires    {setting: {place.attribute: reason}}: what other places must have while the setting is set
+    requires    {setting: {place.attribute: reason}}: what other places must have while the setting is set;
+                where the place has a setting of the attribute's name, that says whether it has it
     excludes    {setting: {place: reason}}: places that must be null or absent while the setting is set
     gives_context  names of the parts of a model that it calls with a Context
     min_frames, output_frames, divides_batch, scored_masks: see the checks below
@@ -41,16 +42,19 @@ class _Declarations:
 def check_together(config: Config, allowed: Packages) -> None:
     """Refuse sections that do not fit each other; every value is of its type already."""
     declared = _Declarations(allowed)
-    if not config["loss"]:
+    if not config["loss"] and declared(config["model"]).get("provides", NONE):
         raise UserError("loss=[]: nothing to train on, choose at least one term")
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
+    if "signal" in config["cluster"]["sbatch"]:
+        raise UserError("cluster.sbatch.signal: is vocl's own; how long before the limit: cluster.signal_s")
     given = _provided(config, declared)
     for name, node in config["loss"].items():
         _check_term(config, name, node, given, declared)
     for path, node in parts_of(config):
         _check_required(config, path, node, declared)
         _check_excluded(config, path, node, declared)
+    _check_presets(config)
     _check_context(config, declared)
     _check_scored_masks(config, declared)
     _check_stages(config)
@@ -151,7 +155,7 @@ def _check_required(config: Config, path: str, node: Config, declared: _Declarat
             place, _, attribute = required.rpartition(".")
             part = _at(config, place)
             found = part.get("_target_") if isinstance(part, Mapping) else None
-            if found is None or not declared(part).get(attribute, False):
+            if found is None or not part.get(attribute, declared(part).get(attribute, False)):
                 raise UserError(
                     f"{path}.{setting}{_shown(node[setting])}: {place} {found or 'null'} {reason}"
                 )
@@ -162,6 +166,14 @@ def _check_excluded(config: Config, path: str, node: Config, declared: _Declarat
         for place, reason in places.items() if node.get(setting) else ():
             if _at(config, place):
                 raise UserError(f"{path}.{setting}{_shown(node[setting])}: {place} {reason}")
+
+
+def _check_presets(config: Config) -> None:
+    """Parts labelled with a `preset` follow one source, a paper's text or its release, not some of each."""
+    found = {path: node["preset"] for path, node in parts_of(config) if node.get("preset")}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{path}.preset={preset}" for path, preset in found.items())
+        raise UserError(f"{told}: two presets in one run; choose one, or null for what is meant to differ")
 
 
 def _check_context(config: Config, declared: _Declarations) -> None:

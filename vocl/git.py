@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from vocl.stop import shielded
+
 TIMEOUT_S = 10.0
 # Programs that a repository may name for git to start, and what would have git look elsewhere
 SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "--no-optional-locks")
@@ -22,13 +24,14 @@ def call(folder: Path, *arguments: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", *SAFE, "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(
-            command,
-            env=environment | {"LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-        )
+        with shielded():  # a signal to the whole process group asks the run to stop, not git
+            done = subprocess.run(
+                command,
+                env=environment | {"LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT_S,
+            )
     except subprocess.TimeoutExpired:
         raise GitError(f"git {arguments[0]}: no answer within {TIMEOUT_S:.0f} s") from None
     except OSError as error:

@@ -182,7 +182,8 @@ class Backbone(nn.Module):
     """Frames to patch features. Subclasses set `dim` (e), `patch_px`, and `keys` if they give them.
 
     `frames_per_token`: consecutive frames that one token spans; `forward` then gives t / that many
-    frames of tokens, and is only called with multiples of it.
+    frames of tokens, and is only called with multiples of it. `drop_path`: rate of stochastic depth;
+    above 0, `forward` takes `key` (b) in training, from which it is drawn.
     """
 
     dim: int
@@ -194,6 +195,7 @@ class Backbone(nn.Module):
     # Whether, while nothing of it trains, a frame gets the same bits whatever else is in the batch (see
     # nn/framewise.py): only then may its features be cached.
     framewise: ClassVar[bool] = False
+    drop_path: float = 0.0
 
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; `keep` b t m: indices of the patches kept, for token drop."""
@@ -222,6 +224,7 @@ class VideoModel(nn.Module):
     answers: ClassVar[frozenset[str]] = frozenset({"masks"})
     any_size: ClassVar[frozenset[str]] = frozenset()
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
+    whole_video: ClassVar[bool] = False  # `segment` needs all frames of a video at once, whatever the window
     reads_features: ClassVar[bool] = False
     reads_video: bool = True
     backbone: Backbone
@@ -253,7 +256,8 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def segment(self, clip: Clip, options: SegmentOptions, carry: Any = None) -> Segments:
-        """The only door for evaluation. With `carry`, `clip` continues an earlier window."""
+        """The only door for evaluation. With `carry`, `clip` continues an earlier window; a model
+        that declares `whole_video` refuses one with a `UserError`."""
         raise NotImplementedError
 
     def embed(self, clip: Clip) -> Tensor:

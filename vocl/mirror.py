@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from vocl.stop import shielded
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 FLUSH_S = 12.0  # how long the end of a training waits for it
 END = b"end\n"  # what the training says to it when its records are complete
@@ -35,14 +37,15 @@ class Mirror:
     def start(self) -> None:
         """Start the process; call when the folder tells what is true now."""
         try:
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment(),
-                start_new_session=True,  # a terminal's Ctrl-C is for the training
-            )
+            with shielded():
+                self.process = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=environment(),
+                    start_new_session=True,  # a terminal's Ctrl-C is for the training
+                )
             os.set_blocking(self.process.stdin.fileno(), False)
             os.set_blocking(self.process.stdout.fileno(), False)
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -28,6 +28,10 @@ class Optimizer:
     def rate(self, step: int) -> float:
         """Peak rate times the schedule at `step`."""
         return self.lr * self.schedule(step)
+
+    def decays(self, parameter: nn.Parameter) -> bool:
+        """Whether weight decay applies to `parameter`."""
+        return True
 
     def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimizer over `parameters` (groups that the stages treat alike)."""
@@ -61,9 +65,32 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay."""
+    """Adam with decoupled weight decay.
+
+    `decay`: "all" parameters, or "matrices", those of two or more dimensions: biases and the gains
+    of norms are then left alone.
+    """
 
     kind = torch.optim.AdamW
+
+    def __init__(
+        self,
+        total_steps: int,
+        *,
+        lr: Annotated[float, Gt(0)],
+        betas: list[float],
+        eps: Annotated[float, Gt(0)],
+        weight_decay: Annotated[float, Ge(0)],
+        decay: Literal["all", "matrices"],
+        schedule: Part[Schedule],
+    ) -> None:
+        super().__init__(
+            total_steps, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, schedule=schedule
+        )
+        self.decay = decay
+
+    def decays(self, parameter: nn.Parameter) -> bool:
+        return self.decay == "all" or parameter.ndim > 1
 
 
 class SGD(Optimizer):

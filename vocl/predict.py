@@ -2,7 +2,7 @@
 
 Writes a folder with `labels/00000.png` ... (indexed, at the size of the source), `overlay.mp4` and
 `sheet.png`. The video is read, segmented and written a few frames at a time, so that memory does
-not grow with its length.
+not grow with its length, unless the model needs all of it at once.
 """
 
 from __future__ import annotations
@@ -97,13 +97,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def predict(request: Request, stop: StopFlag) -> Path:
     """Write the folder `request.out`; raises `Stopped` when `stop` is set on the way."""
-    video, dataset = request.video, assemble.make_dataset(request.run.config)
+    video, model, dataset = request.video, request.run.model, assemble.make_dataset(request.run.config)
     windows = segment(
-        request.run.model, video.windows(WINDOW), dataset, request.fit, request.device, video.name
+        model, video.windows(window(model, video.length)), dataset, request.fit, request.device, video.name
     )
     with new_folder(request.out, "out") as folder:
         _write(folder, video, _watched(windows, video.length, stop))
     return request.out
+
+
+def window(model: VideoModel, length: int) -> int:
+    """Frames that `model` is given at a time of a video of `length` frames."""
+    return length if model.whole_video else WINDOW
 
 
 def segment(

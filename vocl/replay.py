@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -60,14 +60,15 @@ def replay(run: str, arguments: list[str]) -> None:
     trainer = make_trainer(config, folder, device, StopFlag(), found is None, silent=True)
     start = restore(trainer, found, folder)
     print(f"{folder}: from step {start}{'' if found else ' (no checkpoint is that early)'}")
-    for step, clip in trainer.batches(range(start, last)):
-        try:
-            taken = trainer.step(step, clip)
-        except NonFinite as error:
-            _explain(trainer, clip, error)
-            return
-        if step >= first:
-            print(_line(step, clip, taken))
+    with closing(trainer.batches(range(start, last))) as batches:
+        for step, clip in batches:
+            try:
+                taken = trainer.step(step, clip)
+            except NonFinite as error:
+                _explain(trainer, clip, error)
+                return
+            if step >= first:
+                print(_line(step, clip, taken))
 
 
 def _range(text: str, steps: int) -> tuple[int, int]:

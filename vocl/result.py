@@ -120,6 +120,24 @@ def measure(entry: Mapping[str, Any], metric: str) -> Measure:
     return Measure(**{key: said.get(key) for key in kinds}) if holds(said, kinds) else Measure()
 
 
+def find_score(evals: Mapping[str, Any], metric: str) -> tuple[str, str] | None:
+    """The evaluation and its metric that a name means: <evaluation>/<metric>, else the first evaluation
+    that has it; None where there is none."""
+    named = ((name, metric.removeprefix(f"{name}/")) for name in evals if metric.startswith(f"{name}/"))
+    bare = ((name, metric) for name in evals)
+    return next(((name, own) for name, own in (*bare, *named) if own in evals[name]["metrics"]), None)
+
+
+def scores(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Every score of a result: those of the first evaluation by their names, the others' as
+    <evaluation>/<metric>."""
+    found = {}
+    for number, (name, entry) in enumerate((result.get("evals") or {}).items()):
+        for metric, value in entry["metrics"].items():
+            found[f"{name}/{metric}" if number else metric] = value
+    return found
+
+
 def with_evals(
     result: dict[str, Any], evals: Mapping[str, Any], failed: Mapping[str, str], own: Iterable[str]
 ) -> dict[str, Any]:
@@ -168,15 +186,20 @@ def write(
 def show(folder: Path) -> None:
     """Print every score of a finished run, and which of its evaluations failed."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
     result = read(folder)
     evals = result["evals"]
-    table = Table("metric", *evals, title=f"run {result['run_id']}, seed {result['seed']}")
+    columns = (Column(Text(name), overflow="fold") for name in ("metric", *evals))
+    table = Table(*columns, title=f"run {result['run_id']}, seed {result.get('seed')}")
     names = list(dict.fromkeys(name for entry in evals.values() for name in entry["metrics"]))
     for name in names:
-        table.add_row(_headed(evals, name), *(_spelt(entry, name) for entry in evals.values()))
+        table.add_row(Text(_headed(evals, name)), *(_spelt(entry, name) for entry in evals.values()))
     console = Console()
+    if not console.is_terminal:
+        wide = Console(width=1000)
+        console = Console(width=max(80, table.__rich_measure__(wide, wide.options).maximum))
     if names:
         console.print(table)
     console.print(f"{folder}/result.json", soft_wrap=True, highlight=False)

@@ -133,7 +133,7 @@ def make_trainer(
         train=train,
         runtime=runtime,
         dataset=assemble.make_dataset(config),
-        source=assemble.make_source(config, "train"),
+        source=assemble.make_source(config, "train") if config["loss"] else None,
         model=assemble.make_model(config, pretrained=fresh),
         objective=assemble.make_objective(config),
         curriculum=assemble.make_curriculum(config),
@@ -146,7 +146,7 @@ def make_trainer(
     trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
     if fresh and config["warm_start"] is not None:
         load.warm_start(trainer.model, config)
-    for begins in trainer.curriculum.starts:
+    for begins in trainer.curriculum.starts if config["loss"] else ():
         trainer.feed(begins).check()
     return trainer
 
@@ -192,6 +192,9 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
+    if not config["loss"]:  # a model that nothing is to be trained of, such as a backbone alone
+        trainer.save(trainer.train.steps)
+        return
     fill_cache(config, trainer)
     trainer.fit(range(start, trainer.train.steps))
 

@@ -16,7 +16,7 @@ from vocl.files import user_path
 from vocl.interface import Source, Video
 from vocl.load import load
 from vocl.overlay import spaced, write_picture
-from vocl.predict import SHEET, WINDOW, device_of, key_values, picture, segment
+from vocl.predict import SHEET, device_of, key_values, picture, segment, window
 
 KEYS = {
     "out": None,
@@ -54,7 +54,12 @@ def show(run: str, values: dict[str, Any]) -> Path:
     shown = spaced(video.length, SHEET["columns"])
     frames, labels = [], []
     for start, seen, found in segment(
-        loaded.model, _windows(video), dataset, dataset.fit, device, video.name
+        loaded.model,
+        _windows(video, window(loaded.model, video.length)),
+        dataset,
+        dataset.fit,
+        device,
+        video.name,
     ):
         here = [n - start for n in shown if start <= n < start + len(seen)]
         frames.append(seen[here])
@@ -74,10 +79,10 @@ def _split(config: Config) -> str:
     return "validation" if first is None else assemble.make_evaluation(config, first).split
 
 
-def _windows(video: Video):
-    """(first frame, uint8 t h w 3) of consecutive windows."""
-    for start in range(0, video.length, WINDOW):
-        yield start, np.ascontiguousarray(video.frames(range(start, min(start + WINDOW, video.length))))
+def _windows(video: Video, size: int):
+    """(first frame, uint8 t h w 3) of consecutive windows of `size` frames."""
+    for start in range(0, video.length, size):
+        yield start, np.ascontiguousarray(video.frames(range(start, min(start + size, video.length))))
 
 
 def _video(source: Source, name: str | None) -> Video:

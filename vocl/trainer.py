@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +54,7 @@ class Trainer:
     train: Train
     runtime: Runtime
     dataset: Dataset
-    source: Source
+    source: Source | None  # None: there is nothing to train
     model: VideoModel
     objective: Objective
     curriculum: Curriculum
@@ -71,7 +72,7 @@ class Trainer:
         self.model.to(self.device)
         self.objective.to(self.device)
         named = [*self.model.named_parameters(), *self.objective.named_parameters()]
-        self.trainable = {name: p for name, p in named if p.requires_grad}
+        self.trainable = {name: p for name, p in named if p.requires_grad and self.objective.terms}
         self.curriculum.check(self.trainable)
         self.torch_optimizer, self.group_names = self._make_groups()
         half = self.train.precision == "fp16"
@@ -87,17 +88,19 @@ class Trainer:
 
         Raises `Stopped` after saving when asked to stop, and `NonFinite` without saving.
         """
-        for step, clip in self.batches(steps):
-            taken = self.step(step, clip)
-            after = step + 1
-            self.track.step(step, taken.norm, self.train.clip)
-            if after % self.runtime.log_every == 0 or after == self.train.steps:
-                self.track.log(step, self._report(taken, step))
-            stopping = taken.stop and after < self.train.steps  # after the last step, the evaluation stops
-            if stopping or after % self.runtime.checkpoint_every == 0 or after == self.train.steps:
-                self.save(after)
-            if stopping:
-                raise Stopped(f"step {after} of {self.train.steps}")
+        with closing(self.batches(steps)) as batches:
+            for step, clip in batches:
+                taken = self.step(step, clip)
+                after = step + 1
+                self.track.step(step, taken.norm, self.train.clip)
+                if after % self.runtime.log_every == 0 or after == self.train.steps:
+                    self.track.log(step, self._report(taken, step))
+                # after the last step, the evaluation stops
+                stopping = taken.stop and after < self.train.steps
+                if stopping or after % self.runtime.checkpoint_every == 0 or after == self.train.steps:
+                    self.save(after)
+                if stopping:
+                    raise Stopped(f"step {after} of {self.train.steps}")
 
     def step(self, step: int, clip: Clip) -> Taken:
         """Take step `step` on this rank's `clip`. Raises `NonFinite` with nothing applied."""
@@ -123,19 +126,23 @@ class Trainer:
 
     # ----------------------------------------------------------------------------- parts of a step
 
-    def batches(self, steps: range) -> Iterator[tuple[int, Clip]]:
-        """(step, this rank's clips), stage by stage: a stage may feed other clips than the run."""
+    def batches(self, steps: range) -> Generator[tuple[int, Clip], None, None]:
+        """(step, this rank's clips), stage by stage: a stage may feed other clips than the run.
+
+        Close it where it is not used up: loader processes may stand behind it.
+        """
         starts = [*self.curriculum.starts, self.train.steps]
         for first, last in itertools.pairwise(starts):
             part = range(max(first, steps.start), min(last, steps.stop))
             if not part:
                 continue
-            clips = self.feed(part.start).batches(part.start, part.stop, self.runtime.workers)
-            for step in part:
-                waited = time.monotonic()
-                clip = next(clips).to(self.device)
-                self.track.waited(time.monotonic() - waited)
-                yield step, clip
+            feed = self.feed(part.start)
+            with closing(feed.batches(part.start, part.stop, self.runtime.workers)) as clips:
+                for step in part:
+                    waited = time.monotonic()
+                    clip = next(clips).to(self.device)
+                    self.track.waited(time.monotonic() - waited)
+                    yield step, clip
 
     def feed(self, step: int) -> Feed:
         """The feed of the stage that `step` belongs to."""
@@ -206,16 +213,18 @@ class Trainer:
         rate = self.optimizer.rate(step) if own is None else own
         for group, names in zip(self.torch_optimizer.param_groups, self.group_names, strict=True):
             group["lr"] = rate * self.curriculum.factor(names[0], step)
-            group["weight_decay"] = self.curriculum.weight_decay(names[0], step, self.optimizer.weight_decay)
+            decay = self.optimizer.weight_decay if self.optimizer.decays(self.trainable[names[0]]) else 0.0
+            group["weight_decay"] = self.curriculum.weight_decay(names[0], step, decay)
 
     def _make_groups(self) -> tuple[torch.optim.Optimizer, list[list[str]]]:
-        """Parameters that every stage treats alike share a group: few groups keep a step fast."""
+        """Parameters that are treated alike in every stage share a group: few groups keep a step fast."""
         groups: dict[Any, list[str]] = {}
-        for name in self.trainable:
-            groups.setdefault(self.curriculum.treatment(name), []).append(name)
+        for name, parameter in self.trainable.items():
+            treatment = self.curriculum.treatment(name), self.optimizer.decays(parameter)
+            groups.setdefault(treatment, []).append(name)
         names = list(groups.values())
         parameters = [{"params": [self.trainable[n] for n in group]} for group in names]
-        return self.optimizer.over(parameters), names
+        return self.optimizer.over(parameters or [torch.zeros(0)]), names  # it refuses to have none
 
     # -------------------------------------------------------------------------- state, and reports
 

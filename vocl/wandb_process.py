@@ -13,11 +13,11 @@ Imports no torch.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import select
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -34,8 +34,9 @@ from vocl.cell import cell_of
 from vocl.files import holds, json_or_none, write_json
 from vocl.mirror import END, command, environment, wait_for_second
 from vocl.saved import newest_step
+from vocl.stop import ignore_signals
 
-SEALED = {"step": int, "evals": (list, NoneType)}
+SEALED = {"step": int, "evals": (list, NoneType), "scores": (str, NoneType)}
 POLL_S = 1.0
 LOCK_S = 45.0  # how long to wait for the mirror of an attempt that was killed to end
 LAST_S = 30.0  # how long this process may outlive the training's
@@ -55,15 +56,13 @@ ALWAYS = {  # nothing about the machine, its environment or the checkout leaves 
     "init_timeout": 20.0,
     "finish_timeout": LAST_S,
 }
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(arguments: list[str]) -> int:
     """The process; returns 0, or 1 after saying in one line what is wrong."""
     # Meant for the training, but SLURM sends them to all. The client's own process leaves at SIGTERM
     # nevertheless; then nothing is sealed, and the next attempt writes the rows again.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     voice = os.dup(1)  # the client prints; only our lines may come out
     os.dup2(2, 1)
     folder, mode, project, entity, training = arguments
@@ -198,7 +197,8 @@ class View:
         name = Path(run.dir).parent.name
         run.finish(exit_code=0 if done else 1)
         if seal or (self.told and self.last < (newest_step(self.folder / "checkpoints") or 0)):
-            entry = {"step": self.last, "evals": list(done["evals"]) if done else None}
+            evals = list(done["evals"]) if done else None
+            entry = {"step": self.last, "evals": evals, "scores": digest(done) if done else None}
             write_json(self.place / "sealed.json", sealed(self.folder) | {name: entry})
             if mode == "online":  # the server has all that is on disk
                 self._drop_unsealed("run-*")
@@ -218,7 +218,8 @@ class View:
 
 
 def sealed(folder: Path) -> dict[str, dict[str, Any]]:
-    """Finished folders of the client in the run `folder`: {name: {step of its last row, names of evals}}.
+    """Finished folders of the client in the run `folder`: {name: {step of its last row, names of evals,
+    digest of the scores}}.
 
     Where that is damaged none counts as finished: all of it is written again, from the records."""
     found = json_or_none(folder / "wandb" / "sealed.json") or {}
@@ -236,9 +237,18 @@ def shown(config: configs.Config) -> dict[str, Any]:
 
 
 def scores(result: dict[str, Any]) -> dict[str, Any]:
-    """{<evaluation>/<metric>: score} of every evaluation, and what the run took."""
+    """{<evaluation>/<metric>: score} of every evaluation, the names of those that failed, and what the run
+    took."""
     named = {f"{n}/{k}": v for n, entry in result["evals"].items() for k, v in entry["metrics"].items()}
-    return named | {key: result[key] for key in ("attempts", "wall_s", "gpu_hours")}
+    failed = {"failed_evaluations": ", ".join(result["failed"])} if result.get("failed") else {}
+    return named | failed | {key: result[key] for key in ("attempts", "wall_s", "gpu_hours")}
+
+
+def digest(result: dict[str, Any]) -> str:
+    """Names a state of all the scores of a result, which `vocl eval` may change later."""
+    content = [{name: entry["metrics"] for name, entry in result["evals"].items()}, result.get("failed")]
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _take(lock: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -11,11 +14,13 @@ import pytest
 import torch
 
 from vocl import dist
+from vocl.data import loaders
 from vocl.data.augment import Geometric, Photometric
 from vocl.data.feed import Feed, whole_video
 from vocl.data.sampling import WholeVideo
 from vocl.errors import UserError
 from vocl.settings import Dataset
+from vocl.stop import NOT_FOR_HELPERS
 
 SETTINGS = Dataset(
     name="counted",
@@ -212,7 +217,6 @@ def test_an_augmentation_is_of_one_of_the_two_kinds():
         make(augment=[dict])
 
 
-@pytest.mark.slow
 def test_loader_processes_change_nothing():
     feed = make(flip=0.5, reverse=0.5)
     for ours, theirs in zip(feed.batches(3, 9, workers=2), feed.batches(3, 9, workers=0), strict=True):
@@ -221,6 +225,31 @@ def test_loader_processes_change_nothing():
         half = make(flip=0.5)
         for ours, theirs in zip(half.batches(3, 6, workers=2), half.batches(3, 6, workers=0), strict=True):
             equal(ours, theirs)
+
+
+def test_a_closed_feed_leaves_no_process_and_no_changed_signal(tmp_path, monkeypatch):
+    """Also where a loader process is busy with what will not end."""
+    batch = Feed.batch
+
+    def endless(self, step):
+        if step == 3:
+            (tmp_path / "busy").touch()
+            time.sleep(120)
+        return batch(self, step)
+
+    monkeypatch.setattr(Feed, "batch", endless)
+    monkeypatch.setattr(loaders, "LEAVE_S", 0.1)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    handlers = [signal.getsignal(number) for number in NOT_FOR_HELPERS]
+    batches = make().batches(0, 9, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
+    while not (tmp_path / "busy").exists():
+        time.sleep(0.01)
+    batches.close()
+    assert not multiprocessing.active_children()
+    assert [signal.getsignal(number) for number in NOT_FOR_HELPERS] == handlers
 
 
 def test_whole_videos():

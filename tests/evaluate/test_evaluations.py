@@ -10,12 +10,15 @@ import pytest
 import torch
 from running import final, on_ranks, result, tiny
 
+from launch import fill, scores
 from launch.cli import main as vocl
+from launch.plan import Spec
 from vocl import config as configs
 from vocl import result as results
 from vocl import run
 from vocl.errors import UserError
 from vocl.evaluate import add
+from vocl.evaluate.code import code_digest
 from vocl.interface import Subject
 from vocl.load import initial_model
 from vocl.run import make_trainer
@@ -179,6 +182,30 @@ def test_frames_of_another_size_where_model_and_backbone_take_them(ours, tmp_pat
     assert not run.run_folder(wrong).exists()
 
 
+def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp_path):
+    asked = ["+dataset@eval.discovery.dataset=synthetic", "eval.discovery.dataset.name='a: b, \\'c\\' {d}'"]
+    asked += ["eval.discovery.dataset.size_px=[16,16]", "eval.discovery.dataset.source.size_px=16"]
+    asked += ["eval.discovery.dataset.source.num_validation=3", "eval.discovery.window=3"]
+    config = tiny(
+        Path(probed["runtime"]["root"]), f"project={ours}", "eval=[discovery,corloc]", *asked, *SMALL[:1]
+    )
+    spec = Spec(configs.run_id(config), "", config, "", "", 0)
+    folder = run.run_folder(probed)
+    assert run.run_folder(config) == folder
+    lacking = fill.missing_evaluations(folder, spec)
+    assert list(lacking) == ["discovery", "corloc"]
+    for overrides in lacking.values():
+        assert again(probed, *overrides) == 0
+    assert fill.missing_evaluations(folder, spec) == {}
+    found = entries(probed)
+    assert found["corloc"]["num_videos"] == 2
+    (other,) = [key for key in found if key.startswith("discovery:dataset=a: b")]
+    assert found[other]["num_videos"] == 3
+    record = scores.read(spec, Path(probed["runtime"]["root"]), "done", "same")
+    assert record.score("image_corloc").value == found["corloc"]["metrics"]["image_corloc"]
+    assert record.score("video_mbo").value == found[other]["metrics"]["video_mbo"]
+
+
 # ------------------------------------------------------------------------------------------------ plan
 
 
@@ -299,6 +326,34 @@ def test_what_failed_and_is_not_the_runs_own_is_told_and_not_kept(probed, ours, 
 
 
 # ------------------------------------------------------------------------------------- code and control
+
+
+def test_code_is_that_of_the_evaluation_and_its_parts():
+    allowed = configs.packages(None)
+    plain, wider = (
+        composed([f"eval=[{name}]"])["eval"][name] for name in ("discovery", "first_frame_objects")
+    )
+    found = [code_digest(plain, allowed), code_digest(wider, allowed)]
+    assert len(set(found)) == 2
+    assert code_digest(plain | {"window": 3, "dataset": {"_target_": "vocl.nn.cnn.CNN"}}, allowed) == found[0]
+
+
+def test_a_bases_and_a_helpers_code_count_and_the_models_do_not(tmp_path):
+    package = tmp_path / "helped"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "base.py").write_text(
+        "from . import head\nfrom vocl.models import recurrent\nclass Base: ...\n"
+    )
+    (package / "head.py").write_text("SIZE = 1\n")
+    (package / "probe.py").write_text("from helped.base import Base\nclass Probe(Base): ...\n")
+    (package / "other.py").write_text("")
+    allowed = {**configs.packages(None), "helped": package}
+    seen = [code_digest({"_target_": "helped.probe.Probe"}, allowed)]
+    for name, text in (("other.py", "1\n"), ("head.py", "SIZE = 2\n"), ("base.py", "class Base: ...\n")):
+        (package / name).write_text(text)
+        seen.append(code_digest({"_target_": "helped.probe.Probe"}, allowed))
+    assert seen[0] == seen[1] and len(set(seen)) == 3
 
 
 def test_changed_code_is_said_and_scored_on_demand(troubled, ours, capsys):

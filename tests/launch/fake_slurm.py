@@ -5,19 +5,24 @@
     slurm.ended("vocl-abc", "7", 1, "TIMEOUT")                # sacct alone shows it
     slurm.fault("squeue", "timeout")               # or garbage, binary, an error message to refuse with
     slurm.missing(monkeypatch, "squeue")           # the command is not there
+    slurm.is_now(cluster="other", private=True)    # another cluster, users see no jobs but their own
 
-sbatch makes pending jobs, scancel and `scontrol requeue` change them, `slurm.calls` lists all calls.
+sbatch makes pending jobs, scancel and `scontrol requeue` change them, `slurm.calls` lists all calls. A
+command that finds an option of its own in the environment (SQUEUE_PARTITION, ...) finds no job.
 """
 
 from __future__ import annotations
 
 import fcntl
+import getpass
+import io
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +44,7 @@ class FakeSlurm:
         self.bin, self.state = folder / "bin", folder / "state.json"
         self.bin.mkdir(parents=True)
         content = {"jobs": [], "accounting": [], "faults": {}, "calls": [], "next": 100}
+        content |= {"cluster": "made-up", "host": "controller", "private": False}
         self.state.write_text(json.dumps(content | {"max_array_size": max_array_size}))
         for command in COMMANDS:
             here = str(Path(__file__).parent)
@@ -65,12 +71,25 @@ class FakeSlurm:
         reason: str = "None",
         node: str = "",
         after: str = "",
+        user: str | None = None,
     ) -> None:
-        """An element that the queue knows (once more, for another state)."""
+        """An element that the queue knows (once more, for another state); by default this user's."""
         entry = {"name": name, "job": job, "index": index, "state": state, "reason": reason, "node": node}
+        entry["user"] = user or getpass.getuser()
         with changing(self.state) as content:
             kept = [j for j in content["jobs"] if (j["job"], j["index"]) != (job, index)]
             content["jobs"] = [*kept, entry]
+
+    def gone(self, name: str) -> None:
+        """The queue forgets the jobs of that name; accounting has not heard of it."""
+        with changing(self.state) as content:
+            content["jobs"] = [job for job in content["jobs"] if job["name"] != name]
+
+    def is_now(self, **facts: Any) -> None:
+        """Another SLURM: `cluster` (its name), `host` (of its controller), `private` (users see their own
+        jobs alone). It has the same jobs until `gone` says otherwise."""
+        with changing(self.state) as content:
+            content |= facts
 
     def ended(
         self,
@@ -82,16 +101,17 @@ class FakeSlurm:
         node: str = "n1",
         elapsed: int = 60,
     ) -> None:
-        """An element that left the queue, as accounting tells it."""
+        """An element that left the queue, as accounting tells it (also that it is PENDING, or RUNNING)."""
         entry = {"name": name, "job": job, "index": index, "state": state, "code": code, "node": node}
+        entry["user"] = getpass.getuser()
         with changing(self.state) as content:
             kept = [j for j in content["jobs"] if (j["job"], j["index"]) != (job, index)]
             content["jobs"] = kept
             content["accounting"].append(entry | {"elapsed": 60})
 
     def fault(self, command: str, kind: str | None) -> None:
-        """From now on `command` hangs ("timeout"), talks nonsense ("garbage", "binary") or refuses with
-        the message `kind`; None heals it."""
+        """From now on `command` hangs ("timeout"), talks nonsense ("garbage", "binary"), says no more than
+        its first n lines ("cut n") or refuses with the message `kind`; None heals it."""
         with changing(self.state) as content:
             content["faults"][command] = kind
 
@@ -123,8 +143,12 @@ def answer(command: str, arguments: list[str], state: str) -> int:
     with changing(Path(state)) as content:
         content["calls"].append([command, *arguments])
         fault = content["faults"].get(command)
-        if fault is None:
-            return globals()[f"_{command}"](content, arguments)
+        if fault is None or fault.startswith("cut "):
+            with redirect_stdout(io.StringIO()) as said:
+                code = globals()[f"_{command}"](content, arguments)
+            lines = said.getvalue().splitlines(keepends=True)
+            sys.stdout.writelines(lines[: int(fault.removeprefix("cut "))] if fault else lines)
+            return code
     if fault == "timeout":
         time.sleep(HANG_S)
     elif fault == "garbage":
@@ -137,6 +161,14 @@ def answer(command: str, arguments: list[str], state: str) -> int:
     return 1
 
 
+def _seen(content: dict[str, Any], command: str, kind: str = "jobs") -> list[dict[str, Any]]:
+    """What a command shows to this user."""
+    if any(name.startswith(f"{command.upper()}_") for name in os.environ):
+        return []
+    mine = [job for job in content[kind] if job.get("user") == getpass.getuser()]
+    return mine if content["private"] else content[kind]
+
+
 def _option(arguments: list[str], name: str) -> str | None:
     return next((a.partition("=")[2] for a in arguments if a.startswith(f"--{name}=")), None)
 
@@ -144,7 +176,9 @@ def _option(arguments: list[str], name: str) -> str | None:
 def _squeue(content: dict[str, Any], arguments: list[str]) -> int:
     names = _option(arguments, "name")
     form = _option(arguments, "format") or "%A"
-    for job in content["jobs"]:
+    if "--noheader" not in arguments:
+        print(re.sub("%[a-zA-Z]", lambda found: found[0][1:].upper(), form))
+    for job in _seen(content, "squeue"):
         if names is not None and job["name"] not in names.split(","):
             continue
         if "--states=all" not in arguments and job["state"] not in LIVE:
@@ -158,7 +192,7 @@ def _squeue(content: dict[str, Any], arguments: list[str]) -> int:
 def _sacct(content: dict[str, Any], arguments: list[str]) -> int:
     wanted = (_option(arguments, "jobs") or "").split(",")
     columns = (_option(arguments, "format") or "").split(",")
-    for job in content["accounting"]:
+    for job in _seen(content, "sacct", "accounting"):
         if job["job"] in wanted:
             fields = {"JobName": job["name"], "JobID": f"{job['job']}_{job['index']}", "State": job["state"]}
             fields |= {"ExitCode": job["code"], "NodeList": job["node"], "ElapsedRaw": str(job["elapsed"])}
@@ -181,6 +215,7 @@ def _sbatch(content: dict[str, Any], arguments: list[str]) -> int:
     for index in range(last + 1):
         content["jobs"].append(
             {"name": name, "job": job, "index": index, "state": "PENDING", "reason": reason, "node": ""}
+            | {"user": getpass.getuser()}
         )
     print(f"Submitted batch job {job}")
     return 0
@@ -188,7 +223,13 @@ def _sbatch(content: dict[str, Any], arguments: list[str]) -> int:
 
 def _scontrol(content: dict[str, Any], arguments: list[str]) -> int:
     if arguments[:2] == ["show", "config"]:
-        print(f"Configuration data as of now\nMaxArraySize            = {content['max_array_size']}")
+        print("Configuration data as of now")
+        print(f"ClusterName             = {content['cluster']}")
+        print(f"MaxArraySize            = {content['max_array_size']}")
+        print(f"PrivateData             = {'accounts,jobs' if content['private'] else 'none'}")
+        print(f"SlurmctldHost[0]        = {content['host']}(10.0.0.1)")
+    elif {"show", "job"} <= set(arguments):
+        return _show(content, arguments[-1])
     elif arguments[:1] == ["requeue"]:
         for job in _named(content, arguments[1:]):
             job |= {"state": "PENDING", "reason": "BeginTime", "node": ""}
@@ -197,8 +238,24 @@ def _scontrol(content: dict[str, Any], arguments: list[str]) -> int:
     return 0
 
 
+def _show(content: dict[str, Any], wanted: str) -> int:
+    jobs = [job for job in _seen(content, "scontrol") if job["job"] == wanted]
+    for job in jobs:
+        facts = {"JobId": 1000 + job["index"], "ArrayJobId": wanted, "ArrayTaskId": job["index"]}
+        facts |= {"JobName": job["name"], "JobState": job["state"], "Reason": job["reason"]}
+        facts |= {"NodeList": job["node"] or "(null)", "Comment": "JobState=COMPLETED of another"}
+        print(*(f"{key}={value}" for key, value in facts.items()))
+    if not jobs:
+        print("slurm_load_jobs error: Invalid job id specified", file=sys.stderr)
+    return 0 if jobs else 1
+
+
 def _scancel(content: dict[str, Any], arguments: list[str]) -> int:
-    for job in _named(content, [a for a in arguments if not a.startswith("-")]):
+    wanted = _named(content, [a for a in arguments if not a.startswith("-")])
+    if any(job not in _seen(content, "scancel") for job in wanted):
+        print("scancel: error: Kill job error on job id: Invalid job id specified", file=sys.stderr)
+        return 1
+    for job in wanted:
         content["jobs"].remove(job)
         if job["state"] == "RUNNING":  # one cancelled while pending leaves no trace in accounting
             ended = {"state": "CANCELLED by 0", "code": "0:15", "node": job["node"], "elapsed": 60}

@@ -23,9 +23,13 @@ DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "
 class Sweep:
     """A results folder with one submission to SLURM, job 7, of the runs `ids`."""
 
-    def __init__(self, root: Path, *ids: str, kind: str = "slurm", job: str | None = "7") -> None:
+    def __init__(
+        self, root: Path, *ids: str, kind: str = "slurm", job: str | None = "7", sent_to: str | None = None
+    ) -> None:
         self.root, self.claims = root, {}
-        self.submission: Submission = ledger.write(root, {"kind": kind}, [[i] for i in ids], None, ["trio"])
+        self.submission: Submission = ledger.write(
+            root, {"kind": kind}, [[i] for i in ids], None, ["trio"], sent_to=sent_to
+        )
         if job:
             ledger.accepted(self.submission, job)
         for run in ids:

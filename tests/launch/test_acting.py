@@ -209,15 +209,15 @@ def test_fill_adds_the_evaluations_that_a_trained_run_lacks(tmp_path, declare, m
     result = {"run_id": plain.id, "metrics": {}, "evals": {"discovery": entry}}
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text(yaml.safe_dump(plain.config))
-    assert fill.missing_evaluations(folder, plain) == []
-    (overrides,) = fill.missing_evaluations(folder, cyclic)
+    assert fill.missing_evaluations(folder, plain) == {}
+    overrides = fill.missing_evaluations(folder, cyclic)["discovery"]
     assert requested(plain.config, list(overrides))["eval"] == cyclic.config["eval"]
     calls = tmp_path / "calls"
     script = f"import sys; open({str(calls)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
     monkeypatch.setattr(fill, "EVAL", (sys.executable, "-S", "-c", script))
     assert main(["fill", *arguments]) == 0
     (call,) = calls.read_text().splitlines()
-    assert call.startswith(f"{plain.id} eval=[discovery]") and "eval.discovery.options.cyclic=true" in call
+    assert call.startswith(f"{plain.id} eval=[] +eval.discovery={{") and "cyclic:true" in call
 
 
 def test_runs_of_a_pool_that_was_killed_are_taken_up_again(tmp_path, declare, monkeypatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from fake_slurm import FakeSlurm
 from run_records import finish
 
 from launch import ledger
@@ -67,3 +70,39 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str
     claim = claims.newest(tmp_path / "runs" / run)
     assert claim is not None and claim.end is not None
     assert claim.end["outcome"] == ("done" if leaves == "a result" else "failed")
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [("SIGUSR1", True), ("SIGUSR2", True), ("SIGHUP", True), ("SIGTERM", False), ("SIGINT", False)],
+)
+def test_any_signal_has_the_runs_save_and_leave(slurm: FakeSlurm, tmp_path: Path, name, again) -> None:
+    """A warning brings the job back; what follows SIGTERM is the scheduler's, SIGINT is a person's word."""
+    run = "aaaaaaaaaa"
+    entry = ledger.write(tmp_path, {"kind": "slurm", "max_requeues": 5}, [[run]], None, [])
+    claims.make(tmp_path / "runs" / run, None, entry.token, "slurm")
+    stub = tmp_path / "stub" / "vocl"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").touch()
+    (stub / "train.py").write_text(TRAIN)
+    element = (
+        "import os, sys; from launch.agent import Agent; os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"
+    )
+    command = [sys.executable, "-c", element, str(tmp_path), entry.token, str(stub.parent)]
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    agent = subprocess.Popen(command, cwd=REPOSITORY, env=kept | {"SLURM_JOB_ID": "7"})
+    while agent.poll() is None and not (stub.parent / "up").exists():
+        time.sleep(0.02)
+    agent.send_signal(getattr(signal, name))
+    assert agent.wait(60) == 75
+    assert (["scontrol", "requeue", "7"] in slurm.calls) == again
+    claim = claims.newest(tmp_path / "runs" / run)
+    assert claim is not None and claim.is_open
+
+
+TRAIN = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+open("up", "w").close()
+time.sleep(60)
+"""

@@ -85,7 +85,7 @@ def test_every_verb_takes_the_run_for_failed(pair, tmp_path, monkeypatch, capsys
     assert "1 of 2 runs missing (1 failed)" in _said(capsys, "table", *arguments)
     assert "result.json: damaged" in _said(capsys, "export", folder.name, f"{tmp_path}/out", place, code=2)
     assert not (tmp_path / "out").exists()
-    assert fill.missing_evaluations(folder, select(arguments).runs[0]) == []
+    assert fill.missing_evaluations(folder, select(arguments).runs[0]) == {}
     assert "2 runs: 1 done already, 1 failed already, 0 to do" in _said(capsys, "submit", *arguments)
 
 

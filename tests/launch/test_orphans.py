@@ -107,7 +107,7 @@ def test_a_run_that_no_pool_has_can_be_cancelled_too(tmp_path: Path, capsys) -> 
         wait(lambda: newest_step(tmp_path / "r" / "runs" / spec.id / "checkpoints"))
         assert main(["cancel", spec.id, f"runtime.root={tmp_path}/r"]) == 0
         assert f"process {training.pid}\n" in capsys.readouterr().out
-        assert training.wait(5) == 75
+        assert training.wait(90) == 75
     finally:
         training.kill()
 

@@ -210,12 +210,16 @@ def test_one_that_ends_while_slurm_is_asked_is_done(slurm: FakeSlurm, sweep: Swe
     assert look(sweep.root, [RUN], slowly)[0][RUN].name == "done"
 
 
-def test_one_question_for_any_number_of_runs(slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_as_many_questions_for_any_number_of_runs(slurm: FakeSlurm, tmp_path: Path) -> None:
+    """One more for each array of which the queue lacks something."""
     runs = [f"{i:010d}" for i in range(30)]
     sweeps = [Sweep(tmp_path / "results", *runs[i::3], job=str(i)) for i in range(3)]
-    slurm.job(sweeps[0].name, "0", 0, "RUNNING")
+    for index in range(10):
+        slurm.job(sweeps[0].name, "0", index, "RUNNING")
     look(tmp_path / "results", runs)
-    assert [call[0] for call in slurm.calls] == ["squeue", "sacct"]
+    queue, accounting, config, *others = [" ".join(call) for call in slurm.calls]
+    assert (queue.split()[0], accounting.split()[0], config) == ("squeue", "sacct", "scontrol show config")
+    assert sorted(others) == [f"scontrol --oneliner show job {job}" for job in (1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ def test_one_question_for_any_number_of_runs(slurm: FakeSlurm, tmp_path: Path) -
     [
         ("Unable to contact slurm controller", "squeue: error: Unable to contact slurm controller"),
         ("timeout", "squeue: no answer within 0 s"),
-        ("garbage", "squeue: said 'Warning: this is | not what you asked for', which is no job"),
+        ("garbage", "squeue: said 'Warning: this is | not what you asked for', which is no list of jobs"),
         ("binary", "squeue: said"),
     ],
 )
@@ -248,7 +252,7 @@ def test_an_attempt_that_ended_does_not_run_whatever_its_heartbeat_says(slurm, s
     assert told(state(sweep)) == ("failed", "cancelled")
     slurm.fault("squeue", "Unable to contact slurm controller")
     states, _ = look(sweep.root, [RUN])
-    assert told(states[RUN]) == ("interrupted", "stopped; SLURM did not answer")
+    assert told(states[RUN]) == ("unknown", "stopped; SLURM did not answer")
 
 
 def test_slurm_is_not_installed(slurm: FakeSlurm, sweep: Sweep, monkeypatch) -> None:

@@ -232,13 +232,6 @@ def test_mistakes(declare, fill, root: Path, capsys) -> None:
     assert "1 of 6 runs missing (1 failed)" in capsys.readouterr().out
 
 
-def test_an_unknown_metric_names_those_there_are(declare, finish, root: Path, capsys) -> None:
-    arguments = ["trio", declare("rows: {a: {}}\nseeds: [0]\nmetrics: [video_fgari]"), f"runtime.root={root}"]
-    finish(select(arguments).specs[0], root, video_fg_ari=0.5)
-    assert main(["table", *arguments]) == 2
-    assert "no run has 'video_fgari', choose from video_fg_ari" in capsys.readouterr().err
-
-
 def test_a_row_that_differs_in_its_evaluation_is_a_hole_until_scored_so(declare, finish, tmp_path, capsys):
     """Both rows are the same runs."""
     text = """
@@ -259,4 +252,4 @@ metrics: [video_mbo]
     row = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in out.splitlines() if "|" in line}
     assert row["forward"].strip("*").startswith("25.0") or row["forward"].strip("*").startswith("0.25")
     assert row["cyclic"] == "--"
-    assert "1 runs not scored as their row asks yet; vocl fill " in out
+    assert "1 runs not scored as their row asks yet (discovery); vocl fill " in out

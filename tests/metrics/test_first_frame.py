@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from vocl.metrics.contingency import contingency
-from vocl.metrics.first_frame import FrameAverageIoU, MatchedForegroundARI, frame_mean_iou, relabelled
+from vocl.metrics.first_frame import (
+    FrameAverageIoU,
+    MatchedForegroundARI,
+    UnmatchedForegroundARI,
+    frame_mean_iou,
+    relabelled,
+)
 
 
 def table(truth, labels, slots):
@@ -17,11 +23,12 @@ def table(truth, labels, slots):
     return contingency(truth, labels, int(truth.max()) + 1, slots)
 
 
-def by_hand(truth, labels):
-    """(IoU of each object of frame 0, mean FG-ARI over frames) by brute force over all assignments."""
+def by_hand(truth, labels, chosen="first_frame"):
+    """(IoU of each object, mean FG-ARI over frames, and of labels as they are) by brute force over all
+    assignments."""
     from sklearn.metrics import adjusted_rand_score
 
-    objects = sorted(set(np.unique(truth[0])) - {0})
+    objects = sorted(set(np.unique(truth[0] if chosen == "first_frame" else truth)) - {0})
     truth = np.where(np.isin(truth, objects), truth, 0)
     segments = sorted(np.unique(labels))
     iou = np.zeros((len(objects), len(segments)))
@@ -37,22 +44,25 @@ def by_hand(truth, labels):
     for o, j in zip(objects, best, strict=True):
         if j is not None:
             renamed[labels == segments[j]] = o
-    aris = [
-        adjusted_rand_score(t[t > 0], p[t > 0]) for t, p in zip(truth, renamed, strict=True) if (t > 0).any()
-    ]
-    return [iou[i, j] if j is not None else 0.0 for i, j in enumerate(best)], np.mean(aris)
+    frames = [(t, r, p) for t, r, p in zip(truth, renamed, labels, strict=True) if (t > 0).any()]
+    aris = [[adjusted_rand_score(t[t > 0], x[t > 0]) for x in (r, p)] for t, r, p in frames]
+    return [iou[i, j] if j is not None else 0.0 for i, j in enumerate(best)], *np.mean(aris, axis=0)
 
 
+@pytest.mark.parametrize("chosen", ["first_frame", "all"])
 @pytest.mark.parametrize("seed", range(6))
-def test_both_scores_are_those_of_the_relabelled_maps(seed):
+def test_the_scores_are_those_of_the_relabelled_maps(seed, chosen):
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 4, size=(3, 6, 7))
+    truth[0][truth[0] == 1 + seed % 3] = 0  # an object that appears later
     labels = np.where(rng.random(truth.shape) < 0.6, truth + 1, rng.integers(0, 5, size=truth.shape))
-    counts = table(truth, labels, 6)
-    overlaps, ari = by_hand(truth, labels)
-    total, count = FrameAverageIoU(legacy_rank_bug=False).score(counts)
+    counts, settings = table(truth, labels, 6), {"legacy_rank_bug": False, "objects": chosen}
+    overlaps, ari, unmatched = by_hand(truth, labels, chosen)
+    assert len(overlaps) == (2 if chosen == "first_frame" else 3)
+    total, count = FrameAverageIoU(**settings).score(counts)
     assert (total, count) == (pytest.approx(sum(overlaps)), len(overlaps))
-    assert MatchedForegroundARI(legacy_rank_bug=False).score(counts) == (pytest.approx(ari), 1)
+    assert MatchedForegroundARI(**settings).score(counts) == (pytest.approx(ari), 1)
+    assert UnmatchedForegroundARI(**settings).score(counts) == (pytest.approx(unmatched), 1)
 
 
 TRUTH = np.zeros((2, 4, 6), int)
@@ -85,6 +95,9 @@ def test_objects_that_appear_later_are_background_and_an_empty_begin_does_not_co
     nothing = TRUTH.copy()
     nothing[0] = 0
     assert both(TRUTH, nothing) == [(0.0, 0), (0.0, 0)]
+    everything = FrameAverageIoU(legacy_rank_bug=False, objects="all")
+    assert everything.score(table(nothing, TRUTH, 5)) == (1.0, 2)  # in the frame that they are not in: 0
+    assert everything.score(table(TRUTH * 0, TRUTH, 5)) == (0.0, 0)
 
 
 def test_an_object_without_a_segment_scores_zero_and_left_over_segments_are_background():

@@ -40,7 +40,8 @@ def offline(monkeypatch, tmp_path):
 
 
 def vit(root: Path | None, px: int, name: str = NAME, **changes) -> TimmViT:
-    settings = {"block": 12, "norm": False, "keys": True, "trainable": False} | changes
+    settings = {"block": 12, "norm": False, "keys": True, "trainable": False}
+    settings |= {"drop_path": 0.0, "resample": "antialiased"} | changes
     return TimmViT((px, px), root, name=name, **settings)
 
 

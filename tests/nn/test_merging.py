@@ -32,6 +32,17 @@ def test_identical_slots_become_one_and_too_few_clusters_none():
     assert merging(min_clusters=2).labels(three).tolist() == [[0, 1, 0, 2], [0, 1, 0, 1]]
 
 
+def test_at_distance_zero_nothing_merges_and_at_two_everything():
+    g = torch.Generator().manual_seed(0)
+    slots = torch.randn(3, 6, 5, generator=g)
+    slots[:, 4] = 3 * slots[:, 1]
+    assert torch.equal(merging(threshold=0.0, min_clusters=1).labels(slots), alone(slots))
+    two = merging(threshold=1e-6, min_clusters=2).labels(slots)
+    assert torch.equal(two[:, 4], two[:, 1]) and (two.amax(1) == 4).all()
+    assert (merging(threshold=2.1, min_clusters=1).labels(slots) == 0).all()
+    assert torch.equal(merging(threshold=2.1, min_clusters=2).labels(slots), alone(slots))
+
+
 def test_training_keeps_all_by_the_key_of_the_clip():
     slots = torch.eye(4)[[0, 1, 0, 2]].expand(200, 4, 4)
     key = torch.arange(200)
@@ -66,3 +77,4 @@ def test_without_merging_everything_stays():
     torch.testing.assert_close(found.slots, slots)
     torch.testing.assert_close(found.weights, weights)
     assert found.active.all()
+    assert merge(slots, None, weights, alone(slots)).weights is None

@@ -313,7 +313,7 @@ def test_usage(arguments, capsys):
 
 def test_unknown_method_names_the_known_ones(tmp_path, capsys):
     assert importer.main(["slotformer", "a", "b"]) == 2
-    assert "choose from slotcontrast" in complaint(capsys)
+    assert "choose from dino, slotcontrast" in complaint(capsys)
 
 
 def test_every_name_of_a_release_has_one_place(state):

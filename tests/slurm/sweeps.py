@@ -23,6 +23,12 @@ from vocl import claims, run
 
 WAIT_S = 240  # for what takes ten seconds on an idle machine: several tests may share two cores
 
+# What a user's shell may hold for SLURM's commands, and vocl's own calls must not see.
+SHELL = {
+    **{"SQUEUE_PARTITION": "high", "SQUEUE_USERS": "nobody", "SACCT_FORMAT": "JobID"},
+    **{"SCANCEL_STATE": "RUNNING", "SBATCH_PARTITION": "high", "SLURM_CLUSTERS": "nowhere"},
+}
+
 # A package of a project: its loss and its evaluation say in a folder that they are reached and wait there
 # for `go`, so that there is time to disturb a run, or raise. Twins in this process do not wait.
 PROBE = '''
@@ -138,7 +144,7 @@ class Sweeps:
         """`vocl submit` in a forked process, after `prepare()`; returns its process id."""
 
         def function() -> int:
-            os.environ.update(self.cluster.env)
+            os.environ.update(self.cluster.env | SHELL)
             prepare()
             return cli.main(["submit", *words])
 
@@ -147,7 +153,7 @@ class Sweeps:
     @contextmanager
     def environment(self, **more: str) -> Iterator[None]:
         """This process talks to the cluster."""
-        with mock.patch.dict(os.environ, {**self.cluster.env, **more}):
+        with mock.patch.dict(os.environ, {**self.cluster.env, **SHELL, **more}):
             yield
 
     # --------------------------------------------------------------------------------- watching
@@ -227,9 +233,9 @@ class Sweeps:
     # --------------------------------------------------------------------------------- the truth
 
     def twin(self, spec: Spec) -> dict[str, Any]:
-        """The final state of the same run that nothing disturbed, trained in this process."""
+        """The final state of the same run that nothing disturbed, trained in this process alone."""
         if spec.id not in self._twins:
-            runtime = {**spec.config["runtime"], "root": str(self.folder / "twins")}
+            runtime = {**spec.config["runtime"], "root": str(self.folder / "twins"), "workers": 0}
             config = {**spec.config, "runtime": runtime}
             with mock.patch.dict(os.environ, {"PROBE_TWIN": "1"}):
                 assert run.run(config) == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from running import final, on_ranks, same
@@ -24,12 +26,14 @@ def sweeps(start_cluster) -> Iterator[Sweeps]:
 
 @pytest.fixture(scope="module")
 def preempted(sweeps: Sweeps) -> dict[str, tuple]:
-    """Four jobs that the same preemption hits: requeued, cancelled, about to end, on two ranks."""
+    """Five jobs that the same preemption hits: requeued, cancelled, about to end, on two ranks, with
+    loader processes."""
     own = {
         "requeue": ("seed=1", "loss.probe.folder=GATE"),
         "cancel": ("seed=2", "loss.probe.folder=GATE", "cluster.partition=cancel"),
         "late": ("seed=3", "eval=[discovery,late]", "eval.late.folder=GATE"),
         "ranks": ("seed=4", "loss.probe.folder=GATE", "cluster.tasks=2"),
+        "loaders": ("seed=5", "loss.probe.folder=GATE", "runtime.workers=2"),
     }
     gates = {name: sweeps.gate(name) for name in own}
     words = {name: sweeps.words(*(w.replace("GATE", str(gates[name])) for w in own[name])) for name in own}
@@ -46,8 +50,9 @@ def preempted(sweeps: Sweeps) -> dict[str, tuple]:
     return {name: (words[name], specs[name]) for name in own}
 
 
-def test_preempted_run_saves_is_requeued_and_goes_on(sweeps: Sweeps, preempted):
-    _, spec = preempted["requeue"]
+@pytest.mark.parametrize("name", ["requeue", "loaders"])
+def test_preempted_run_saves_is_requeued_and_goes_on(sweeps: Sweeps, preempted, name):
+    _, spec = preempted[name]
     sweeps.settled(spec)
     sweeps.assert_whole(spec)
     assert sweeps.ends(spec) == ["stopped", "done"]
@@ -83,6 +88,33 @@ def test_run_on_two_ranks_stops_as_one_and_goes_on(sweeps: Sweeps, preempted):
     twin = {**spec.config, "runtime": runtime}
     assert on_ranks(2, lambda rank: run.run(twin), sweeps.folder / "ranks.txt") == [0, 0]
     same(final(spec.config), final(twin))
+
+
+def test_a_signal_to_all_processes_of_a_job_stops_a_run_with_loaders(sweeps: Sweeps):
+    gate = sweeps.gate("signalled")
+    words = sweeps.words("seed=6", f"loss.probe.folder={gate}", "runtime.workers=2")
+    assert sweeps.submit(words) == 0
+    (spec,) = sweeps.specs(words)
+    sweeps.arrived(gate)
+    pid = sweeps.starts(spec)[-1]["pid"]
+    loaders = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(loaders) == 2
+    job = sweeps.job(spec)
+    sweeps.cluster.run("scancel", "--signal=TERM", job, check=True)
+    time.sleep(3)  # for what must not happen: that a loader ends
+    assert all(Path(f"/proc/{each}").exists() for each in loaders)
+    (gate / "go").touch()
+    states = sweeps.wait_for([spec], "interrupted")
+    assert sweeps.ends(spec) == ["stopped"], states
+    stopped = sweeps.event(spec, "0001-stopped")
+    assert (stopped["signal"], stopped["detail"]) == (signal.SIGTERM, "step 3 of 12")
+    assert sweeps.sacct(job) == [("FAILED", "75:0")]
+    assert sweeps.submit(words) == 0
+    sweeps.settled(spec)
+    sweeps.assert_whole(spec)
+    assert sweeps.ends(spec) == ["stopped", "done"]
+    assert [start["step"] for start in sweeps.starts(spec)] == [0, 3]
+    assert sweeps.sacct(sweeps.job(spec)) == [("COMPLETED", "0:0")]
 
 
 def test_preempted_run_that_nobody_requeues_is_interrupted_and_submitted_again(sweeps: Sweeps, preempted):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from vocl import dist
 from vocl.build import Part
 from vocl.data.annotations import Placement, in_fields, placed, stacked
 from vocl.data.augment import Geometric, Photometric
+from vocl.data.loaders import Loaders
 from vocl.data.sampling import Consecutive, Sampling
 from vocl.data.served import Served, ServedVideo
 from vocl.data.transforms import Box, normalised, resized, seen_box, to_input
@@ -113,19 +115,16 @@ class Feed:
             **in_fields(self._stacked(annotations)),
         )
 
-    def batches(self, start: int, stop: int, workers: int) -> Iterator[Clip]:
-        """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes."""
+    def batches(self, start: int, stop: int, workers: int) -> Generator[Clip, None, None]:
+        """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes, which
+        last until this generator is closed."""
         if workers == 0:
             yield from (self.batch(step) for step in range(start, stop))
             return
-        steps = torch.utils.data.DataLoader(
-            _Steps(self, dist.world(), dist.rank()),
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-        yield from steps
+        make = functools.partial(_batch, self, dist.world(), dist.rank())
+        with Loaders(make, range(start, stop), workers) as loaders:
+            for _ in range(start, stop):
+                yield loaders.take()
 
     def _draw(self, position: int) -> Draw:
         """Everything about clip `position` that is left to chance, but for the colours of its views."""
@@ -203,15 +202,10 @@ class Feed:
         return self._order[epoch]
 
 
-class _Steps(torch.utils.data.Dataset):
-    """A feed as a map from step to batch, for loader processes (which know no process group)."""
-
-    def __init__(self, feed: Feed, world: int, rank: int) -> None:
-        self.feed, self.world, self.rank = feed, world, rank
-
-    def __getitem__(self, step: int) -> Clip:
-        with dist.pretend(self.world, self.rank):
-            return self.feed.batch(step)
+def _batch(feed: Feed, world: int, rank: int, step: int) -> Clip:
+    """A slice of the batch of `step` in a loader process, which knows no process group."""
+    with dist.pretend(world, rank):
+        return feed.batch(step)
 
 
 def _features(parts: list[tuple[Video, Sequence[int], bool]]) -> Features | None:

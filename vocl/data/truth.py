@@ -1,4 +1,4 @@
-"""What is true about a video: one mask per object and frame, and the pixels that do not count."""
+"""What is true about a video: one mask per object and frame, the pixels that do not count; or points."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ class Truth:
             if self.void[t] is not None:
                 out[t][coco.decode(self.void[t]).astype(bool)] = VOID
         return out, contested
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Named points of a video: `points` t p 3, x and y in pixels from the centre of the first one, visible.
+
+    Point p means the same in every video of a dataset. `size` is (height, width) in pixels.
+    """
+
+    size: tuple[int, int]
+    points: np.ndarray
+
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+        return len(self.points)
 
 
 def _encode(mask: np.ndarray) -> RLE | None:

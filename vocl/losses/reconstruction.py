@@ -40,6 +40,12 @@ class ReconMSE(nn.Module):
 
 
 def _mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `error` b t ... over the frames that `valid` b t marks."""
+    """Mean of `error` b t ... over the frames that `valid` b t marks.
+
+    Frames of an output that has fewer than the clip (one for its middle) count alike in every clip
+    with a valid frame.
+    """
     per_frame = error.flatten(2).mean(-1)
+    if per_frame.shape[1] != valid.shape[1]:
+        valid = valid.any(1, keepdim=True).expand_as(per_frame)
     return torch.where(valid, per_frame, 0).sum() / valid.sum()

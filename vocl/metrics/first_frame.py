@@ -1,11 +1,13 @@
 """Scores of objects that a video begins with, each handed one segment for the whole video (SOLV's).
 
 Letters as in `vocl.metrics.contingency`. The objects are the true labels that frame 0 has; those
-that appear later are background. One assignment per video joins objects and segments; a segment
-without an object is background too.
+that appear later are background, unless all objects are asked for. One assignment per video joins
+objects and segments; a segment without an object is background too.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -14,13 +16,20 @@ from torch import Tensor
 from vocl.metrics.ari import adjusted_rand_index
 from vocl.metrics.contingency import TableMetric
 
+Objects = Literal["first_frame", "all"]
+
 
 def first_frame_table(table: Tensor) -> Tensor:
     """Counts t c k with the objects of frame 0 alone; the others' points count as background."""
-    begins = table[0].sum(-1) > 0
-    begins[0] = False
-    background = table[:, ~begins].sum(1, keepdim=True)
-    return torch.cat([background, table[:, begins]], dim=1)
+    return object_table(table, "first_frame")
+
+
+def object_table(table: Tensor, objects: Objects) -> Tensor:
+    """Counts t c k with those objects alone that frame 0 has, or any frame."""
+    chosen = (table[:1] if objects == "first_frame" else table).sum((0, 2)) > 0
+    chosen[0] = False
+    background = table[:, ~chosen].sum(1, keepdim=True)
+    return torch.cat([background, table[:, chosen]], dim=1)
 
 
 def frame_mean_iou(table: Tensor) -> Tensor:
@@ -48,20 +57,22 @@ def relabelled(table: Tensor, legacy_rank_bug: bool = False) -> Tensor:
 
 
 class FirstFrameMetric(TableMetric):
-    """A score of the objects of frame 0; a video that begins without any does not count."""
+    """A score of the objects of frame 0, or of all; a video that has none of them does not count."""
 
-    def __init__(self, *, legacy_rank_bug: bool) -> None:
+    def __init__(self, *, legacy_rank_bug: bool, objects: Objects = "first_frame") -> None:
         super().__init__(level="video")
-        self.legacy_rank_bug = legacy_rank_bug
+        self.legacy_rank_bug, self.objects = legacy_rank_bug, objects
 
     def score(self, table: Tensor) -> tuple[float, int]:
-        table = first_frame_table(table)
-        if table.shape[1] == 1:
-            return 0.0, 0
+        table = object_table(table, self.objects)
+        return self.scored(table) if table.shape[1] > 1 else (0.0, 0)
+
+    def scored(self, table: Tensor) -> tuple[float, int]:
+        """Sum and number of samples of one video with objects, from its counts t c k."""
         return self.matched(relabelled(table, self.legacy_rank_bug))
 
     def matched(self, table: Tensor) -> tuple[float, int]:
-        """Sum and number of samples of one video, from its relabelled counts t c c."""
+        """The same from its relabelled counts t c c."""
         raise NotImplementedError
 
 
@@ -80,3 +91,10 @@ class MatchedForegroundARI(FirstFrameMetric):
         objects = table[:, 1:]
         values = adjusted_rand_index(objects)[objects.sum((-2, -1)) > 0]
         return float(values.mean()), 1
+
+
+class UnmatchedForegroundARI(MatchedForegroundARI):
+    """As `MatchedForegroundARI`, of the segments as they are."""
+
+    def scored(self, table: Tensor) -> tuple[float, int]:
+        return self.matched(table)

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.interface import Backbone, Features, Grid
 from vocl.nn.framewise import framewise
+from vocl.nn.position_code import use_dino_resampling
+from vocl.nn.stochastic_depth import stochastic_depth
 
 
 class ViT(Backbone):
@@ -24,8 +26,10 @@ class ViT(Backbone):
 
     `block` counts from 1; the tokens are the residual stream after it, before the final LayerNorm
     unless `norm`. `keys`: also return the keys of that block's attention (all heads, head-major),
-    before any scaling. Frames need not have the size the weights were trained at: timm resamples
-    the position code (bicubic, antialiased).
+    before any scaling. Frames need not have the size the weights were trained at: the position code
+    is resampled, bicubic; `resample`: "antialiased" as timm does, or as "dino" does.
+    `drop_path`: rate of stochastic depth in training, growing linearly from 0 in the first of all
+    the transformer's blocks to this in its last.
 
     Token drop: patches are embedded and given their position code in the whole frame; then those of
     `keep` alone, and the class and register tokens, go through the blocks (as in a masked
@@ -37,7 +41,15 @@ class ViT(Backbone):
     framewise: ClassVar[bool] = True
 
     def __init__(
-        self, vit: nn.Module, frame_px: tuple[int, int], block: int, norm: bool, keys: bool, trainable: bool
+        self,
+        vit: nn.Module,
+        frame_px: tuple[int, int],
+        block: int,
+        norm: bool,
+        keys: bool,
+        trainable: bool,
+        drop_path: float,
+        resample: Literal["antialiased", "dino"],
     ):
         super().__init__()
         depth = len(vit.blocks)
@@ -50,18 +62,36 @@ class ViT(Backbone):
                 f"dataset.size_px={list(frame_px)}: no multiple of the patch of the backbone, {self.patch_px}"
             )
         self.block, self.norm, self.keys, self.trainable = block, norm, keys, trainable
+        self.drop_path, self.rates = drop_path, torch.linspace(0, drop_path, depth).tolist()[:block]
         vit.blocks = vit.blocks[:block]
+        if drop_path and not all(hasattr(b, "drop_path1") and hasattr(b, "drop_path2") for b in vit.blocks):
+            raise UserError(f"backbone.drop_path={drop_path}: this backbone's blocks know none, choose 0")
+        if resample == "dino":
+            use_dino_resampling(vit)
         if not norm:
             vit.norm = nn.Identity()
         self.drops_tokens = isinstance(getattr(vit, "patch_drop", None), nn.Module)  # relatives of ViT: no
         self.vit = vit.requires_grad_(trainable)
 
-    def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
-        """`video` b t c h w, `keep` b t m; tokens b t n e (with `keep`: b t m e)."""
+    def forward(self, video: Tensor, keep: Tensor | None = None, key: Tensor | None = None) -> Features:
+        """`video` b t c h w, `keep` b t m; tokens b t n e (with `keep`: b t m e).
+
+        `key` (b): what stochastic depth is drawn from in training.
+        """
+        if self.training and self.drop_path and key is None:
+            raise UserError(f"backbone.drop_path={self.drop_path}: this model draws none, choose 0")
         frames = rearrange(video, "b t c h w -> (b t) c h w")
         keep = None if keep is None else rearrange(keep, "b t m -> (b t) m")
-        grid = self.grid(tuple(frames.shape[-2:]))
-        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+        height, width = frames.shape[-2:]
+        if height % self.patch_px or width % self.patch_px:
+            raise UserError(
+                f"frames of {height} x {width} px: no multiple of the backbone's patch, {self.patch_px}"
+            )
+        grid = self.grid((height, width))
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()))
+            if self.training and self.drop_path:
+                stack.enter_context(stochastic_depth(self.vit.blocks, self.rates, key, video.shape[1]))
             if self.trainable or keep is not None:
                 tokens, keys = self._run(frames, keep)
             else:
@@ -100,6 +130,7 @@ class TimmViT(ViT):
     """
 
     hub: ClassVar[str] = "timm"  # where `name` is looked up, if there is no file of that name
+    weights_file: ClassVar[str] = "{name}.safetensors"
 
     def __init__(
         self,
@@ -111,9 +142,11 @@ class TimmViT(ViT):
         norm: bool,
         keys: bool,
         trainable: bool,
+        drop_path: Annotated[float, Ge(0), Lt(1)],
+        resample: Literal["antialiased", "dino"],
     ) -> None:
         file = None if weights_root is None else locate_weights(name, weights_root)
-        super().__init__(_timm_vit(name, file), frame_px, block, norm, keys, trainable)
+        super().__init__(_timm_vit(name, file), frame_px, block, norm, keys, trainable, drop_path, resample)
 
 
 class RandomViT(ViT):
@@ -138,6 +171,8 @@ class RandomViT(ViT):
         norm: bool,
         keys: bool,
         trainable: bool,
+        drop_path: Annotated[float, Ge(0), Lt(1)],
+        resample: Literal["antialiased", "dino"],
     ) -> None:
         from timm.models.vision_transformer import VisionTransformer
 
@@ -153,16 +188,22 @@ class RandomViT(ViT):
                 num_classes=0,
                 dynamic_img_size=True,
             )
-        super().__init__(vit, frame_px, block, norm, keys, trainable)
+        super().__init__(vit, frame_px, block, norm, keys, trainable, drop_path, resample)
 
 
-def locate_weights(name: str, weights_root: Path) -> Path:
-    """The weights file of timm model `name`: `<weights_root>/<name>.safetensors`, else from the hub.
+def locate_weights(
+    name: str, weights_root: Path, file: str = TimmViT.weights_file, hub: str = TimmViT.hub
+) -> Path:
+    """The weights file of backbone `name` under `weights_root`; one of timm else from its hub.
 
-    Raises `UserError` when neither is there, saying how to get it.
+    `file`, `hub`: what its class says. Raises `UserError` when neither is there, saying how to get it.
     """
-    path = weights_root / f"{name}.safetensors"
-    return path if path.is_file() else fetch_weights(name, weights_root)
+    path = weights_root / file.format(name=name)
+    if path.is_file():
+        return path
+    if hub != TimmViT.hub:
+        raise UserError(f"{path}: no such weights file; download it from {hub}")
+    return fetch_weights(name, weights_root)
 
 
 def fetch_weights(name: str, weights_root: Path) -> Path:
@@ -197,19 +238,21 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns the exit code: 0, or 2 for a mistake or a hub that cannot be reached, told in one line.
     """
+    from vocl.config import weights_source
     from vocl.train import composed
 
     names = [a for a in arguments if "=" not in a]
     try:
         config = composed([a for a in arguments if "=" in a])
-        if not names and "name" not in config["backbone"]:
+        if not names and weights_source(config) is None:
             raise UserError(
                 f"fetch: backbone {config['backbone']['_target_']} needs no weights; "
                 "give a timm name, experiment=... or backbone=..."
             )
         root = user_path(config["runtime"]["weights_root"])
+        source = () if names else weights_source(config)
         for name in names or [config["backbone"]["name"]]:
-            print(locate_weights(name, root))
+            print(locate_weights(name, root, *source))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -23,11 +23,11 @@ class Merged:
     """Clusters in the first rows, then zeros: `slots` m k d, `weights` m k n, `attn` m k n, `active` m k.
 
     `weights` sum to 1 over n (uniform in rows not active: their pose stays finite, and so do
-    gradients); `attn` sums to 1 over k.
+    gradients), None where none were given; `attn` sums to 1 over k.
     """
 
     slots: Tensor
-    weights: Tensor
+    weights: Tensor | None
     attn: Tensor
     active: Tensor
 
@@ -74,14 +74,17 @@ def alone(slots: Tensor) -> Tensor:
     return repeat(torch.arange(slots.shape[1], device=slots.device), "k -> m k", m=len(slots))
 
 
-def merge(slots: Tensor, weights: Tensor, attn: Tensor, labels: Tensor) -> Merged:
+def merge(slots: Tensor, weights: Tensor | None, attn: Tensor, labels: Tensor) -> Merged:
     """Put slots of one label together: `slots` m k d, `weights` m k n, `attn` m k n, `labels` m k.
 
-    A merged slot is the mean of its members, its weights over patches are their sum, normalised
-    again. Gradients flow through both; the labels are constants.
+    A merged slot is the mean of its members; its attn is their sum, as of events that exclude each
+    other; its weights over patches are their sum, normalised again. Gradients flow through all
+    three; the labels are constants.
     """
     members = torch.nn.functional.one_hot(labels, slots.shape[1]).to(slots.dtype).transpose(1, 2)
     active = members.any(dim=-1)
     mean = members @ slots / (members.sum(-1, keepdim=True) + EPSILON)
-    summed = members @ weights + EPSILON
-    return Merged(mean, summed / summed.sum(-1, keepdim=True), members @ attn, active)
+    if weights is not None:
+        weights = members @ weights + EPSILON
+        weights = weights / weights.sum(-1, keepdim=True)
+    return Merged(mean, weights, members @ attn, active)

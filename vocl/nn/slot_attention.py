@@ -28,6 +28,8 @@ class SlotAttention(nn.Module):
     `raw` feeds it the slot itself, as the original paper and SAVi do. Gradients flow through every
     round. Runs in float32 under autocast.
 
+    `input_dim`: width of the features, null for the slots'.
+
     Computed by exact algebra without the keys and values of the n patches: a logit is
     (W_k^T W_q s~) . f, and W_v acts on the k weighted means of f; what enters the GRU linearly is
     multiplied to one matrix, W_ih W_v.
@@ -36,6 +38,7 @@ class SlotAttention(nn.Module):
     def __init__(
         self,
         slot_dim: int,
+        input_dim: int | None = None,
         *,
         first_iterations: Annotated[int, Ge(1)],
         iterations: Annotated[int, Ge(1)],
@@ -47,11 +50,12 @@ class SlotAttention(nn.Module):
         self.iterations = iterations
         self.normalised_hidden = hidden == "normalised"
         self.scale = slot_dim**-0.5
-        self.norm_features = nn.LayerNorm(slot_dim)
+        input_dim = input_dim or slot_dim
+        self.norm_features = nn.LayerNorm(input_dim)
         self.norm_slots = nn.LayerNorm(slot_dim)
         self.to_q = nn.Linear(slot_dim, slot_dim, bias=False)
-        self.to_k = nn.Linear(slot_dim, slot_dim, bias=False)
-        self.to_v = nn.Linear(slot_dim, slot_dim, bias=False)
+        self.to_k = nn.Linear(input_dim, slot_dim, bias=False)
+        self.to_v = nn.Linear(input_dim, slot_dim, bias=False)
         self.gru = nn.GRUCell(slot_dim, slot_dim)
         self.norm_mlp = nn.LayerNorm(slot_dim) if mlp_dim else None
         self.mlp = mlp([slot_dim, mlp_dim, slot_dim]) if mlp_dim else None
@@ -69,16 +73,25 @@ class SlotAttention(nn.Module):
         """
         with torch.autocast(slots.device.type, enabled=False):
             slots = slots.float()
-            to_logits = (self.to_q.weight.t() @ self.to_k.weight) * self.scale
-            to_gates = self.gru.weight_ih @ self.to_v.weight
-            transposed = features.transpose(1, 2)
+            products = self._products()
             for _ in range(iterations):
-                normed = self.norm_slots(slots)
-                attn = torch.softmax(normed @ to_logits @ transposed, dim=1)
-                weights = attn + EPSILON
-                mean = (weights @ features) / weights.sum(-1, keepdim=True)
-                slots = self._update(mean, normed if self.normalised_hidden else slots, to_gates)
+                slots, attn = self._round(slots, features, *products)
         return slots, attn
+
+    def _products(self) -> tuple[Tensor, Tensor]:
+        """From a normalised slot and a feature to a logit, and from a mean feature to the GRU's gates."""
+        to_logits = (self.to_q.weight.t() @ self.to_k.weight) * self.scale
+        return to_logits, self.gru.weight_ih @ self.to_v.weight
+
+    def _round(
+        self, slots: Tensor, features: Tensor, to_logits: Tensor, to_gates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One round: the new slots b k d, and the attn b k n of the old ones."""
+        normed = self.norm_slots(slots)
+        attn = torch.softmax(normed @ to_logits @ features.transpose(1, 2), dim=1)
+        weights = attn + EPSILON
+        mean = (weights @ features) / weights.sum(-1, keepdim=True)
+        return self._update(mean, normed if self.normalised_hidden else slots, to_gates), attn
 
     def _update(self, mean: Tensor, hidden: Tensor, to_gates: Tensor) -> Tensor:
         rows = [rearrange(x, "b k d -> (b k) d") for x in (mean, hidden)]

@@ -1,10 +1,12 @@
-"""Agglomerative clustering of a few vectors, through scipy."""
+"""Agglomerative clustering of a few vectors, through scipy; k-means of many."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
+from torch import Tensor
 
 
 def cosine_distances(vectors: np.ndarray) -> np.ndarray:
@@ -29,3 +31,38 @@ def complete_linkage(vectors: np.ndarray, threshold: float) -> np.ndarray:
     found = fcluster(tree, t=np.nextafter(threshold, -np.inf), criterion="distance")
     _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    """Index of the nearest of `centroids` ... k e for each of `points` ... m e: ... m int64."""
+    return torch.cdist(points, centroids).argmin(-1)
+
+
+def spread_points(points: Tensor, count: int, draw: torch.Generator) -> Tensor:
+    """`count` of the `points` m e, far from each other by chance (k-means++).
+
+    Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding" (2007): each with a chance
+    proportional to its squared distance to those chosen already.
+    """
+    chosen = [int(torch.randint(len(points), (1,), generator=draw))]
+    away = points.new_full((len(points),), torch.inf)
+    while len(chosen) < count:
+        away = away.minimum((points - points[chosen[-1]]).square().sum(-1))
+        total = away.cpu().double().cumsum(0)
+        chance = torch.rand(1, generator=draw, dtype=torch.float64) * total[-1]
+        chosen.append(min(int(torch.searchsorted(total, chance, right=True)), len(points) - 1))
+    return points[chosen]
+
+
+def kmeans(points: Tensor, count: int, iterations: int, draw: torch.Generator) -> Tensor:
+    """Centroids `count` e of `points` m e, by rounds of Lloyd's algorithm from k-means++.
+
+    A cluster that loses all its points keeps its place.
+    """
+    centroids = spread_points(points, count, draw)
+    for _ in range(iterations):
+        labels = nearest(points, centroids)
+        sums = torch.zeros_like(centroids).index_add_(0, labels, points)
+        sizes = torch.bincount(labels, minlength=count).unsqueeze(1)
+        centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids)
+    return centroids

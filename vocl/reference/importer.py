@@ -1,14 +1,15 @@
 """`vocl import METHOD FILE OUT [overrides]`: an official checkpoint becomes a run folder.
 
-METHOD is a module of this package: a map from the names in the file to the names here. Only tensors
-are taken from the file; every size and setting comes from the config, and has to agree.
+METHOD is a module of this package, or of the folder `reference` of a package of `project=PATH`: a map
+(`KEYS`, `DECIDED_BY`) from the names in the file to the names here. Only tensors are taken from the
+file; every size and setting comes from the config, and has to agree.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
-import pkgutil
 import re
 import sys
 import time
@@ -21,9 +22,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from vocl import reference
+from vocl.assemble import make_importable
+from vocl.compose import project_of
+from vocl.config import packages
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.ops.random import seed_of
 
 USAGE = "usage: vocl import METHOD FILE OUT [experiment=...] [overrides]"
 SHOWN = 3  # wrong names in a message
@@ -43,24 +47,51 @@ def main(arguments: Sequence[str]) -> int:
 def _main(arguments: list[str]) -> Path:
     from vocl.train import composed
 
+    project = project_of(arguments)
     if len(arguments) < 3 or any("=" not in a for a in arguments[3:]):
-        raise UserError(f"{USAGE}; METHOD is one of {', '.join(methods())}")
+        raise UserError(f"{USAGE}; METHOD is one of {', '.join(methods(project))}")
     name, source, out, *overrides = arguments
-    method = find_method(name)
+    method = find_method(name, project)
     return import_checkpoint(method, user_path(source), user_path(out), composed(overrides))
 
 
-def methods() -> list[str]:
-    """Names of the methods whose checkpoints can be imported."""
-    names = [m.name for m in pkgutil.iter_modules(reference.__path__)]
-    return sorted(n for n in names if hasattr(importlib.import_module(f"{reference.__name__}.{n}"), "KEYS"))
+def methods(project: str | None = None) -> list[str]:
+    """Names of the methods whose checkpoints can be imported, by this package or that of a project folder."""
+    return sorted(_maps(project))
 
 
-def find_method(name: str) -> ModuleType:
+def find_method(name: str, project: str | None = None) -> ModuleType:
     """The map of names of the method `name`; `UserError` with the choices for one that has none."""
-    if name not in methods():
-        raise UserError(f"import {name}: no such method, choose from {', '.join(methods())}")
-    return importlib.import_module(f"{reference.__name__}.{name}")
+    maps = _maps(project)
+    if name not in maps:
+        raise UserError(f"import {name}: no such method, choose from {', '.join(sorted(maps))}")
+    make_importable(packages(project))
+    return importlib.import_module(maps[name])
+
+
+def _maps(project: str | None) -> dict[str, str]:
+    """Modules with a map of names, by the name of the method; a project's own goes before one of vocl.
+
+    Found by their source text: what nobody asks for is not imported.
+    """
+    found = {}
+    for package, folder in packages(project).items():
+        for path in sorted((folder / "reference").glob("*.py")):
+            if _defines(path, "KEYS"):
+                found[path.stem] = f"{package}.reference.{path.stem}"
+    return found
+
+
+def _defines(path: Path, name: str) -> bool:
+    """Whether a module has a variable `name`, its own or another's."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not valid Python: {error}") from None
+    targets = {t.id for n in body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    targets |= {n.target.id for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    taken = {a.asname or a.name for n in body if isinstance(n, ast.ImportFrom) for a in n.names}
+    return name in targets | taken
 
 
 def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[str, Any]) -> Path:
@@ -68,14 +99,20 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
 
     `config` is a checked one. The folder holds a checkpoint of the last step (without optimizer
     state: it can be loaded, evaluated and warm-started from, not resumed) and a record of the
-    file's digest. Raises `UserError` when file and config do not fit, and writes nothing then.
+    file's digest. Names that begin with one of the method's OUTSIDE are not in its files: they are
+    as a run of `config` begins, a backbone with its pretrained weights. Raises `UserError` when file
+    and config do not fit, and writes nothing then.
     """
     from vocl import assemble
     from vocl.folder import new_folder
 
-    model = assemble.make_model(config, pretrained=False)
-    given = read_weights(method, source)
-    weights = fit_weights(method, given, model.state_dict(), source)
+    given = read_weights(method, source, config["project"])
+    torch.manual_seed(seed_of(config["seed"], "weights"))
+    outside = getattr(method, "OUTSIDE", ())
+    model = assemble.make_model(config, pretrained=bool(outside))
+    own = model.state_dict()
+    came = {name: own[name] for name in own if name.startswith(outside)}
+    weights = fit_weights(method, complete(method, came | given, own), own, source)
     model.load_state_dict(weights)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     with new_folder(out, "OUT") as folder:
@@ -83,7 +120,7 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     return out
 
 
-def read_weights(method: ModuleType, source: Path) -> dict[str, Tensor]:
+def read_weights(method: ModuleType, source: Path, project: str | None = None) -> dict[str, Tensor]:
     """The tensors of the file by their names here; `UserError` for a name that the map lacks."""
     from vocl.reference.weights import read_state_dict
 
@@ -92,16 +129,33 @@ def read_weights(method: ModuleType, source: Path) -> dict[str, Tensor]:
         own = rename(method, name)
         if own is None:
             unknown.append(name)
-        else:
+        elif own:
             found[own] = tensor
     if unknown:
-        known = f"METHOD is one of {', '.join(methods())}"
+        known = f"METHOD is one of {', '.join(methods(project))}"
         raise UserError(f"{source}: not a checkpoint of {_short(method)}: unknown {_first(unknown)}; {known}")
     return found
 
 
+def complete(method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`given` with what the method's files never hold: copies of other tensors (its map COPIED says of
+    which), and those of a new model, `own` (patterns NEW)."""
+    out = dict(given)
+    for name in (n for n in own if n not in given):
+        for pattern, source in getattr(method, "COPIED", ()):
+            match = re.fullmatch(pattern, name)
+            if match and match.expand(source) in given:
+                out[name] = given[match.expand(source)]
+        if name not in out and any(re.fullmatch(pattern, name) for pattern in getattr(method, "NEW", ())):
+            out[name] = own[name]
+    return out
+
+
 def rename(method: ModuleType, name: str) -> str | None:
-    """What `name` of a method's checkpoint is called here; None for a name that it does not have."""
+    """What `name` of a method's checkpoint is called here; None for a name that it does not have.
+
+    Empty for one that plays no part.
+    """
     for pattern, replacement in method.KEYS:
         match = re.fullmatch(pattern, name)
         if match:
@@ -112,7 +166,7 @@ def rename(method: ModuleType, name: str) -> str | None:
 def fit_weights(
     method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor], source: Path
 ) -> dict[str, Tensor]:
-    """`given` in the shapes and types of `own` (a difference in leading ones is none)."""
+    """`given` in the shapes and types of `own` (a difference in ones is none)."""
     lacking = [n for n in own if n not in given]
     extra = [n for n in given if n not in own]
     wrong = [n for n in own if n in given and _trimmed(given[n].shape) != _trimmed(own[n].shape)]
@@ -176,10 +230,7 @@ def _decided_by(method: ModuleType, name: str) -> tuple[str, ...]:
 
 
 def _trimmed(shape: torch.Size) -> tuple[int, ...]:
-    sizes = list(shape)
-    while sizes and sizes[0] == 1:
-        sizes.pop(0)
-    return tuple(sizes)
+    return tuple(side for side in shape if side != 1)
 
 
 def _by(tensor: Tensor) -> str:

@@ -22,6 +22,8 @@ from torch import Tensor
 from vocl.errors import UserError
 
 PREFIX = "state_dict."
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # where the weights stand, if not at the top
+PARALLEL = "module."  # what every name begins with that PyTorch's data parallelism has saved
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -37,7 +39,8 @@ _DTYPES = {
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in `path`: a Lightning checkpoint, or safetensors with keys `state_dict.*`.
+    """The state dict in `path`: a checkpoint of Lightning or of plain PyTorch, or safetensors with keys
+    `state_dict.*`.
 
     Raises `UserError` naming the file when it is missing, damaged, or holds no state dict.
     """
@@ -47,6 +50,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: its state dict holds no tensors")
+    if all(name.startswith(PARALLEL) for name in tensors):
+        return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors
 
 
@@ -69,9 +74,15 @@ def _read_checkpoint(path: Path) -> Mapping[Any, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever it dislikes: the second reader gives the reason
         content = _read_inert(path)
-    state = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: not a Lightning checkpoint, it holds no 'state_dict'")
+    content = content if isinstance(content, Mapping) else {}
+    found = (content.get(name) for name in WRAPPERS)
+    state = next((state for state in found if isinstance(state, Mapping)), None)
+    if state is None and content and all(isinstance(value, Tensor) for value in content.values()):
+        return content
+    if state is None:
+        raise UserError(
+            f"{path}: not a checkpoint of weights, it holds no {' or '.join(map(repr, WRAPPERS))}"
+        )
     return state
 
 

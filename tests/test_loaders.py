@@ -1,0 +1,175 @@
+"""A training with loader processes is stopped, fails and ends as one without."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from running import at_step, child, final, on_ranks, result, same, steps_logged, tiny, wait
+
+from vocl import run
+from vocl.data.feed import Feed
+from vocl.evaluate.discovery import Discovery
+
+WORKERS = "runtime.workers=2"
+LONG = 120  # seconds: for ever, as far as a test is concerned
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The config of the run that nothing disturbed, made without loader processes."""
+    config = tiny(tmp_path_factory.mktemp("whole"))
+    assert run.run(config) == 0
+    return config
+
+
+def failed(config: dict, err: str) -> dict:
+    """The record of a failure of which one line tells."""
+    (said,) = err.splitlines()
+    record = json.loads((run.run_folder(config) / "events" / "0001-failed.json").read_text())
+    assert record["message"] in said and "0001-failed.json" in said
+    return record
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "XZ"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_to_every_process_stops_and_loses_nothing(tmp_path, monkeypatch, whole, number):
+    config = tiny(tmp_path / "torn", WORKERS)
+
+    def stopped():
+        os.setpgid(0, 0)
+        # and to each loader process before it begins, and while torch prepares it: it seeds this generator
+        os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), number))
+        monkeypatch.setattr(random, "seed", lambda *_: os.kill(os.getpid(), number))
+        at_step(monkeypatch, 6, lambda: os.killpg(0, number))
+        return run.run(config)
+
+    log = tmp_path / "log"
+    pid = child(stopped, log=log)
+    assert wait(pid) == 75, log.read_text()
+    assert log.read_text() == "stopped at step 7 of 12; the same command goes on\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+    assert final(config)["step"] == 7 and steps_logged(config) == list(range(7))
+    record = json.loads((run.run_folder(config) / "events" / "0001-stopped.json").read_text())
+    assert record["signal"] == number
+    assert run.run(config) == 0
+    same(final(config), final(whole))
+    assert result(config)["metrics"] == result(whole)["metrics"]
+
+
+def test_ranks_with_loaders_stop_as_one(tmp_path, monkeypatch):
+    torn, twin = tiny(tmp_path / "torn", WORKERS), tiny(tmp_path / "twin")
+
+    def stopped(rank):
+        os.setpgid(0, 0)
+        if rank == 1:
+            at_step(monkeypatch, 5, lambda: os.killpg(0, signal.SIGTERM))
+        return run.run(torn)
+
+    log = tmp_path / "log"
+    assert on_ranks(2, stopped, log) == [75, 75], log.read_text()
+    assert log.read_text() == "stopped at step 6 of 12; the same command goes on\n"
+    assert on_ranks(2, lambda rank: run.run(torn)) == [0, 0]
+    assert on_ranks(2, lambda rank: run.run(twin)) == [0, 0]
+    same(final(torn), final(twin))
+
+
+def test_the_evaluation_runs_without_them(tmp_path, monkeypatch):
+    score, beside = Discovery._score, []
+
+    def counted(self, *arguments):
+        beside.append(len(multiprocessing.active_children()))
+        return score(self, *arguments)
+
+    at_step(monkeypatch, 6, lambda: beside.append(len(multiprocessing.active_children())))
+    monkeypatch.setattr(Discovery, "_score", counted)
+    assert run.run(tiny(tmp_path, WORKERS)) == 0
+    assert beside == [2, 0, 0]
+
+
+@pytest.mark.parametrize("when", ["while it is waited for", "in the midst of a step"])
+def test_a_killed_loader_is_a_failure_that_names_it(tmp_path, monkeypatch, capfd, whole, when):
+    config, batch = tiny(tmp_path, WORKERS), Feed.batch
+
+    def killed(self, step):
+        if step == 7:
+            time.sleep(0.5)  # meanwhile the training takes the steps before it
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch(self, step)
+
+    def kill():
+        one = multiprocessing.active_children()[0]
+        one.kill()
+        os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
+
+    with monkeypatch.context() as patch:
+        if when == "in the midst of a step":
+            at_step(patch, 6, kill)
+        else:
+            patch.setattr(Feed, "batch", killed)
+        assert run.run(config) == 1
+    record = failed(config, capfd.readouterr().err)
+    assert record["kind"] == "LoaderError" and "killed by SIGKILL: out of memory?" in record["message"]
+    if when == "in the midst of a step":
+        assert steps_logged(config) == list(range(7))  # it went to its end
+    assert not multiprocessing.active_children()
+    assert run.run(config) == 0
+    same(final(config), final(whole))
+
+
+def test_what_a_loader_raises_is_one_line_and_its_traceback_in_the_record(tmp_path, monkeypatch, capfd):
+    config, batch = tiny(tmp_path, WORKERS), Feed.batch
+
+    def spoilt(self, step):
+        if step == 7:
+            raise KeyError("frames")
+        return batch(self, step)
+
+    monkeypatch.setattr(Feed, "batch", spoilt)
+    assert run.run(config) == 1
+    record = failed(config, capfd.readouterr().err)
+    assert record["kind"] == "LoaderError" and record["message"] == "KeyError: 'frames'"
+    assert "in spoilt" in record["traceback"]
+    assert steps_logged(config) == list(range(7))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells a process of its parent's end")
+def test_loaders_end_with_a_training_that_is_killed(tmp_path, monkeypatch):
+    batch = Feed.batch
+
+    def long(self, step):
+        time.sleep(LONG if step > 7 else 0)
+        return batch(self, step)
+
+    def killed():
+        def kill():
+            pids = [process.pid for process in multiprocessing.active_children()]
+            (tmp_path / "pids").write_text(json.dumps(pids))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(Feed, "batch", long)
+        at_step(monkeypatch, 6, kill)
+        return run.run(tiny(tmp_path, WORKERS))
+
+    assert wait(child(killed)) == -signal.SIGKILL
+    pids = json.loads((tmp_path / "pids").read_text())
+    assert len(pids) == 2
+    until = time.monotonic() + 60
+    while any(running(pid) for pid in pids):
+        assert time.monotonic() < until
+        time.sleep(0.02)

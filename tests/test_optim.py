@@ -1,0 +1,55 @@
+"""What weight decay applies to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from running import tiny
+
+from vocl import config as configs
+from vocl import run
+from vocl.stop import StopFlag
+from vocl.trainer import Trainer
+
+ADAMW = ("optim=adamw", "optim.weight_decay=0.5", "optim.schedule.warmup_steps=0", "optim.lr=0.1")
+
+
+def trainer(root: Path, *overrides: str, stage: dict | None = None) -> Trainer:
+    config = tiny(root, *ADAMW, *overrides)
+    config["curriculum"]["stages"]["all"].update(stage or {})
+    return run.make_trainer(config, root, torch.device("cpu"), StopFlag(), fresh=True, silent=True)
+
+
+@pytest.mark.parametrize("decay", ["all", "matrices"])
+def test_a_step_without_gradient_decays_what_is_to_decay(tmp_path, monkeypatch, decay):
+    made = trainer(tmp_path, f"optim.decay={decay}")
+    before = {name: p.detach().clone() for name, p in made.trainable.items()}
+    nothing = lambda step, clip: (None, sum(0 * p.sum() for p in made.trainable.values()), {})  # noqa: E731
+    monkeypatch.setattr(made, "forward", nothing)
+    made.step(0, None)
+    shapes = {p.ndim for p in made.trainable.values()}
+    assert 1 in shapes and max(shapes) > 1
+    for name, p in made.trainable.items():
+        decays = decay == "all" or p.ndim > 1
+        torch.testing.assert_close(p.detach(), before[name] * (0.95 if decays else 1.0), msg=name)
+
+
+def test_all_alike_are_one_group_as_before_there_was_a_choice(tmp_path):
+    assert len(trainer(tmp_path).torch_optimizer.param_groups) == 1
+    assert len(trainer(tmp_path, "optim.decay=matrices").torch_optimizer.param_groups) == 2
+
+
+def test_a_stage_that_names_a_decay_has_it_for_biases_too(tmp_path):
+    made = trainer(tmp_path, "optim.decay=matrices", stage={"weight_decay": {"*": 0.25}})
+    made._set_rates(0)
+    assert {group["weight_decay"] for group in made.torch_optimizer.param_groups} == {0.25}
+
+
+def test_saved_configs_of_optimizers_that_have_no_choice_get_none(tmp_path):
+    for optim, has in (("adam", False), ("adamw", True)):
+        config = tiny(tmp_path, f"optim={optim}", "optim/schedule=constant", "optim.schedule.warmup_steps=2")
+        saved = {**config, "optim": {k: v for k, v in config["optim"].items() if k != "decay"}}
+        assert configs.migrate(saved) == config and ("decay" in config["optim"]) is has
+        assert configs.run_id(saved) == configs.run_id(config)
