@@ -86,7 +86,7 @@ def _importer(claim: Claim, project: str | None) -> Any:
 
 
 def _config(claim: Claim, overrides: Sequence[str]) -> Config:
-    """The experiment METHOD/DATASET with every evaluation under the claim's protocol."""
+    """The experiment METHOD/DATASET with every evaluation that knows several under the claim's protocol."""
     from vocl.train import composed
 
     for override in overrides:
@@ -94,9 +94,10 @@ def _config(claim: Claim, overrides: Sequence[str]) -> Config:
         if key == "experiment" or key.startswith("eval/protocol"):
             raise UserError(f"{override}: METHOD/DATASET decides this; leave it out")
     asked = [f"experiment={claim.name}", *overrides]
-    scored = [name for name, node in compose(asked)["eval"].items() if "protocol" in node]
-    if not scored:
-        raise UserError(f"verify {claim.name}: eval: no evaluation with a protocol is chosen")
+    evaluations = compose(asked)["eval"]
+    if not evaluations:
+        raise UserError(f"verify {claim.name}: eval: no evaluation is chosen")
+    scored = [name for name, node in evaluations.items() if "protocol" in node]
     protocols = [f"eval/protocol@eval.{name}.protocol={claim.protocol}" for name in scored]
     return composed([*asked, *protocols])
 

@@ -33,7 +33,7 @@ class Dataset:
     source: Part[Source]
     size_px: list[int]  # height, width of the model's input
     fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
-    normalise: Literal["imagenet", "half"]
+    normalise: Literal["imagenet", "half", "kinetics"]
     clip_frames: Annotated[int, Ge(1)]
     clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
     flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip

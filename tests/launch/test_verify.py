@@ -38,7 +38,7 @@ EXTRA = {
     "solv": {"model.temporal.num_heads": 2},
 }
 # Experiment that a small checkpoint's sizes are taken from, where it is not movi_c
-BASE = {"smtc": "smtc/ytvos", "solv": "solv/movi_e"}
+BASE = {"smtc": "smtc/synthetic", "solv": "solv/movi_e"}
 # A backbone alone claims nothing.
 METHODS = [name for name in importer.methods() if not hasattr(importer.find_method(name), "NEW")]
 

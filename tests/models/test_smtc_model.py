@@ -68,6 +68,9 @@ def test_the_presets() -> None:
         names = ("backbone.vit.cls_token", "grouping.attention.mean")
         assert [curriculum.trains(name, 0) for name in names] == [False, True]
         assert [curriculum.factor(name, 3000) for name in names] == [0.01, 1.0]
+        sampling = config["dataset"]["sampling"]
+        assert sampling["stored_fps"] == 30 if gru else sampling["gap"] == 4
+        assert config["dataset"]["views"] == 1 and config["dataset"]["flip"] == (0.5 if gru else 0)
 
 
 def test_what_no_decoder_is_needed_for() -> None:
@@ -189,6 +192,18 @@ def test_features_of_a_clip_are_used() -> None:
     assert torch.equal(model.embed(given), 2 * seen.tokens)
     assert torch.equal(model.embed(clip), seen.tokens)
     assert not torch.equal(model.segment(given, OPTIONS).masks, model.segment(clip, OPTIONS).masks)
+
+
+def test_with_features_no_frame_is_looked_at() -> None:
+    model, clip = make("backbone.drop_path=0").eval(), clip_of(1, 6, views=0)
+    assert model.reads_features and not model.reads_video
+    given = dataclasses.replace(clip, features=model.backbone(clip.video), video=None)
+    for name in ("slots", "objects", "semantic_logits"):
+        ours, theirs = model(given), model(clip)
+        assert torch.equal(getattr(ours, name), getattr(theirs, name))
+        assert torch.equal(getattr(ours.teacher, name), getattr(theirs.teacher, name))
+    assert torch.equal(model.segment(given, OPTIONS).masks, model.segment(clip, OPTIONS).masks)
+    assert torch.equal(model.embed(given), model.embed(clip))
 
 
 # ------------------------------------------------------------------------------------------- at test

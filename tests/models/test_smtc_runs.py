@@ -22,6 +22,7 @@ RUN = (
     "model.attention.threshold=0.0",
     "model.valid.binarise=0.2",
     "optim.lr=0.01",
+    "eval=[discovery]",
     "eval.discovery.max_videos=1",
     "dataset.source.num_frames=6",
     "runtime.checkpoint_every=4",

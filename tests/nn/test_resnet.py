@@ -30,7 +30,10 @@ def moco(tmp_path_factory) -> tuple[Path, nn.Module]:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)
     state = {f"module.encoder_q.{k}": v for k, v in net.state_dict().items() if not k.startswith("fc.")}
-    state["module.encoder_q.fc.0.weight"] = torch.ones(3, 3)
+    state |= {
+        name.replace("encoder_q", "encoder_k"): torch.zeros_like(value) for name, value in state.items()
+    }
+    state |= {"module.encoder_q.fc.0.weight": torch.ones(3, 3), "module.queue": torch.ones(4, 4)}
     root = tmp_path_factory.mktemp("weights")
     content = {"epoch": 800, "arch": "resnet50", "state_dict": state, "optimizer": {}}
     torch.save(content, root / f"{NAME}.pth.tar")

@@ -121,6 +121,22 @@ def test_a_plain_dino_file_is_the_backbone_of_a_run_that_has_not_begun(weights, 
     assert rest and all(torch.equal(own[name], begun[name]) for name in rest)
 
 
+def test_a_plain_dino_file_is_a_backbone_alone_with_its_final_norm(weights, tmp_path):
+    vit = {n.removeprefix("backbone.vit."): t for n, t in weights.items() if n.startswith("backbone.")}
+    norm = {"norm.weight": torch.full((48,), 2.0), "norm.bias": torch.ones(48)}
+    torch.save(vit | norm, tmp_path / "dino.pth")
+    settings = [
+        "experiment=backbone/davis2016",
+        "debug=tiny",
+        "backbone.layer_scale=null",
+        "runtime.threads=1",
+    ]
+    assert importer.main(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *settings]) == 0
+    own = load(str(tmp_path / "out")).model.state_dict()
+    assert own.keys() == {f"backbone.vit.{name}" for name in vit | norm}
+    assert all(torch.equal(own[f"backbone.vit.{name}"], tensor) for name, tensor in (vit | norm).items())
+
+
 def test_a_dino_file_is_no_checkpoint_of_smtc_and_the_other_way_round(state, tmp_path, capsys):
     torch.save({"blocks.0.norm1.weight": torch.ones(48)}, tmp_path / "dino.pth")
     assert importer.main(["smtc", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 2

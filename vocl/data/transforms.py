@@ -10,6 +10,7 @@ from torch import Tensor
 STATISTICS = {  # mean and standard deviation of red, green, blue
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "kinetics": ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
 }
 
 

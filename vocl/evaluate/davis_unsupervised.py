@@ -32,9 +32,9 @@ RULES = ("davis_official", "davis_per_frame", "davis_per_frame_soft")
 class DavisUnsupervised(Evaluation):
     """J and F of the objects of frame 0, each with a proposal of the model; void does not count.
 
-    `davis_official_*`: proposals do not overlap (the argmax, or where slots are not exclusive the
-    most certain map that exceeds `threshold` when stretched to 0..1) and there are at most
-    `max_proposals` of them in a video; one assignment per video. `davis_per_frame_*`: the same
+    `davis_official_*`: proposals do not overlap (the argmax, or where slots are not exclusive, or have
+    scores, the most certain map that counts and exceeds `threshold` when stretched to 0..1) and there
+    are at most `max_proposals` of them in a video; one assignment per video. `davis_per_frame_*`: the same
     proposals, assigned anew in every frame. `davis_per_frame_soft_*`: maps stretched to 0..1 and cut
     at `threshold` may overlap, any number of them, assigned anew in every frame (SMTC's release).
     Only the first may be compared with official numbers, only the last with SMTC's.
@@ -136,22 +136,26 @@ class DavisUnsupervised(Evaluation):
             every = torch.cat(scores)
             counts, rank = every >= self.min_score, every.mean(0)
         order = rank.argsort(descending=True, stable=True)[: self.max_proposals]
-        return Proposals(soft, segments.grid, segments.exclusive, counts, order, self.threshold)
+        partition = segments.exclusive and segments.scores is None
+        return Proposals(soft, segments.grid, partition, counts, order, self.threshold)
 
 
 class Proposals:
-    """Soft masks t k n of a video, which slots count in which frame (t k bool), and the best slots (m)."""
+    """Soft masks t k n of a video, which slots count in which frame (t k bool), and the best slots (m).
+
+    `partition`: each pixel belongs to the largest of all masks.
+    """
 
     def __init__(
-        self, soft: Tensor, grid: Grid, exclusive: bool, counts: Tensor, best: Tensor, threshold: float
+        self, soft: Tensor, grid: Grid, partition: bool, counts: Tensor, best: Tensor, threshold: float
     ) -> None:
-        self.soft, self.grid, self.exclusive, self.counts = soft, grid, exclusive, counts
+        self.soft, self.grid, self.partition, self.counts = soft, grid, partition, counts
         self.best, self.threshold = best, threshold
 
     def exclusive_masks(self, frame: int, size: tuple[int, int]) -> np.ndarray:
         """Masks m h w (bool) of the best slots, which do not overlap."""
         masks, counts = self.soft[frame], self.counts[frame]
-        if self.exclusive:
+        if self.partition:
             found = slot_masks(masks, self.grid, size, True, self.threshold) & _columns(counts)
         else:
             found = winning_masks(masks, counts, self.grid, size, self.threshold)

@@ -141,6 +141,10 @@ class SMTC(VideoModel):
             *("teacher.objects", "teacher.valid"),
         }
     )
+    answers: ClassVar[frozenset[str]] = frozenset({"masks", "scores", "parent", "slots", "embed"})
+    any_size: ClassVar[frozenset[str]] = frozenset({"masks", "scores", "parent", "slots", "embed"})
+    reads_features: ClassVar[bool] = True
+    reads_video = False
     requires: ClassVar[dict[str, dict[str, str]]] = {
         "keys": {"backbone.keys": "gives none; choose false, or a vision transformer with backbone.keys=true"}
     }
@@ -220,7 +224,7 @@ class SMTC(VideoModel):
         nothing else.
         """
         outputs, carry = [], carry or Carry()
-        for start, stop in _windows(carry.frames, clip.video.shape[1], self.window):
+        for start, stop in _windows(carry.frames, clip.valid.shape[1], self.window):
             seen = self.encode(_cut(clip, start, stop))
             noise = self._noise_at_test(clip.key, range(carry.frames, carry.frames + stop - start))
             output, carry = self.group_window(seen, noise, carry, options.iterations)
@@ -264,7 +268,7 @@ class SMTC(VideoModel):
 
     def _draw(self, clip: Clip, who: str) -> tuple[Tensor, Tensor]:
         """Noise b t N P d of the samples and partners b t of `who`, "student" or "teacher"."""
-        frames = clip.video.shape[1]
+        frames = clip.valid.shape[1]
         noise = normal(clip.key, f"{who}.instances", (frames, *self.noise_shape))
         return noise, self.grouping.correspondence.partners(clip.key, who, frames)
 
@@ -290,7 +294,8 @@ def _cut(clip: Clip, start: int, stop: int) -> Clip:
     if features is not None:
         keys = None if features.keys is None else features.keys[:, start:stop]
         features = Features(features.tokens[:, start:stop], features.grid, keys)
-    return Clip(clip.video[:, start:stop], clip.valid[:, start:stop], clip.key, clip.names, features=features)
+    video = None if clip.video is None else clip.video[:, start:stop]
+    return Clip(video, clip.valid[:, start:stop], clip.key, clip.names, features=features)
 
 
 def _found(output: SemanticOutput) -> tuple[Tensor, Tensor, Tensor]:

@@ -49,7 +49,7 @@ class Filters(Backbone):
         chroma_scale: Annotated[float, Ge(0)],
         brightness_scale: Annotated[float, Ge(0)],
         position_scale: Annotated[float, Ge(0)],
-        normalise: Literal["imagenet", "half"],
+        normalise: Literal["imagenet", "half", "kinetics"],
     ) -> None:
         super().__init__()
         if any(side % patch_px for side in frame_px):

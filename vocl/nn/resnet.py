@@ -14,8 +14,13 @@ from torch import Tensor, nn
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features, Grid
 from vocl.nn.backbone import locate_weights
+from vocl.nn.framewise import framewise
 
+<<<<<<< HEAD
 PREFIX = "encoder_q."  # of the network in MoCo's files (behind `module.`); its projection is fc.*
+=======
+PREFIX = "encoder_q."  # of the network in MoCo's files; its projection is fc.*
+>>>>>>> smtc
 
 
 class ResNet(Backbone):
@@ -32,6 +37,8 @@ class ResNet(Backbone):
     hub: ClassVar[str] = "github.com/facebookresearch/moco"
     weights_file: ClassVar[str] = "{name}.pth.tar"
     keys: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
+    framewise: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,14 +84,20 @@ class ResNet(Backbone):
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w; tokens and keys b t n e."""
         assert keep is None, "token drop is not built into this backbone"
-        net, frames = self.net, rearrange(video, "b t c h w -> (b t) c h w")
+        frames = rearrange(video, "b t c h w -> (b t) c h w")
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            maps = net.maxpool(net.act1(net.bn1(net.conv1(frames))))
-            for layer in self._layers():
-                maps = layer(maps)
+            (maps,) = self._run(frames) if self.trainable else framewise(self._run, frames)
         grid = Grid(*maps.shape[-2:])
         tokens = rearrange(maps, "(b t) e r s -> b t (r s) e", b=len(video))
         return Features(tokens, grid, keys=tokens)
+
+    def _run(self, frames: Tensor) -> tuple[Tensor]:
+        """The map m e r s of `frames` m c h w."""
+        net = self.net
+        maps = net.maxpool(net.act1(net.bn1(net.conv1(frames))))
+        for layer in self._layers():
+            maps = layer(maps)
+        return (maps,)
 
     def _layers(self) -> list[nn.Module]:
         return [self.net.layer1, self.net.layer2, self.net.layer3, self.net.layer4][: self.stage]

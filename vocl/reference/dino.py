@@ -6,10 +6,9 @@ is DINO, the rest as a new run of the config's seed begins. So DINO can be evalu
 
 from __future__ import annotations
 
-KEYS = (
-    (r"norm\.(?:weight|bias)", ""),
-    (r"((?:cls_token|pos_embed|patch_embed\.|blocks\.).*)", r"backbone.vit.\1"),
-)
+KEYS = ((r"((?:cls_token|pos_embed|patch_embed\.|blocks\.|norm\.).*)", r"backbone.vit.\1"),)
+
+SPARE = (r"backbone\.vit\.norm\..*",)
 
 COPIED = ((r"teacher\.(backbone\..*)", r"\1"),)
 

@@ -129,7 +129,7 @@ def read_weights(method: ModuleType, source: Path, project: str | None = None) -
         own = rename(method, name)
         if own is None:
             unknown.append(name)
-        elif own:
+        else:
             found[own] = tensor
     if unknown:
         known = f"METHOD is one of {', '.join(methods(project))}"
@@ -138,9 +138,11 @@ def read_weights(method: ModuleType, source: Path, project: str | None = None) -
 
 
 def complete(method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`given` with what the method's files never hold: copies of other tensors (its map COPIED says of
-    which), and those of a new model, `own` (patterns NEW)."""
-    out = dict(given)
+    """`given` without what a model may have no place for (patterns SPARE of the method), and with what its
+    files never hold: copies of other tensors (its map COPIED says of which), and those of a new model,
+    `own` (patterns NEW)."""
+    spare = [n for n in given if any(re.fullmatch(pattern, n) for pattern in getattr(method, "SPARE", ()))]
+    out = {name: tensor for name, tensor in given.items() if name in own or name not in spare}
     for name in (n for n in own if n not in given):
         for pattern, source in getattr(method, "COPIED", ()):
             match = re.fullmatch(pattern, name)
@@ -152,10 +154,7 @@ def complete(method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, 
 
 
 def rename(method: ModuleType, name: str) -> str | None:
-    """What `name` of a method's checkpoint is called here; None for a name that it does not have.
-
-    Empty for one that plays no part.
-    """
+    """What `name` of a method's checkpoint is called here; None for a name that it does not have."""
     for pattern, replacement in method.KEYS:
         match = re.fullmatch(pattern, name)
         if match:

@@ -8,8 +8,7 @@ which only frames of 512 px have.
 
 from __future__ import annotations
 
-KEYS = (  # pattern of a name in the file, name here ("": not used)
-    (r"encoder\.norm\.(?:weight|bias)", ""),
+KEYS = (  # pattern of a name in the file, name here
     (r"encoder\.(.*)", r"backbone.vit.\1"),
     (r"transport_proj\.(.*)", r"grouping.correspondence.from_products.\1"),
     (r"mlp_slot\.(\d+)\.(.*)", r"grouping.head.mlp.\1.\2"),
@@ -20,6 +19,8 @@ KEYS = (  # pattern of a name in the file, name here ("": not used)
     (r"slot_attention\.project_([qkv])\.(.*)", r"grouping.attention.to_\1.\2"),
     (r"slot_attention\.((?:norm_slots|mlp)\..*)", r"grouping.attention.\1"),
 )
+
+SPARE = (r"backbone\.vit\.norm\..*",)  # names here that the config may have no place for
 
 COPIED = ((r"teacher\.(.*)", r"\1"),)  # what no file holds: name here, name here that it is a copy of
 
