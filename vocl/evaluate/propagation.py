@@ -82,9 +82,8 @@ class LabelPropagation(Evaluation):
         whole, size = self.rule.sizes(video.size, trained)
         if size != trained and not (EMBED in model.any_size and model.backbone.any_size):
             raise UserError(
-                f"rule.short_px={self.rule.short_px}: frames of {size[0]} x {size[1]} px, but this model "
-                f"takes those of its training alone, {trained[0]} x {trained[1]}; "
-                "choose rule.short_px=dataset"
+                f"rule.short_px={self.rule.short_px}: frames of {size[0]} x {size[1]} px, and this model "
+                f"takes those of its training, {trained[0]} x {trained[1]}; choose rule.short_px=dataset"
             )
         return whole, size
 
