@@ -171,7 +171,7 @@ class Feed:
 
     def _stacked(self, clips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         names = self.source.annotations
-        return {n: stacked([clip[n] for clip in clips], self.source.source.annotated[n]) for n in names}
+        return {n: stacked([clip[n] for clip in clips], self.source.annotated[n]) for n in names}
 
     def _frames(self, draw: Draw) -> Tensor:
         """Frames t 3 h w in [0, 1] at the model's size; windows are random, so only whole frames are kept."""
@@ -221,7 +221,7 @@ def _annotations(video: ServedVideo, indices: Sequence[int], at: Placement) -> d
     names = video.source.annotations
     if not names:
         return {}
-    found, kinds = video.annotations(names, indices), video.source.source.annotated
+    found, kinds = video.annotations(names, indices), video.source.annotated
     return {name: placed(found[name], kinds[name], at) for name in names}
 
 

@@ -20,14 +20,15 @@ class Served(Source):
 
     def __init__(self, source: Source, needs: Iterable[str], cache: FeatureCache | None = None) -> None:
         self.source, self.needs, self.cache = source, frozenset(needs), cache
+        self.annotated = getattr(source, "annotated", {})
 
     @property
     def annotations(self) -> tuple[str, ...]:
         """Names of the annotations among `needs`. Raises `UserError` for one that the videos lack."""
         wanted = sorted(self.needs - {"video", "views"})
         for name in wanted:
-            if name not in self.source.annotated:
-                given = ", ".join(sorted(self.source.annotated)) or "none"
+            if name not in self.annotated:
+                given = ", ".join(sorted(self.annotated)) or "none"
                 raise UserError(f"the videos have no {name}, which the run reads; their annotations: {given}")
         return tuple(wanted)
 
