@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from running import TINY, child, final, result, same, send, tiny, wait
+from running import TINY, child, final, on_ranks, result, same, send, tiny, wait
 
 from launch import cache
 from vocl import assemble, run
@@ -242,3 +242,25 @@ def test_vocl_cache_does_the_work_of_the_first_run(tmp_path, encoded, capsys):
     assert sum(encoded) == first
     with pytest.raises(UserError, match=r"seed 0: backbone\._target_=.*Filters.*nothing to cache"):
         cache.main([*TINY, f"runtime.root={tmp_path}"])
+
+
+def test_ranks_share_the_work(tmp_path):
+    config = vit(tmp_path, "runtime.feature_cache=always")
+    log = tmp_path / "encoded"
+
+    def on_rank(rank: int) -> int:
+        call = Encoder.__call__
+
+        def counted(self, frames, flipped):
+            with log.open("a") as file:
+                file.write(f"{rank} {len(frames)}\n")
+            return call(self, frames, flipped)
+
+        Encoder.__call__ = counted
+        return run.run(config)
+
+    assert on_ranks(2, on_rank) == [0, 0]
+    assert len(files(tmp_path)) == 14
+    counts = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+    assert {rank for rank, _ in counts} == {0, 1}
+    assert sum(frames for _, frames in counts) == 4 * 14 + 2  # each rank looks at one frame for its size
