@@ -17,7 +17,7 @@ from vocl.errors import UserError
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 
 if TYPE_CHECKING:
-    from vocl.data.features.source import EncodedSource
+    from vocl.data.features.cache import FeatureCache
 
 READS = ("backbone", "dataset", "eval", "runtime", "project")  # sections that features depend on
 
@@ -61,18 +61,18 @@ def _fill(config: Config, stop: StopFlag) -> None:
         if stop:
             raise Stopped("the feature cache")
 
-    for split, source, mirrored in _sources(config):
-        computed = source.fill(mirrored, advance, Progress(f"{split}: features of videos"))
-        frames = len(mirrored) * sum(source[i].length for i in range(len(source)))
-        print(f"{source.store.folder}: {split}: {frames} frames, {computed} of them new, {_size(source)}")
+    for split, cache, mirrored in _caches(config):
+        computed = cache.fill(mirrored, advance, Progress(f"{split}: features of videos"))
+        frames = len(mirrored) * sum(cache.source[i].length for i in range(len(cache.source)))
+        print(f"{cache.store.folder}: {split}: {frames} frames, {computed} of them new, {_size(cache)}")
 
 
-def _sources(config: Config) -> Iterator[tuple[str, EncodedSource, list[bool]]]:
+def _caches(config: Config) -> Iterator[tuple[str, FeatureCache, list[bool]]]:
     """Each split that the run of `config` reads, and which of frames and mirror images it shows of it."""
     import torch
 
     from vocl import assemble
-    from vocl.data.features.source import EncodedSource, mirror_images
+    from vocl.data.features.cache import mirror_images
     from vocl.load import pick_device
     from vocl.precision import set_tf32
 
@@ -86,14 +86,24 @@ def _sources(config: Config) -> Iterator[tuple[str, EncodedSource, list[bool]]]:
     set_tf32(config["train"]["precision"])
     device = pick_device(config["runtime"]["device"])
     model = assemble.make_model(config, pretrained=True).to(device)
-    scored = sorted({node["split"] for node in config["eval"].values()})
-    for split, training in (("train", True), *((split, False) for split in scored)):
-        source = assemble.make_source(config, split)
-        encoded = assemble.with_features(config, source, split, model, device, training)
-        if isinstance(encoded, EncodedSource):
-            yield split, encoded, mirror_images(config["dataset"]["flip"]) if training else [False]
+    for split, name in (("train", None), *_scored(config)):
+        source = assemble.make_source(config, split, name)
+        cache = assemble.feature_cache(config, source, split, model, device, name is None, name)
+        if cache is not None:
+            yield split, cache, mirror_images(config["dataset"]["flip"]) if name is None else [False]
 
 
-def _size(source: EncodedSource) -> str:
-    files = [path.stat().st_size for path in Path(source.store.folder).glob("*.safetensors")]
+def _scored(config: Config) -> Iterator[tuple[str, str]]:
+    """Each split that evaluations read, and one of those that read it: several may read the same."""
+    from vocl import assemble
+
+    found = {}
+    for name in config["eval"]:
+        for split in assemble.make_evaluation(config, name).splits:
+            found[json.dumps(assemble.dataset_of(config, name), sort_keys=True), split] = name
+    yield from ((split, name) for (_, split), name in found.items())
+
+
+def _size(cache: FeatureCache) -> str:
+    files = [path.stat().st_size for path in Path(cache.store.folder).glob("*.safetensors")]
     return f"{sum(files) / 1e6:.1f} MB in all"

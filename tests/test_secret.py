@@ -101,8 +101,8 @@ def test_names_of_secrets(name: str):
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("PWD", "/work/vocl-runs", "/work/vocl-runs"),
-        ("OLDPWD", "/work/vocl-runs", "/work/vocl-runs"),
+        ("PWD", "/scratch/vocl-runs", "/scratch/vocl-runs"),
+        ("OLDPWD", "/scratch/vocl-runs", "/scratch/vocl-runs"),
         ("HOME", "/home/me-and-you", "/home/me-and-you"),
         ("TOKENIZERS_PARALLELISM", "disabled-now", "disabled-now"),
         ("SECRETS_DIR", "/home/me/data", "/home/me/data/runs"),

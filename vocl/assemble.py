@@ -13,6 +13,8 @@ from vocl import inputs
 from vocl.build import build
 from vocl.config import Config
 from vocl.curriculum import Curriculum
+from vocl.data.features.cache import FeatureCache
+from vocl.data.features.encoder import Encoder
 from vocl.errors import UserError
 from vocl.evaluate.proof import TRUTH
 from vocl.files import user_path
@@ -72,7 +74,7 @@ def make_model(config: Config, pretrained: bool) -> VideoModel:
     return parts(config, "model")(backbone, frame_px)
 
 
-def with_features(
+def feature_cache(
     config: Config,
     source: Source,
     split: str,
@@ -80,29 +82,29 @@ def with_features(
     device: torch.device,
     training: bool,
     evaluation: str | None = None,
-) -> Source:
-    """`source` with cached features of the model's backbone, where runtime.feature_cache asks for them
-    and they are exactly what the model would compute: `training` clips, or whole videos at test (of the
-    dataset of `evaluation`)."""
+) -> FeatureCache | None:
+    """Kept features of the model's backbone for the videos of `source`, where runtime.feature_cache asks
+    for them and they are exactly what the model would compute for `training` clips, or for whole videos at
+    test (of the dataset of `evaluation`)."""
     inexact = inputs.not_cacheable(config, configs.packages(config["project"]))
     if training:
         inexact = inexact or inputs.not_exact(config["dataset"])
     if config["runtime"]["feature_cache"] == "none" or inexact:
-        return source
-    from vocl.data.features.encoder import Encoder
-    from vocl.data.features.source import EncodedSource
-
+        return None
     precision = config["train"]["precision"] if training else "fp32"
     dataset = make_dataset(config, evaluation)
     encoder = Encoder(model.backbone, config["backbone"], dataset, device, precision)
     fallback = json.dumps([dataset_of(config, evaluation)["source"], split], sort_keys=True)
-    return EncodedSource(source, encoder, user_path(config["runtime"]["root"]), fallback, model.reads_video)
+    return FeatureCache(source, encoder, user_path(config["runtime"]["root"]), fallback)
 
 
-def clip_needs(config: Config, model: VideoModel) -> frozenset[str]:
-    """Names of the fields of `Clip` that training reads beside those that are always filled."""
-    declared = inputs.clip_needs(config, configs.packages(config["project"]))
-    return frozenset(declared) | ({"video"} if model.reads_video else set())
+def clip_needs(config: Config, model: VideoModel, training: bool) -> frozenset[str]:
+    """Names of the fields of `Clip` that are read beside those that are always filled; in an evaluation
+    by the model alone, not by the losses."""
+    sections = ("model", "loss") if training else ("model",)
+    declared = inputs.clip_needs(config, configs.packages(config["project"]), sections)
+    reads_video = model.reads_video or "video" in declared
+    return frozenset(declared) - inputs.ALWAYS | ({"video"} if reads_video else set())
 
 
 def make_objective(config: Config) -> Objective:

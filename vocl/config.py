@@ -233,9 +233,12 @@ def migrate(config: Config) -> Config:
 
 
 def _takes(node: Config, key: str, project: str | None) -> bool:
-    """Whether the part that `node` describes has a parameter `key`; a section of plain values has."""
+    """Whether the part that `node` describes has a parameter `key`, of its own or as every term and
+    evaluation has; a section of plain values has."""
+    if "_target_" not in node or key in (*TERM, *EVALUATION_SETTINGS):
+        return True
     try:
-        return "_target_" not in node or key in signature.read(node["_target_"], packages(project)).parameters
+        return key in signature.read(node["_target_"], packages(project)).parameters
     except UserError:  # a target that is not there: `check` says so
         return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vocl import signature
@@ -13,13 +13,20 @@ PREFIX = "clip."  # of a name in `needs` that is a field of `Clip`, not of `Outp
 ALWAYS = frozenset({"video", "valid", "key", "names", "frames", "flipped"})
 
 
-def clip_needs(config: Mapping[str, Any], allowed: Packages) -> dict[str, str]:
-    """Fields of `Clip` that the model, its parts and the terms name in `needs`, each with who does."""
+def clip_needs(
+    config: Mapping[str, Any], allowed: Packages, sections: Sequence[str] = ("model", "loss")
+) -> dict[str, str]:
+    """Fields of `Clip` that the model, its parts and the terms name in `needs`, each with who does.
+
+    Of the model alone: what it reads at test, so not the parts that are `only_in_training`.
+    """
     found: dict[str, str] = {}
-    for section in ("model", "loss"):
+    for section in sections:
         for path, node in parts_of(config[section], section):
-            needs = signature.read(node["_target_"], allowed).attributes.get("needs", ())
-            for name in sorted(needs):
+            declared = signature.read(node["_target_"], allowed).attributes
+            if declared.get("only_in_training", False) and "loss" not in sections:
+                continue
+            for name in sorted(declared.get("needs", ())):
                 if name == "clip":  # all of it
                     found.setdefault("video", path)
                 if name.startswith(PREFIX):
@@ -28,17 +35,28 @@ def clip_needs(config: Mapping[str, Any], allowed: Packages) -> dict[str, str]:
 
 
 def check_needs(config: Mapping[str, Any], allowed: Packages) -> None:
-    """Refuse a config whose data lacks an annotation that something reads."""
-    target = config["dataset"]["source"]["_target_"]
+    """Refuse a config whose data lacks an annotation that something reads: the run's in training, and
+    those of evaluations that have their own, where the model itself reads it."""
+    needs = clip_needs(config, allowed)
+    if "views" in needs and not config["dataset"]["views"]:
+        raise UserError(f"dataset.views=0: {needs['views']} needs another view of a clip, choose 1 or more")
+    _check_annotated(config["dataset"], "dataset", needs, allowed)
+    for name, node in config["eval"].items():
+        if node.get("dataset") is not None:
+            own = clip_needs(config, allowed, ("model",))
+            _check_annotated(node["dataset"], f"eval.{name}.dataset", own, allowed)
+
+
+def _check_annotated(
+    dataset: Mapping[str, Any], path: str, needs: Mapping[str, str], allowed: Packages
+) -> None:
+    target = dataset["source"]["_target_"]
     annotated = signature.read(target, allowed).attributes.get("annotated", {})
-    for name, path in clip_needs(config, allowed).items():
-        if name == "views" and not config["dataset"]["views"]:
-            raise UserError(f"dataset.views=0: {path} needs another view of each clip, choose 1 or more")
-        if name not in ALWAYS | {"views"} | annotated.keys():
-            given = ", ".join(sorted(annotated)) or "none"
-            raise UserError(
-                f"dataset.source._target_={target}: gives no {name}, which {path} needs; it gives {given}"
-            )
+    for name in needs.keys() - ALWAYS - {"views"} - annotated.keys():
+        raise UserError(
+            f"{path}.source._target_={target}: gives no {name}, which {needs[name]} needs; "
+            f"it gives {', '.join(sorted(annotated)) or 'no annotation'}"
+        )
 
 
 def check_feature_cache(config: Mapping[str, Any], allowed: Packages) -> None:

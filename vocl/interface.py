@@ -372,10 +372,12 @@ class Video(Protocol):
 class Source(Protocol):
     """A named split of a dataset: videos by index, and what is true about them. Subclass it.
 
-    `annotated`: annotations that its videos give for training, name -> kind. Kinds say how they
-    follow the frames through resizing, crops and flips: "labels" t h w (integers, nearest), "dense"
-    t c h w (values, bilinear), "vectors" t 2 h w (pixels of displacement, x first), "points" t p 3
-    (x, y in pixels; visible), "boxes" t p 5 (left, top, right, bottom in pixels; visible).
+    `annotated`: annotations that its videos give for training, name -> kind, a literal on the class so
+    that a plan can read it; an instance may have fewer. Kinds say how they follow the frames through
+    resizing, crops, flips and reversal: "labels" t h w (integers, nearest), "dense" t c h w (values,
+    bilinear), "vectors" t 2 h w (pixels per stored frame, x first), "points" t p 3 (x, y in pixels;
+    visible), "boxes" t p 5 (left, top, right, bottom in pixels; visible). The number p may differ
+    between videos. Names that are no field of `Clip` go to `Clip.more`.
     """
 
     annotated: ClassVar[Mapping[str, str]] = {}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vocl.build import Part
+from vocl.errors import UserError
 from vocl.interface import Clip, Loss, Output, Schedule
 
 
@@ -45,7 +46,7 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum with the weights of `step`, and each raw term; `names`: the terms that count, or "all"."""
         raw = {
-            name: term.loss(_level(output, term.level), clip)
+            name: term.loss(_level(output, term.level, name), clip)
             for name, term in self.terms.items()
             if names == "all" or name in names
         }
@@ -56,10 +57,16 @@ class Objective(nn.Module):
         return total, {name: value.detach() for name, value in raw.items()}
 
 
-def _level(output: Output, level: str | None) -> Output:
+def _level(output: Output, level: str | None, name: str) -> Output:
     if level is None:
         return output
-    return {"children": output.children, "teacher": output.teacher}[level]
+    found = {"children": output.children, "teacher": output.teacher}[level]
+    if found is None:
+        raise UserError(
+            f"loss.{name}.level={level}: the model computes none in this stage; name the terms that count "
+            "in curriculum.stages.<name>.terms"
+        )
+    return found
 
 
 def _term(node: Mapping[str, Part | float | str | None], total_steps: int) -> Term:

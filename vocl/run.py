@@ -17,8 +17,9 @@ from vocl import config as configs
 from vocl.checkpoint import Checkpoints, State
 from vocl.claim import hold
 from vocl.config import Config
+from vocl.data.features.cache import mirror_images
 from vocl.data.features.progress import Progress
-from vocl.data.features.source import EncodedSource, mirror_images
+from vocl.data.served import Served
 from vocl.errors import UserError
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
@@ -142,7 +143,7 @@ def make_trainer(
         track=_make_track(None if mute else folder, train.steps, runtime),
         stop=stop,
     )
-    trainer.needs = assemble.clip_needs(config, trainer.model)
+    trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
     if fresh and config["warm_start"] is not None:
         load.warm_start(trainer.model, config)
     for begins in trainer.curriculum.starts if config["loss"] else ():
@@ -200,11 +201,13 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
 
 def fill_cache(config: Config, trainer: Trainer) -> None:
     """Have the features of the frozen backbone lie ready, where runtime.feature_cache asks for them."""
-    model, device = trainer.model, trainer.device
-    trainer.source = assemble.with_features(config, trainer.source, "train", model, device, training=True)
-    if isinstance(trainer.source, EncodedSource):
+    source = trainer.source
+    source.cache = assemble.feature_cache(
+        config, source.source, "train", trainer.model, trainer.device, training=True
+    )
+    if source.cache is not None:
         mirrored = mirror_images(trainer.dataset.flip)
-        trainer.source.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
+        source.cache.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
 
 
 def _keep_config(config: Config, folder: Path) -> None:

@@ -36,6 +36,7 @@ TYPES: dict[str, Any] = {
 DECLARED = (
     *("needs", "provides", "optional", "requires", "excludes", "gives_context", "scored_masks"),
     *("min_frames", "output_frames", "divides_batch", "frames_per_token", "drops_tokens"),
+    *("answers", "any_size", "scores"),
 )
 
 

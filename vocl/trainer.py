@@ -63,7 +63,6 @@ class Trainer:
     checkpoints: Checkpoints
     track: Track
     stop: StopFlag
-    needs: frozenset[str] = frozenset({"video"})  # fields of Clip that something reads
     frozen: dict[str, Tensor] = field(default_factory=dict)  # host copies of what came frozen
     frozen_digest: str | None = None
     trainable: dict[str, nn.Parameter] = field(init=False)
@@ -152,7 +151,7 @@ class Trainer:
         batch = (feed and feed.batch) or self.train.batch
         frames = (feed and feed.clip_frames) or self.dataset.clip_frames
         sampling = (feed and feed.sampling) or self.dataset.sampling
-        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling, self.needs)
+        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling)
 
     def begin(self, step: int) -> None:
         """Set what depends on the stage of `step`; changes no weight."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from running import TINY, child, final, result, same, send, tiny, wait
+from running import TINY, child, final, on_ranks, result, same, send, tiny, wait
 
 from launch import cache
 from vocl import assemble, run
+from vocl.data.features.cache import FeatureCache
 from vocl.data.features.encoder import Encoder
-from vocl.data.features.source import EncodedSource
 from vocl.data.feed import Feed, whole_video
+from vocl.data.served import Served
 from vocl.data.sources.synthetic import SyntheticVideo
 from vocl.errors import UserError
 from vocl.evaluate.add import add
@@ -53,10 +54,10 @@ def files(root: Path) -> list[Path]:
     return sorted((root / "features").glob("*/[!.]*.safetensors"))
 
 
-def served(config: dict, split: str = "train", training: bool = True) -> EncodedSource:
+def cache_of(config: dict, split: str = "train", training: bool = True) -> FeatureCache | None:
     model = assemble.make_model(config, pretrained=True)
     source = assemble.make_source(config, split)
-    return assemble.with_features(config, source, split, model, torch.device("cpu"), training)
+    return assemble.feature_cache(config, source, split, model, torch.device("cpu"), training)
 
 
 def quiet(done: int, total: int) -> None:
@@ -87,12 +88,12 @@ def test_features_are_computed_once_for_all_runs_and_evaluations(tmp_path, encod
 
 def test_no_frame_is_decoded_where_nothing_reads_pixels(tmp_path, monkeypatch):
     config = vit(tmp_path, "runtime.feature_cache=always")
-    source = served(config)
-    assert source.fill([False, True], lambda: None, quiet) == 48
-    dataset = assemble.make_dataset(config)
-    clip = Feed(source, dataset, 0, 4, 2).batch(3)
+    cache, dataset = cache_of(config), assemble.make_dataset(config)
+    assert cache.fill([False, True], lambda: None, quiet) == 48
+    clip = Feed(Served(cache.source, {"video"}, cache), dataset, 0, 4, 2).batch(3)
     monkeypatch.setattr(SyntheticVideo, "frames", lambda self, indices: pytest.fail("a frame was decoded"))
-    bare = Feed(source, dataset, 0, 4, 2, needs=frozenset()).batch(3)
+    source = Served(cache.source, (), cache)
+    bare = Feed(source, dataset, 0, 4, 2).batch(3)
     assert bare.video is None and bare.valid.shape == (4, 2)
     same(vars(bare.features), vars(clip.features))
     assert whole_video(source[0], dataset, 0, 3, 0).video is None
@@ -100,13 +101,12 @@ def test_no_frame_is_decoded_where_nothing_reads_pixels(tmp_path, monkeypatch):
 
 def test_cached_features_are_those_of_the_batch(tmp_path):
     config = vit(tmp_path, "runtime.feature_cache=always")
-    source, dataset = served(config), assemble.make_dataset(config)
-    backbone = source.encoder.backbone
+    cache, dataset = cache_of(config), assemble.make_dataset(config)
     for step in range(3):
-        clip = Feed(source, dataset, 5, 6, 3).batch(step)
+        clip = Feed(Served(cache.source, {"video"}, cache), dataset, 5, 6, 3).batch(step)
         assert clip.flipped.any() and not clip.flipped.all()
         with torch.no_grad():
-            same(vars(clip.features), vars(backbone(clip.video)))
+            same(vars(clip.features), vars(cache.encoder.backbone(clip.video)))
 
 
 @pytest.mark.parametrize(
@@ -128,18 +128,18 @@ def test_what_would_not_be_exact_is_refused_before_anything_starts(tmp_path, ove
 
 def test_auto_caches_what_is_exact(tmp_path):
     config = vit(tmp_path, "runtime.feature_cache=auto", "dataset.fit=crop")
-    assert not isinstance(served(config), EncodedSource)
-    assert isinstance(served(config, "validation", training=False), EncodedSource)
+    assert cache_of(config) is None
+    assert cache_of(config, "validation", training=False) is not None
 
 
 def test_a_damaged_file_is_made_again_and_an_unfinished_one_is_never_read(tmp_path):
     config = vit(tmp_path, "runtime.feature_cache=always")
-    served(config).fill([False], lambda: None, quiet)
+    cache_of(config).fill([False], lambda: None, quiet)
     first, second, *_ = files(tmp_path)
     before = [path.read_bytes() for path in (first, second)]
     first.write_bytes(before[0][: len(before[0]) // 2])
     second.rename(second.parent / f".tmp-{second.name}")
-    again = served(config)
+    again = cache_of(config)
     assert again.fill([False], lambda: None, quiet) == 8
     assert [path.read_bytes() for path in (first, second)] == before
     first.unlink()
@@ -152,7 +152,7 @@ def test_writers_at_the_same_time_leave_the_same_files(tmp_path):
     config = vit(tmp_path, "runtime.feature_cache=always", "dataset.source.num_train=30")
 
     def fill(killed_at: int | None = None) -> int:
-        source, calls = served(config), []
+        source, calls = cache_of(config), []
 
         def encode(frames, flipped):
             calls.append(len(frames))
@@ -168,7 +168,7 @@ def test_writers_at_the_same_time_leave_the_same_files(tmp_path):
     assert [wait(pid) for pid in [child(fill), child(fill)]] == [0, 0]
     assert len(list((tmp_path / "features").rglob(".tmp-*"))) == 1
     alone = vit(tmp_path / "alone", "runtime.feature_cache=always", "dataset.source.num_train=30")
-    served(alone).fill([False, True], lambda: None, quiet)
+    cache_of(alone).fill([False, True], lambda: None, quiet)
     found, expected = files(tmp_path), files(tmp_path / "alone")
     assert [p.name for p in found] == [p.name for p in expected] and len(found) == 60
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(found, expected, strict=True))
@@ -176,8 +176,8 @@ def test_writers_at_the_same_time_leave_the_same_files(tmp_path):
 
 def test_other_weights_or_sizes_are_another_cache_and_other_pixels_another_file(tmp_path):
     def place(*overrides):
-        source = served(vit(tmp_path, "runtime.feature_cache=always", *overrides))
-        return source.store.folder, source._name(source[0], False)
+        source = cache_of(vit(tmp_path, "runtime.feature_cache=always", *overrides))
+        return source.store.folder, source._name(source.source[0], False)
 
     here = place()
     assert place("seed=3", "dataset.source.num_train=9", "loss.feature_mse.weight=2.0") == here
@@ -197,14 +197,14 @@ def test_a_changed_frame_is_another_file(tmp_path):
     overrides = ["dataset=files", "dataset.name=own", "dataset.size_px=[28,42]"]
     overrides += [f"runtime.data_root={tmp_path}", f"runtime.root={tmp_path}"]
     config = composed([*files_only, *overrides, "runtime.feature_cache=always"])
-    before = served(config)._name(served(config)[0], False)
+    before = cache_of(config)._name(cache_of(config).source[0], False)
     Image.new("RGB", (42, 28), "red").save(tmp_path / "own" / "train" / "v" / "frames" / "1.png")
-    assert served(config)._name(served(config)[0], False) != before
+    assert cache_of(config)._name(cache_of(config).source[0], False) != before
 
 
 def test_a_run_that_is_stopped_while_it_fills_the_cache_goes_on(tmp_path, monkeypatch):
     config = vit(tmp_path, "runtime.feature_cache=always")
-    features, seen = EncodedSource.features, []
+    features, seen = FeatureCache.features, []
 
     def stopping(self, video, indices, flipped):
         seen.append(video.name)
@@ -213,7 +213,7 @@ def test_a_run_that_is_stopped_while_it_fills_the_cache_goes_on(tmp_path, monkey
         return features(self, video, indices, flipped)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EncodedSource, "features", stopping)
+        patch.setattr(FeatureCache, "features", stopping)
         assert run.run(config) == 75
     assert len(files(tmp_path)) == 3
     assert run.run(config) == 0
@@ -224,7 +224,7 @@ def test_a_run_that_is_stopped_while_it_fills_the_cache_goes_on(tmp_path, monkey
 
 def test_the_folder_says_what_it_holds(tmp_path):
     config = vit(tmp_path, "runtime.feature_cache=always")
-    served(config).fill([False], lambda: None, quiet)
+    cache_of(config).fill([False], lambda: None, quiet)
     (about,) = (tmp_path / "features").glob("*/about.json")
     told = json.loads(about.read_text())
     assert told["backbone"] == copy.deepcopy(config["backbone"]) and told["transform"][0] == [28, 42]
@@ -242,3 +242,25 @@ def test_vocl_cache_does_the_work_of_the_first_run(tmp_path, encoded, capsys):
     assert sum(encoded) == first
     with pytest.raises(UserError, match=r"seed 0: backbone\._target_=.*Filters.*nothing to cache"):
         cache.main([*TINY, f"runtime.root={tmp_path}"])
+
+
+def test_ranks_share_the_work(tmp_path):
+    config = vit(tmp_path, "runtime.feature_cache=always")
+    log = tmp_path / "encoded"
+
+    def on_rank(rank: int) -> int:
+        call = Encoder.__call__
+
+        def counted(self, frames, flipped):
+            with log.open("a") as file:
+                file.write(f"{rank} {len(frames)}\n")
+            return call(self, frames, flipped)
+
+        Encoder.__call__ = counted
+        return run.run(config)
+
+    assert on_ranks(2, on_rank) == [0, 0]
+    assert len(files(tmp_path)) == 14
+    counts = [tuple(map(int, line.split())) for line in log.read_text().splitlines()]
+    assert {rank for rank, _ in counts} == {0, 1}
+    assert sum(frames for _, frames in counts) == 4 * 14 + 2  # each rank looks at one frame for its size

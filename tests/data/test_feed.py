@@ -248,6 +248,9 @@ def test_a_closed_feed_leaves_no_process_and_no_changed_signal(tmp_path, monkeyp
     while not (tmp_path / "busy").exists():
         time.sleep(0.01)
     batches.close()
+    until = time.monotonic() + 60  # they were killed; on a busy machine it takes a moment to show
+    while multiprocessing.active_children() and time.monotonic() < until:
+        time.sleep(0.01)
     assert not multiprocessing.active_children()
     assert [signal.getsignal(number) for number in NOT_FOR_HELPERS] == handlers
 

@@ -17,7 +17,7 @@ from vocl.data.truth import Keypoints, Truth
 from vocl.errors import UserError
 from vocl.evaluate.labels import Frame, KeypointLabels, MaskLabels, PartLabels
 from vocl.evaluate.propagation import LabelPropagation
-from vocl.interface import Clip, Grid, VideoModel
+from vocl.interface import Backbone, Clip, Grid, VideoModel
 from vocl.metrics.points import correct_keypoints, pck
 from vocl.ops.propagation import Rule
 
@@ -45,9 +45,13 @@ MOVING = squares([(0, 4), (4, 4), (8, 8), (8, 12)], [(12, 20), (12, 20), (12, 24
 class Shows(VideoModel):
     """A bare backbone: its features say the labels that a square patch shows. Records what it saw."""
 
-    def __init__(self, patch: int = 1) -> None:
+    any_size = frozenset({"embed"})
+
+    def __init__(self, patch: int = 1, any_size: bool = True) -> None:
         super().__init__()
         self.patch, self.seen = patch, []
+        self.backbone = Backbone()
+        self.backbone.any_size = any_size
 
     def embed(self, clip: Clip) -> Tensor:
         self.seen.append(tuple(clip.video.shape[1:]))
@@ -107,6 +111,13 @@ def test_sizes_and_grids_follow_the_rule():
         report = evaluation(**changes).run(subject_of(model, videos))
         assert model.seen[-1][-2:] == shape
         assert report.metrics["propagation_j_mean"] > 0.8, changes
+
+
+def test_a_model_that_takes_one_size_alone_says_so():
+    videos = Videos([MadeUp("v", np.kron(MOVING, np.ones((1, 2, 2), np.uint8)))])
+    with pytest.raises(UserError, match=r"frames of 48 x 64 px, .* choose rule\.short_px=dataset"):
+        evaluation(short_px="native").run(subject_of(Shows(any_size=False), videos))
+    evaluation(short_px="dataset").run(subject_of(Shows(any_size=False), videos))
 
 
 def test_videos_without_a_truth_are_counted_and_too_short_ones_say_nothing():

@@ -189,6 +189,25 @@ def test_fill_tries_what_fails_here_once(tmp_path, declare, monkeypatch) -> None
         assert len(claims.history(tmp_path / "r" / "runs" / spec.id)) == tries
 
 
+def test_a_run_whose_evaluation_failed_is_done_and_told(tmp_path, declare, monkeypatch, capfd) -> None:
+    text = "rows: {batch: {}}\nseeds: [0]\nmetrics: [video_mbo]"
+    arguments = ["one", declare(text, "one"), f"runtime.root={tmp_path}/r", "cluster=local"]
+    done = json.dumps({"run_id": "x", "metrics": {}, "evals": {}, "failed": {"probe": "ValueError: no"}})
+    script = f"import sys, pathlib; pathlib.Path(sys.argv[1]).with_name('result.json').write_text({done!r})"
+    script += "; print('eval probe failed: ValueError: no'); sys.exit(1)"
+    monkeypatch.setattr(local, "TRAIN", (sys.executable, "-S", "-c", script))
+    (spec,) = select(arguments).runs
+    assert main(["submit", *arguments]) == 1
+    told = f"done, but {spec.id} (batch, all, seed 0): eval probe failed: ValueError: no"
+    assert told in capfd.readouterr().err
+    assert claims.newest(tmp_path / "r" / "runs" / spec.id).end["outcome"] == "done"
+    assert main(["submit", *arguments]) == 0  # nothing is trained again
+    assert len(claims.history(tmp_path / "r" / "runs" / spec.id)) == 1
+    capfd.readouterr()
+    main(["plan", *arguments])
+    assert "done (eval probe failed: ValueError: no)" in capfd.readouterr().out
+
+
 ROWS = """
 base: {eval: [discovery]}
 rows: {plain: {}, cyclic: {eval.discovery.options.cyclic: true}}

@@ -183,7 +183,7 @@ def test_mistakes_in_a_file_are_one_line_that_names_it(text: str, declare, capsy
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nothing_of_this_name"], "choose from contrast_scope, demo"),
+        (["nothing_of_this_name"], "choose from .*contrast_scope, demo"),
         (["demo", "contrast_scope"], "choose one ablation"),
         ([], "no selector"),
         (["seed=x"], "expected whole numbers"),

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from launch import cli, sync
+from vocl.wandb_process import digest
 
 # Stands for `wandb sync FOLDER`: notes its argument, and marks the folder unless told to fail.
 FAKE = """
@@ -92,6 +93,20 @@ def test_a_running_one_keeps_what_it_still_writes(tmp_path, client, capsys):
     assert cli.main(["sync", "aaaa", f"runtime.root={tmp_path}"]) == 0
     assert client() == ["offline-run-20261101_000000-aaaa"]
     assert "it is running" in capsys.readouterr().out
+
+
+def test_scores_that_were_computed_again_are_written_anew(tmp_path, client, monkeypatch):
+    folder = a_run(tmp_path, "aaaa", 1)
+    written = tmp_path / "written"
+    script = f"import pathlib; pathlib.Path({str(written)!r}).touch()"
+    monkeypatch.setattr(sync.mirror, "command", lambda *_: [sys.executable, "-S", "-c", script])
+    path = folder / "wandb" / "sealed.json"
+    (entry,) = json.loads(path.read_text()).items()
+    result = json.loads((folder / "result.json").read_text())
+    for scores, anew in ((digest(result), False), ("of before", True)):
+        path.write_text(json.dumps({entry[0]: entry[1] | {"scores": scores}}))
+        assert cli.main(["sync", "aaaa", f"runtime.root={tmp_path}"]) == 0
+        assert written.is_file() == anew
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_mistakes(declare, fill, root: Path, capsys) -> None:
     for extra, told in {
         "table.digit=2": "table: digit: unknown key, choose from protocol",
         "table.digits=[": "not an override",
-        "table.published=nope": "published=nope: no such choice, choose from slotcontrast",
+        "table.published=nope": "published=nope: no such choice, choose from ",
         f"runtime.root={root}/runs/x": "",
     }.items():
         code = main(["table", *arguments, extra])

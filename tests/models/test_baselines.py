@@ -82,10 +82,21 @@ def test_k_means_against_scikit_learn():
     points = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)).double()
     draw = torch.Generator().manual_seed(1)
     first = spread_points(points, 5, torch.Generator().manual_seed(1))
-    ours = kmeans(points, 5, 100, draw)
+    ours = kmeans(points, 5, 100, 1, draw)
     theirs = KMeans(5, init=first.numpy(), n_init=1, max_iter=100, tol=0).fit(points.numpy())
     torch.testing.assert_close(ours, torch.from_numpy(theirs.cluster_centers_))
     assert torch.equal(nearest(points, ours), torch.from_numpy(theirs.labels_).long())
+
+
+def test_the_best_of_several_tries_is_taken():
+    points = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+
+    def error(restarts: int) -> float:
+        found = kmeans(points, 8, 20, restarts, torch.Generator().manual_seed(3))
+        return float(torch.cdist(points, found).amin(1).square().sum())
+
+    errors = [error(restarts) for restarts in range(1, 6)]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0]
 
 
 def test_points_that_start_k_means_are_spread():

@@ -1,4 +1,4 @@
-"""Interpreter as its config assembles it."""
+"""Interpreter as its config assembles it: its two levels, what they learn, mistakes."""
 
 from __future__ import annotations
 
@@ -7,68 +7,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from small_interpreters import (
+    OPTIONS,
+    SMALL,
+    begin,
+    clip_of,
+    gradients,
+    make,
+    merge_the_nearest,
+    part,
+    provided,
+)
 
 from vocl import assemble
 from vocl.errors import UserError
-from vocl.interface import Clip, Grid, SegmentOptions
+from vocl.interface import Grid
 from vocl.losses.sinkhorn import SinkhornDivergence
-from vocl.models.interpreter import CHUNK, Interpreter
-from vocl.nn import levels
-from vocl.nn.levels import propagate
 from vocl.nn.positions import sine_cosine
-from vocl.ops.clustering import cosine_distances
 from vocl.train import composed
-
-SMALL = (
-    "experiment=interpreter/synthetic",
-    "backbone=tiny_vit",
-    "dataset.size_px=[56,56]",
-    "dataset.clip_frames=5",
-    "model.slot_dim=16",
-    "model.image.num_slots=7",
-    "model.image.slot_dim=12",
-    "model.image.decoder.dim=16",
-    "model.video.decoder.dim=16",
-)
-OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)
-
-
-def make(*overrides: str) -> Interpreter:
-    torch.manual_seed(0)
-    return assemble.make_model(composed([*SMALL, *overrides]), pretrained=False)
-
-
-def begin(model: Interpreter, level: str, *overrides: str) -> Interpreter:
-    stages = assemble.make_curriculum(composed([*SMALL, *overrides])).stages
-    model.begin(next(stage for stage in stages if stage.level == level), 0)
-    return model
-
-
-def clip_of(batch: int = 2, frames: int = 5, said: bool = False) -> Clip:
-    """Noise; `said`: with the numbers of its frames and whether they are mirrored."""
-    video = torch.randn(batch, frames, 3, 56, 56, generator=torch.Generator().manual_seed(0))
-    more = {"frames": torch.arange(frames).repeat(batch, 1), "flipped": torch.arange(batch) % 2 == 1}
-    names = tuple(f"video {i}" for i in range(batch))
-    key = torch.arange(batch) + 7
-    return Clip(video, torch.ones(batch, frames, dtype=torch.bool), key, names, **(more if said else {}))
-
-
-def provided(output) -> set[str]:
-    return {f.name for f in dataclasses.fields(output) if getattr(output, f.name) is not None}
-
-
-def merge_the_nearest(model: Interpreter, slots: Tensor) -> None:
-    """Set the threshold so that the two nearest of `slots` k d merge, and no others."""
-    distances = torch.from_numpy(cosine_distances(slots.detach().numpy()))[*torch.triu_indices(6, 6, 1)]
-    model.video.merging.threshold = float(distances.sort().values[:2].mean())
-
-
-def gradients(model: Interpreter) -> set[str]:
-    return {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
-
-
-# ------------------------------------------------------------------------------------ the two levels
 
 
 def test_the_papers_numbers() -> None:
@@ -161,6 +117,15 @@ def test_the_video_level_is_its_parts_one_after_the_other() -> None:
     torch.testing.assert_close(output.recon[0].flatten(0, 1), level.decoder(slots[None], Grid(5, 7))[0])
 
 
+def test_slots_keep_their_digits_in_low_precision() -> None:
+    model, clip = begin(make(), "video"), clip_of()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(clip)
+    for kept in (output.slots, output.attn, output.target):
+        assert kept.dtype == torch.float32 and not torch.equal(kept, kept.bfloat16().float())
+    torch.testing.assert_close(output.slots, model(clip).slots, rtol=0.1, atol=0.1)
+
+
 def test_all_slots_of_a_frame_have_the_code_of_its_number(monkeypatch) -> None:
     model, seen = make("model.video.norm_inputs=true"), []
     monkeypatch.setattr(model.video.encoder, "forward", lambda tokens: seen.append(tokens) or tokens)
@@ -190,186 +155,10 @@ def test_all_noise_comes_from_the_clips_key() -> None:
         assert torch.equal(first, model(clip).slots)
         other = dataclasses.replace(clip, key=clip.key + 1)
         assert not torch.allclose(first, model(other).slots)
-        torch.testing.assert_close(model(_part(clip, slice(1, 2), slice(0, 5))).slots, first[1:])
+        torch.testing.assert_close(model(part(clip, slice(1, 2), slice(0, 5))).slots, first[1:])
     still = dataclasses.replace(clip, video=clip.video[:, :1].expand(-1, 5, -1, -1, -1))
     slots = begin(model, "image")(still).slots
     assert not torch.allclose(slots[:, 0], slots[:, 1])  # each frame has noise of its own
-
-
-def _part(clip: Clip, rows: slice, frames: slice) -> Clip:
-    return Clip(clip.video[rows, frames], clip.valid[rows, frames], clip.key[rows], clip.names[rows])
-
-
-# ------------------------------------------------------------------------------------ segmentation
-
-
-def test_propagation() -> None:
-    generator = torch.Generator().manual_seed(0)
-    frame = torch.randn(2, 3, 5, 16, generator=generator).softmax(2)
-    video = torch.randn(2, 3, 4, 5, generator=generator).softmax(2)
-    masks = propagate(frame, video)
-    torch.testing.assert_close(masks, torch.einsum("btks,btsn->btkn", video, frame))
-    torch.testing.assert_close(masks.sum(2), torch.ones(2, 3, 16))
-    torch.testing.assert_close(propagate(frame, torch.eye(5).expand(2, 3, -1, -1)), frame)
-    order = torch.stack([torch.randperm(5, generator=generator) for _ in range(3)])
-    index = order[None, :, :, None].expand_as(frame)
-    again = propagate(frame.gather(2, index), video.gather(3, order[None, :, None].expand_as(video)))
-    torch.testing.assert_close(again, masks)
-
-
-@pytest.mark.parametrize("merging", [False, True])
-def test_masks_are_the_product_of_both_attentions(merging: bool, monkeypatch) -> None:
-    model, clip, kept = make("model.video.merge.threshold=1e-6").eval(), clip_of(1), []
-    if merging:
-        merge_the_nearest(model, model.segment(clip, OPTIONS).slots[0, 0])
-    monkeypatch.setattr(levels, "merge", lambda *a, merge=levels.merge: kept.append(a) or merge(*a))
-    found = model.segment(clip, OPTIONS)
-    assert found.masks.shape == (1, 5, 6, 16) and found.grid == (4, 4) and found.exclusive
-    torch.testing.assert_close(found.masks.sum(2), torch.ones(1, 5, 16))
-    assert (found.masks.sum((0, 1, 3)) > 0).sum() == (5 if merging else 6)
-    labels, attn = kept[0][3], kept[0][2]
-    frame = begin(model, "image")(clip).attn
-    alone = propagate(frame, attn.unflatten(2, (5, 7)).transpose(1, 2))
-    for c in range(int(labels.max()) + 1):
-        members = (labels[0] == c).nonzero().flatten()
-        torch.testing.assert_close(found.masks[0, :, c], alone[0, :, members].sum(1))
-
-
-def test_short_videos_are_repeated_and_cut_again() -> None:
-    short, whole = clip_of(1, 3), clip_of(1, 3)
-    whole = dataclasses.replace(
-        whole, video=whole.video[:, [0, 1, 2, 0, 1]], valid=torch.ones(1, 5, dtype=torch.bool)
-    )
-    model = make().eval()
-    found = model.segment(short, OPTIONS)
-    assert found.masks.shape[1] == found.slots.shape[1] == 3
-    assert torch.equal(found.masks, model.segment(whole, OPTIONS).masks[:, :3])
-    longer = make("model.num_frames=2").eval().segment(short, OPTIONS)
-    assert longer.masks.shape[1] == 3 and not torch.allclose(longer.masks, found.masks)
-    many = model.segment(clip_of(1, 2 * CHUNK + 3), OPTIONS)
-    assert many.masks.shape == (1, 2 * CHUNK + 3, 6, 16)
-
-
-def test_the_options_of_an_evaluation() -> None:
-    model, clip = make().eval(), clip_of(1)
-    first = model.segment(clip, OPTIONS)
-    assert torch.equal(first.masks, model.segment(clip, dataclasses.replace(OPTIONS, cyclic=True)).masks)
-    more = model.segment(clip, dataclasses.replace(OPTIONS, iterations=9))
-    assert not torch.allclose(first.masks, more.masks)
-    with pytest.raises(UserError, match=r"options.masks=decoder: masks are attention here"):
-        model.segment(clip, dataclasses.replace(OPTIONS, masks="decoder"))
-    assert model.whole_video
-    with pytest.raises(UserError, match="window: the model takes a video at once"):
-        model.segment(clip, OPTIONS, first.carry)
-    assert model.embed(clip).shape == (1, 5, 16, 48)
-
-
-def test_frames_of_another_size_are_segmented_too() -> None:
-    clip = clip_of(1)
-    larger = dataclasses.replace(clip, video=torch.nn.functional.pad(clip.video, (0, 28)))
-    found = make().eval().segment(larger, OPTIONS)
-    assert found.grid == (4, 6) and found.masks.shape == (1, 5, 6, 24)
-
-
-def test_features_that_a_clip_brings_take_the_place_of_frames() -> None:
-    model, clip = make().eval(), clip_of(2, said=True)
-    with_features = dataclasses.replace(clip, features=model.backbone(clip.video))
-    for level in ("image", "video"):
-        begin(model, level)
-        torch.testing.assert_close(model(with_features).slots, model(clip).slots)
-    torch.testing.assert_close(
-        model.segment(with_features, OPTIONS).masks, model.segment(clip, OPTIONS).masks
-    )
-
-
-# ------------------------------------------------------------------------------------ kept slots
-
-
-def counted(model: Interpreter, monkeypatch) -> list[int]:
-    """How many frames the backbone sees, call by call."""
-    seen, forward = [], model.backbone.forward
-    monkeypatch.setattr(model.backbone, "forward", lambda video: seen.append(len(video)) or forward(video))
-    return seen
-
-
-def outputs(model: Interpreter, clips: list[Clip]) -> list[Tensor]:
-    return [x for clip in clips for output in [model(clip)] for x in (output.target, output.recon)]
-
-
-def test_kept_slots_are_the_same_bits(monkeypatch) -> None:
-    """Whatever the batches are made of, and however much fits."""
-    clips = []
-    for key in range(8):
-        clip = clip_of(4, said=True)
-        order = torch.randperm(4, generator=torch.Generator().manual_seed(key))[: 1 + key % 4]
-        names = tuple(clip.names[i] for i in order)
-        rows = {f: getattr(clip, f)[order] for f in ("video", "valid", "frames", "flipped")}
-        clips.append(Clip(names=names, key=torch.tensor([seed % 3 for seed in range(len(order))]), **rows))
-    found = {}
-    for megabytes in (0, 200):
-        model = begin(make(f"model.cache_mb={megabytes}"), "video")
-        found[megabytes] = outputs(model, clips)
-        seen = counted(model, monkeypatch)
-        again = outputs(model, clips)
-        assert (sum(seen) == 0) == (megabytes > 0)
-        found[-1 - megabytes] = again
-    model = begin(make("model.cache_mb=1"), "video")
-    model.cache.limit_bytes = 20 * 7 * 12 * 4  # 20 frames of about 60
-    found["some"] = outputs(model, clips)
-    assert 0 < model.cache.used_bytes <= model.cache.limit_bytes
-    for other in found.values():
-        assert all(torch.equal(a, b) for a, b in zip(other, found[0], strict=True))
-
-
-def test_a_frame_has_few_noises_and_each_is_kept() -> None:
-    clip = clip_of(1, said=True)
-    model = begin(make("model.noise_seeds=2"), "video")
-    targets = [model(dataclasses.replace(clip, key=torch.tensor([key]))).target[0, 3] for key in range(20)]
-    assert len({tuple(target.flatten().tolist()) for target in targets}) == 2
-    free = begin(make("model.noise_seeds=null"), "video")
-    targets = [free(dataclasses.replace(clip, key=torch.tensor([key]))).target[0, 3] for key in range(20)]
-    assert len({tuple(target.flatten().tolist()) for target in targets}) == 20
-    assert free.cache.used_bytes == 0
-
-
-def test_slots_are_kept_by_what_the_frame_shows_and_not_without_its_number() -> None:
-    model, clip = begin(make(), "video"), clip_of(1, said=True)
-    first = model(clip).target
-    crop = dataclasses.replace(clip, video=clip.video.roll(3, dims=-1) * 0.9)
-    fresh = begin(make("model.cache_mb=0"), "video")
-    assert torch.equal(model(crop).target, fresh(crop).target)
-    assert torch.equal(model(clip).target, first)
-    mirrored = dataclasses.replace(clip, flipped=torch.tensor([True]))
-    assert not torch.equal(model(mirrored).target, first)  # noise of its own
-    model.cache.clear()
-    model(dataclasses.replace(clip, frames=None))
-    model(dataclasses.replace(clip, flipped=None))
-    assert model.cache.used_bytes == 0
-
-
-def test_kept_slots_go_when_the_image_level_changes() -> None:
-    model, clip = begin(make(), "video"), clip_of(1, said=True)
-    first = model(clip).target
-    with torch.no_grad():
-        model.image.corrector.to_q.weight.mul_(1.5)
-    changed = model(clip).target
-    assert not torch.equal(changed, first)
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert not any("cache" in name for name in weights)
-    with torch.no_grad():
-        model.video.to_nothing = None
-        for p in model.video.parameters():
-            p.add_(0.01)
-    used = model.cache.used_bytes
-    model(clip)
-    assert model.cache.used_bytes == used  # the video level's weights do not matter
-    other = begin(make(), "video")
-    other(clip)
-    other.load_state_dict(weights)
-    assert torch.equal(other(clip).target, changed)
-
-
-# ------------------------------------------------------------------------------------ learning
 
 
 def test_the_video_level_fits_four_videos() -> None:
@@ -395,9 +184,6 @@ def test_the_video_level_fits_four_videos() -> None:
     assert min(losses[-20:]) < losses[0] / 10, (losses[0], losses[-20:])
 
 
-# ------------------------------------------------------------------------------------ mistakes
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -412,6 +198,19 @@ def test_the_video_level_fits_four_videos() -> None:
 def test_bad_values_are_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(override)
+
+
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [
+        ("image", r"loss.sinkhorn_divergence: there is no reconstruction in this stage"),
+        ("video", r"loss.image_feature_mse.level=children: the model computes none in this stage"),
+    ],
+)
+def test_terms_of_the_other_level_are_one_line(level: str, message: str) -> None:
+    model, clip = begin(make(), level), clip_of()
+    with pytest.raises(UserError, match=f"{message}; name the terms that count"):
+        assemble.make_objective(composed([*SMALL]))(model(clip), clip, "all", 0)
 
 
 def test_stages_that_do_not_say_their_level_are_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vocl import dist
 from vocl.build import Part
+from vocl.data.annotations import Placement, in_fields, placed, stacked
 from vocl.data.augment import Geometric, Photometric
-from vocl.data.features.source import EncodedSource, EncodedVideo
 from vocl.data.loaders import Loaders
 from vocl.data.sampling import Consecutive, Sampling
+from vocl.data.served import Served, ServedVideo
 from vocl.data.transforms import Box, normalised, resized, seen_box, to_input
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, Source, Video
@@ -29,13 +30,14 @@ CACHE_BYTES = 256 * 2**20  # of input frames, oldest out first: a small set is f
 class Draw:
     """What clip number `position` of a feed shows: frames `indices` of `video`, mirrored or not.
 
-    `window`: where along its longer side a frame is cut, where it is.
+    `backwards`: `indices` are in reversed order. `window`: where along its longer side a frame is cut.
     """
 
     position: int
-    video: Video
+    video: ServedVideo
     indices: np.ndarray
     flipped: bool
+    backwards: bool
     window: float
 
 
@@ -47,8 +49,7 @@ class Feed:
     and augmentations from generators seeded by (seed, p). Rank r of w takes the r-th slice of the
     batch, so w may change at a resume; no state needs saving.
 
-    `needs`: fields of `Clip` to fill beside those that always are. A source with cached features
-    fills `features` whatever it says, and `video` only if it does.
+    What clips hold beside frames is for a `Served` source to say: annotations, cached features.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class Feed:
         batch: int,
         frames: int,
         sampling: Part[Sampling] | None = None,
-        needs: frozenset[str] = frozenset({"video"}),
     ) -> None:
-        self.source, self.dataset, self.seed, self.needs = source, dataset, seed, needs
+        self.source = source if isinstance(source, Served) else Served(source, {"video"})
+        self.dataset, self.seed = dataset, seed
         self.frames, self.size = frames, batch
         if batch % dist.world():
             raise UserError(f"train.batch={batch}: not a multiple of the {dist.world()} processes")
@@ -75,14 +76,16 @@ class Feed:
         self._photometric = [a for a in augment if isinstance(a, Photometric)]
         if len(self._geometric) + len(self._photometric) < len(augment):
             raise UserError("dataset.augment: each is a Geometric or a Photometric of vocl.data.augment")
-        assert not isinstance(source, EncodedSource) or (dataset.fit != "crop" and not augment)
+        assert self.source.cache is None or (dataset.fit != "crop" and not augment)
         self._order: dict[int, np.ndarray] = {}
         self._fitted: dict[tuple[str, int], Tensor] = {}
 
     def check(self) -> None:
-        """Refuse an empty source and videos that are shorter than the sampling needs."""
+        """Refuse an empty source, one without annotations that are read, and videos that are shorter than
+        the sampling needs."""
         if len(self.source) == 0:
             raise UserError(f"dataset {self.dataset.name}: its training split has no videos")
+        _ = self.source.annotations  # refuses what is not there
         videos, shortest = (self.source[i] for i in range(len(self.source))), self.sampling.shortest
         short = [video for video in videos if video.length < shortest]
         if short:
@@ -96,10 +99,10 @@ class Feed:
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
         draws = [self._draw(position) for position in range(first, first + local)]
-        features = _features(draws) if isinstance(self.source, EncodedSource) else None
         views: list[Tensor | None] = [None]
-        if features is None or "video" in self.needs or self.dataset.views:
+        if self.source.reads_video or self.dataset.views:
             views = [torch.stack(view) for view in zip(*map(self._views, draws), strict=True)]
+        annotations = [self._annotations(draw) for draw in draws]
         return Clip(
             video=views[0],
             valid=torch.ones(local, len(draws[0].indices), dtype=torch.bool),
@@ -108,7 +111,8 @@ class Feed:
             frames=torch.from_numpy(np.stack([draw.indices for draw in draws]).astype(np.int64)),
             flipped=torch.tensor([draw.flipped for draw in draws]),
             views=tuple(views[1:]),
-            features=features,
+            features=_features([(draw.video, draw.indices, draw.flipped) for draw in draws]),
+            **in_fields(self._stacked(annotations)),
         )
 
     def batches(self, start: int, stop: int, workers: int) -> Generator[Clip, None, None]:
@@ -134,6 +138,7 @@ class Feed:
             video=video,
             indices=indices[::-1] if backwards else indices,
             flipped=bool(flip_u < self.dataset.flip),
+            backwards=bool(backwards),
             window=window,
         )
 
@@ -158,6 +163,15 @@ class Feed:
                 seen = augmentation(seen, chance)
             views.append(normalised(seen, self.dataset.normalise))
         return views
+
+    def _annotations(self, draw: Draw) -> dict[str, Tensor]:
+        """The annotations of the clip's frames, where its frames are."""
+        box, size_px = self._box(draw, draw.video.size), tuple(self.dataset.size_px)
+        return _annotations(draw.video, draw.indices, Placement(box, size_px, draw.flipped, draw.backwards))
+
+    def _stacked(self, clips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        names = self.source.annotations
+        return {n: stacked([clip[n] for clip in clips], self.source.annotated[n]) for n in names}
 
     def _frames(self, draw: Draw) -> Tensor:
         """Frames t 3 h w in [0, 1] at the model's size; windows are random, so only whole frames are kept."""
@@ -194,17 +208,32 @@ def _batch(feed: Feed, world: int, rank: int, step: int) -> Clip:
         return feed.batch(step)
 
 
-def _features(draws: list[Draw]) -> Features:
-    """The cached features of the clips."""
-    return Features.stacked([draw.video.features(draw.indices, draw.flipped) for draw in draws])
+def _features(parts: list[tuple[Video, Sequence[int], bool]]) -> Features | None:
+    """Cached features of frames of videos, mirrored or not, as one batch; None where there is no cache."""
+    cache = parts[0][0].source.cache
+    if cache is None:
+        return None
+    return Features.stacked([cache.features(v.video, indices, flipped) for v, indices, flipped in parts])
+
+
+def _annotations(video: ServedVideo, indices: Sequence[int], at: Placement) -> dict[str, Tensor]:
+    """The annotations of frames `indices` that are to be read, t ..., as the model sees them."""
+    names = video.source.annotations
+    if not names:
+        return {}
+    found, kinds = video.annotations(names, indices), video.source.annotated
+    return {name: placed(found[name], kinds[name], at) for name in names}
 
 
 def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
     """Frames `start` to `stop` of one video as a clip of batch 1, as the model sees it at test."""
-    encoded, fitted = isinstance(video, EncodedVideo), None
-    if not encoded or video.source.reads_video:
-        frames = torch.from_numpy(np.ascontiguousarray(video.frames(range(start, stop))))
-        fitted = to_input(frames, tuple(dataset.size_px), dataset.fit, dataset.normalise).unsqueeze(0)
+    video = video if isinstance(video, ServedVideo) else ServedVideo(video, Served([video], {"video"}))
+    indices, size_px, fitted = range(start, stop), tuple(dataset.size_px), None
+    if video.source.reads_video:
+        frames = torch.from_numpy(np.ascontiguousarray(video.frames(indices)))
+        fitted = to_input(frames, size_px, dataset.fit, dataset.normalise).unsqueeze(0)
+    at = Placement(seen_box(video.size, size_px, dataset.fit, 0.5), size_px, flipped=False, backwards=False)
+    annotations = _annotations(video, indices, at)
     return Clip(
         video=fitted,
         valid=torch.ones(1, stop - start, dtype=torch.bool),
@@ -212,5 +241,6 @@ def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int
         names=(video.name,),
         frames=torch.arange(start, stop).unsqueeze(0),
         flipped=torch.zeros(1, dtype=torch.bool),
-        features=video.features(range(start, stop), flipped=False) if encoded else None,
+        features=_features([(video, indices, False)]),
+        **in_fields({name: value.unsqueeze(0) for name, value in annotations.items()}),
     )

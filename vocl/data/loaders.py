@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vocl.errors import UserError
-from vocl.interface import Clip
+from vocl.interface import Clip, Features
 from vocl.stop import end_with_parent, ignore_signals, shielded
 
 LEAVE_S = 2.0  # how long a process may go on with a batch that nobody waits for any more
@@ -127,9 +127,8 @@ class _Made(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> Clip | Exception:
         try:
             clip = self.make(step)
-            for value in vars(clip).values():
-                if isinstance(value, Tensor):
-                    value.share_memory_()  # torch would later, where an error is printed and the batch lost
+            for tensor in _tensors(vars(clip)):
+                tensor.share_memory_()  # torch would later, where an error is printed and the batch lost
             return clip
         except UserError as error:
             return error
@@ -137,6 +136,18 @@ class _Made(torch.utils.data.Dataset):
             told = LoaderError(f"{type(error).__name__}: {error}")
             told.add_note("".join(traceback.format_exception(error)))
             return told
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All that a clip holds: its fields, and those in tuples, mappings and features."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        yield from (tensor for item in value for tensor in _tensors(item))
+    elif isinstance(value, Mapping):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, Features):
+        yield from _tensors(vars(value))
 
 
 def _begin(parent: int, worker: int) -> None:

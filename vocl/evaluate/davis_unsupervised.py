@@ -44,6 +44,32 @@ class DavisUnsupervised(Evaluation):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"masks", "truth"})
+    scores: ClassVar[frozenset[str]] = frozenset(
+        {
+            "davis_official_jf",
+            "davis_official_j_mean",
+            "davis_official_j_recall",
+            "davis_official_j_decay",
+            "davis_official_f_mean",
+            "davis_official_f_recall",
+            "davis_official_f_decay",
+            "davis_per_frame_jf",
+            "davis_per_frame_j_mean",
+            "davis_per_frame_j_recall",
+            "davis_per_frame_j_decay",
+            "davis_per_frame_f_mean",
+            "davis_per_frame_f_recall",
+            "davis_per_frame_f_decay",
+            "davis_per_frame_soft_jf",
+            "davis_per_frame_soft_j_mean",
+            "davis_per_frame_soft_j_recall",
+            "davis_per_frame_soft_j_decay",
+            "davis_per_frame_soft_f_mean",
+            "davis_per_frame_soft_f_recall",
+            "davis_per_frame_soft_f_decay",
+            "num_without_truth",
+        }
+    )
 
     def __init__(
         self,
@@ -70,7 +96,7 @@ class DavisUnsupervised(Evaluation):
         for name in RULES:
             metrics |= {f"{name}_{key}": value for key, value in summary([p[name] for p in parts]).items()}
         measures = {name: Measure(higher_is_better=False) for name in metrics if name.endswith("decay")}
-        measures["num_without_truth"] = Measure(None, 1.0)
+        measures["num_without_truth"] = Measure(higher_is_better=None, scale=1, digits=0)
         return Report("davis_unsupervised", rows, metrics | {"num_without_truth": lacking}, measures)
 
     def _score(self, subject: Subject, video: Video, truth: Truth) -> Scored:

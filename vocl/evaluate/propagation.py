@@ -14,12 +14,15 @@ from torch import Tensor
 
 from vocl.build import Part
 from vocl.data.transforms import to_input
+from vocl.errors import UserError
 from vocl.evaluate.labels import Frame, Labels
 from vocl.evaluate.videos import Scored, score_videos
 from vocl.interface import Clip, Evaluation, Grid, Measure, Report, Subject, Video
 from vocl.ops.patches import grid_of
 from vocl.ops.propagation import Propagation, Rule
 from vocl.ops.random import seed_of
+
+EMBED = "embed"  # what it asks the model for
 
 
 class LabelPropagation(Evaluation):
@@ -53,11 +56,14 @@ class LabelPropagation(Evaluation):
 
         rows, parts, lacking = score_videos(subject, self.split, self.max_videos, score, self.labels.truth)
         metrics = self.labels.metrics(parts) | {"num_without_truth": lacking}
-        measures = {**self.labels.measures, "num_without_truth": Measure(None, 1.0)}
+        measures = {
+            **self.labels.measures,
+            "num_without_truth": Measure(higher_is_better=None, scale=1, digits=0),
+        }
         return Report(self.rule.name, rows, metrics, measures)
 
     def _score(self, subject: Subject, video: Video, truth: Any) -> Scored:
-        whole, size = self.rule.sizes(video.size, tuple(subject.dataset.size_px))
+        whole, size = self._sizes(subject, video)
         soft, propagation = [], None
         for features in self._features(subject, video, whole, size):
             if propagation is None:
@@ -69,6 +75,17 @@ class LabelPropagation(Evaluation):
             else:
                 soft.append(propagation.next(_cells(features)))
         return self.labels.score(truth, torch.stack(soft), frame)
+
+    def _sizes(self, subject: Subject, video: Video) -> tuple[tuple[int, int], tuple[int, int]]:
+        """`Rule.sizes` of a video, unless the model takes no frames of another size than its training's."""
+        trained, model = tuple(subject.dataset.size_px), subject.model
+        whole, size = self.rule.sizes(video.size, trained)
+        if size != trained and not (EMBED in model.any_size and model.backbone.any_size):
+            raise UserError(
+                f"rule.short_px={self.rule.short_px}: frames of {size[0]} x {size[1]} px, and this model "
+                f"takes those of its training, {trained[0]} x {trained[1]}; choose rule.short_px=dataset"
+            )
+        return whole, size
 
     def _features(
         self, subject: Subject, video: Video, whole: tuple[int, int], size: tuple[int, int]

@@ -68,7 +68,7 @@ class SingleObject(Evaluation):
         rows, _, lacking = score_videos(subject, self.split, self.max_videos, score, Truth)
         names = [name for name in rows[0] if name.startswith("single_")]
         metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
-        measures = {"num_without_truth": Measure(None, 1.0)}
+        measures = {"num_without_truth": Measure(higher_is_better=None, scale=1, digits=0)}
         return Report("single_object", rows, metrics | {"num_without_truth": lacking}, measures)
 
     def _score(self, subject: Subject, video: Video, truth: Truth) -> dict[str, float]:

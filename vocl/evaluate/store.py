@@ -17,6 +17,7 @@ import torch
 from vocl import assemble, dist, result
 from vocl import config as configs
 from vocl.config import Config
+from vocl.data.served import Served
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
 from vocl.files import write_bytes, write_json
@@ -101,7 +102,9 @@ class _Place:
 
         def source(split: str) -> Source:
             plain = assemble.make_source(self.config, split, self.name)
-            return assemble.with_features(self.config, plain, split, model, device, False, self.name)
+            needs = assemble.clip_needs(self.config, model, training=False)
+            cache = assemble.feature_cache(self.config, plain, split, model, device, False, self.name)
+            return Served(plain, needs, cache)
 
         return Subject(
             model=model,

@@ -49,7 +49,8 @@ class VideoKMeans(BackboneOnly):
     """k-means of a video's own features: all patches of its frames together, whatever their place.
 
     Fitted to the first window of a video, and carried on: give whole videos where they fit. Drawn
-    from the clip's key (k-means++), then `iterations` rounds of Lloyd's algorithm.
+    from the clip's key (k-means++), then `iterations` rounds of Lloyd's algorithm, the best of
+    `restarts` tries.
     """
 
     answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
@@ -62,9 +63,10 @@ class VideoKMeans(BackboneOnly):
         *,
         num_slots: Annotated[int, Ge(1)],
         iterations: Annotated[int, Ge(1)],
+        restarts: Annotated[int, Ge(1)],
     ) -> None:
         super().__init__(backbone, frame_px)
-        self.num_slots, self.iterations = num_slots, iterations
+        self.num_slots, self.iterations, self.restarts = num_slots, iterations, restarts
 
     @torch.no_grad()
     def segment(self, clip: Clip, options: SegmentOptions, carry: Tensor | None = None) -> Segments:
@@ -76,7 +78,8 @@ class VideoKMeans(BackboneOnly):
 
     def _fit(self, tokens: Tensor, key: Tensor) -> Tensor:
         points = rearrange(tokens.float(), "t n e -> (t n) e")
-        return kmeans(points, self.num_slots, self.iterations, generator(int(key), "centroids"))
+        draw = generator(int(key), "centroids")
+        return kmeans(points, self.num_slots, self.iterations, self.restarts, draw)
 
 
 class SplitKMeans(VideoModel):

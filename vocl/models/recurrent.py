@@ -23,6 +23,7 @@ from vocl.interface import (
     Segments,
     VideoModel,
 )
+from vocl.nn.targets import Target
 
 
 class Unrolled(NamedTuple):
@@ -39,7 +40,8 @@ class Recurrent(VideoModel):
     Frame t: the corrector refines the state by slot attention on the adapted features of the frame;
     the predictor turns the result into the state for frame t + 1 (without a predictor the state is
     carried as it is). Gradients flow through all frames. The decoder sees the corrector's slots,
-    not the predictor's. `target`: what it reconstructs, the backbone's features or the frames.
+    not the predictor's. `target`: what it reconstructs, the backbone's features, the frames, or an
+    image out of their annotations.
 
     Each part may declare what else it needs (see `Context`), and gives more through
     `Context.extra`; a corrector returns (slots, attn) or `Corrected`.
@@ -49,7 +51,9 @@ class Recurrent(VideoModel):
         {"slots", "attn", "features", "target", "recon", "masks", "predicted"}
     )
     reads_features: ClassVar[bool] = True
-    gives_context: ClassVar[frozenset[str]] = frozenset({"initializer", "corrector", "predictor", "decoder"})
+    gives_context: ClassVar[frozenset[str]] = frozenset(
+        {"initializer", "corrector", "predictor", "decoder", "target"}
+    )
     scored_masks: ClassVar[frozenset[str]] = frozenset({"decoder", "attention"})
     answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
     any_size: ClassVar[frozenset[str]] = frozenset({"embed"})  # adapter and decoder have a grid of their own
@@ -61,7 +65,7 @@ class Recurrent(VideoModel):
         *,
         num_slots: Annotated[int, Ge(1)],
         slot_dim: Annotated[int, Ge(1)],
-        target: Literal["features", "rgb"],
+        target: Literal["features", "rgb"] | Part[Target],
         initializer: Part[nn.Module],
         adapter: Part[nn.Module],
         corrector: Part[nn.Module],
@@ -70,17 +74,16 @@ class Recurrent(VideoModel):
     ) -> None:
         super().__init__()
         self.num_slots, self.active_slots = num_slots, num_slots
-        self.target, self.reads_video = target, target == "rgb"
+        self.target = target() if callable(target) else target
+        self.reads_video = target == "rgb"
         grid = backbone.grid(frame_px)
         self.initializer = initializer(num_slots, slot_dim)
         self.backbone = backbone
         self.adapter = adapter(backbone.dim, slot_dim, grid)
         self.corrector = corrector(slot_dim)
         self.predictor = predictor(slot_dim) if predictor else None
-        in_pixels = target == "rgb"
-        self.decoder = decoder(
-            slot_dim, 3 if in_pixels else backbone.dim, Grid(*frame_px) if in_pixels else grid
-        )
+        channels = self.target.channels if callable(target) else {"rgb": 3}.get(target, backbone.dim)
+        self.decoder = decoder(slot_dim, channels, grid if target == "features" else Grid(*frame_px))
 
     def begin(self, stage: Any, step: int) -> None:
         """Train with the stage's number of slots; `segment` always uses all of them."""
@@ -91,6 +94,8 @@ class Recurrent(VideoModel):
     def forward(self, clip: Clip) -> Output:
         features = self.encode(clip)
         context = self._context(clip, features)
+        if not isinstance(self.target, str):
+            context = replace(context, target=call(self.target, context=context))
         state = self._first(context)[:, : self.active_slots]
         swept = self._sweep(context, state, None)
         decoded = call(self.decoder, swept.slots, context=context)
@@ -139,7 +144,7 @@ class Recurrent(VideoModel):
             features=features.tokens,
             inputs=self.corrector.prepare(self.adapter(features.tokens)),
             grid=features.grid,
-            target=clip.video if self.target == "rgb" else features.tokens.detach(),
+            target={"rgb": clip.video, "features": features.tokens.detach()}.get(self.target),
         )
 
     def _first(self, context: Context) -> Tensor:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 from annotated_types import Ge, Lt
 from einops import rearrange
@@ -62,7 +63,7 @@ class ViT(Backbone):
                 f"dataset.size_px={list(frame_px)}: no multiple of the patch of the backbone, {self.patch_px}"
             )
         self.block, self.norm, self.keys, self.trainable = block, norm, keys, trainable
-        self.drop_path, self.rates = drop_path, torch.linspace(0, drop_path, depth).tolist()[:block]
+        self.drop_path, self.rates = drop_path, np.linspace(0, drop_path, depth).tolist()[:block]
         vit.blocks = vit.blocks[:block]
         if drop_path and not all(hasattr(b, "drop_path1") and hasattr(b, "drop_path2") for b in vit.blocks):
             raise UserError(f"backbone.drop_path={drop_path}: this backbone's blocks know none, choose 0")
@@ -82,7 +83,12 @@ class ViT(Backbone):
             raise UserError(f"backbone.drop_path={self.drop_path}: this model draws none, choose 0")
         frames = rearrange(video, "b t c h w -> (b t) c h w")
         keep = None if keep is None else rearrange(keep, "b t m -> (b t) m")
-        grid = self.grid(tuple(frames.shape[-2:]))
+        height, width = frames.shape[-2:]
+        if height % self.patch_px or width % self.patch_px:
+            raise UserError(
+                f"frames of {height} x {width} px: no multiple of the backbone's patch, {self.patch_px}"
+            )
+        grid = self.grid((height, width))
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()))
             if self.training and self.drop_path:

@@ -112,8 +112,8 @@ class VideoLevel(nn.Module):
         encoded = self.adapter(self.encoder(rearrange(tokens, "b t n d -> b (t n) d")))
         first = self.initializer(key)[:, :num_slots]
         found, attn = self.corrector(first, self.corrector.prepare(encoded), iterations)
-        labels = self._labels(found, key, chance_to_keep)
-        merged = merge(found, None, attn, labels)
+        with torch.autocast(slots.device.type, enabled=False):
+            merged = merge(found, None, attn, self._labels(found, key, chance_to_keep))
         return VideoSlots(merged.slots, rearrange(merged.attn, "b k (t n) -> b t k n", t=t), merged.active)
 
     def decode(self, video: VideoSlots) -> Tensor:

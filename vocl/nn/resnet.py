@@ -16,7 +16,7 @@ from vocl.interface import Backbone, Features, Grid
 from vocl.nn.backbone import locate_weights
 from vocl.nn.framewise import framewise
 
-PREFIX = "encoder_q."  # of the network in MoCo's files; its projection is fc.*
+PREFIX = "encoder_q."  # of the network in MoCo's files (behind `module.`); its projection is fc.*
 
 
 class ResNet(Backbone):

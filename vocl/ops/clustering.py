@@ -54,15 +54,21 @@ def spread_points(points: Tensor, count: int, draw: torch.Generator) -> Tensor:
     return points[chosen]
 
 
-def kmeans(points: Tensor, count: int, iterations: int, draw: torch.Generator) -> Tensor:
+def kmeans(points: Tensor, count: int, iterations: int, restarts: int, draw: torch.Generator) -> Tensor:
     """Centroids `count` e of `points` m e, by rounds of Lloyd's algorithm from k-means++.
 
-    A cluster that loses all its points keeps its place.
+    The best of `restarts` tries, by the sum of squared distances. A cluster that loses all its points
+    keeps its place.
     """
-    centroids = spread_points(points, count, draw)
+    tries = [_lloyd(points, spread_points(points, count, draw), iterations) for _ in range(restarts)]
+    errors = [float(torch.cdist(points, found).amin(-1).double().square().sum()) for found in tries]
+    return tries[int(np.argmin(errors))]
+
+
+def _lloyd(points: Tensor, centroids: Tensor, iterations: int) -> Tensor:
     for _ in range(iterations):
         labels = nearest(points, centroids)
         sums = torch.zeros_like(centroids).index_add_(0, labels, points)
-        sizes = torch.bincount(labels, minlength=count).unsqueeze(1)
+        sizes = torch.bincount(labels, minlength=len(centroids)).unsqueeze(1)
         centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids)
     return centroids

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from vocl.data.annotations import boxes_of
 from vocl.data.images import by, check_sizes, check_whole, frame_files, image_size, opened, read_frame
 from vocl.data.truth import Truth
 from vocl.errors import UserError
@@ -77,11 +79,18 @@ class FolderVideo:
             out[place] = frame
         return out
 
-    def labels(self) -> np.ndarray:
-        """The label map of every frame, uint8 t h w: 0 background, 1.. objects, 255 void."""
+    def annotations(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """Masks of frames `indices`, and boxes around them: box o is that of label o + 1."""
+        labels = self.labels(indices)
+        most = int(labels[labels != VOID].max(initial=0))
+        return {name: labels if name == "masks" else boxes_of(labels, most) for name in names}
+
+    def labels(self, indices: Sequence[int] | None = None) -> np.ndarray:
+        """The label maps of frames `indices` (None: all), uint8 t h w: 0 background, 1.., 255 void."""
         assert self.mask_paths is not None, self.name
-        out = np.empty((self.length, *self.size), np.uint8)
-        for place, path in enumerate(self.mask_paths):
+        wanted = range(self.length) if indices is None else indices
+        out = np.empty((len(wanted), *self.size), np.uint8)
+        for place, path in enumerate(self.mask_paths[i] for i in wanted):
             mask = read_mask(path, self.binary)
             self._same_size(path, mask.shape, "its frame has")
             out[place] = mask
@@ -129,8 +138,12 @@ def _check_mode(path: Path, mode: str, binary: bool) -> None:
 class FolderSource(Source):
     """Videos that are folders of frames and masks; a base of sources."""
 
+    annotated: ClassVar[Mapping[str, str]] = {"masks": "labels", "boxes": "boxes"}
+
     def __init__(self, videos: Sequence[FolderVideo]) -> None:
         self._videos = list(videos)
+        if not all(video.mask_folder for video in videos):
+            self.annotated = {}
         self._by_name = {video.name: video for video in videos}
 
     def __len__(self) -> int:

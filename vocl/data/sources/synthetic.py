@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge
 
+from vocl.data.annotations import boxes_of
+from vocl.data.sources.motion import depth, flow
 from vocl.data.sources.scenes import draw_scene
-from vocl.data.sources.sprites import LEVELS, Rendering, render
+from vocl.data.sources.sprites import LEVELS, Rendering, Scene, render
 from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.interface import Source
@@ -30,6 +32,7 @@ class SyntheticVideo:
     length: int  # frames
     size: tuple[int, int]  # height, width in pixels
     rendering: Callable[[], Rendering]
+    scene: Callable[[], Scene]
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames `indices` as uint8 t h w 3 (RGB)."""
@@ -38,6 +41,17 @@ class SyntheticVideo:
     def labels(self, indices: Sequence[int]) -> np.ndarray:
         """The label maps of frames `indices`, uint8 t h w: 0 background, else the object's identity."""
         return self.rendering().labels[np.asarray(indices, dtype=int)]
+
+    def annotations(self, names: Sequence[str], indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """What `names` (of `Synthetic.annotated`) say of frames `indices`; object o has box o."""
+        labels, scene = self.labels(indices), self.scene()
+        makers = {
+            "masks": lambda: labels,
+            "boxes": lambda: boxes_of(labels, len(scene.sprites)),
+            "flow": lambda: flow(scene, labels, [int(i) for i in indices]),
+            "depth": lambda: depth(scene, labels),
+        }
+        return {name: makers[name]() for name in names}
 
 
 class Synthetic(Source):
@@ -57,9 +71,18 @@ class Synthetic(Source):
     that is hidden or away for a time. The last bits of sines may differ between machines: RGB values
     may then differ by 1 and a few pixels on an edge between two objects change sides.
 
+    For training there are masks, boxes, exact flow, and depth: an object's layer from the front.
+
     `data_root` is not read. Rendered videos stay in memory, the least recently used leave first.
     Raises `UserError` for an unknown split or level.
     """
+
+    annotated: ClassVar[Mapping[str, str]] = {
+        "masks": "labels",
+        "boxes": "boxes",
+        "flow": "vectors",
+        "depth": "dense",
+    }
 
     def __init__(
         self,
@@ -97,6 +120,7 @@ class Synthetic(Source):
             length=self.num_frames,
             size=(self.size_px, self.size_px),
             rendering=_Rendered(self, index),
+            scene=_Drawn(self, index),
         )
 
     def truth(self, name: str) -> Truth:
@@ -114,9 +138,12 @@ class Synthetic(Source):
         """Frames, labels and unoccluded extents of video `index` (read-only arrays)."""
         return self._cache.get(index, lambda: self._render(index))
 
+    def scene(self, index: int) -> Scene:
+        """What there is in video `index`, and how it moves."""
+        return draw_scene(LEVELS[self.level], f"{self.seed}:{self.split}:{index}", self.num_frames)
+
     def _render(self, index: int) -> Rendering:
-        text = f"{self.seed}:{self.split}:{index}"
-        return render(draw_scene(LEVELS[self.level], text, self.num_frames), self.size_px)
+        return render(self.scene(index), self.size_px)
 
     def _index(self, name: str) -> int:
         match = re.fullmatch(rf"{self.split}/(\d{{5,}})", name)
@@ -135,6 +162,17 @@ class _Rendered:
 
     def __call__(self) -> Rendering:
         return self.source.rendering(self.index)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The scene of a video when called."""
+
+    source: Synthetic
+    index: int
+
+    def __call__(self) -> Scene:
+        return self.source.scene(self.index)
 
 
 class _Cache:

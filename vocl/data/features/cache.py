@@ -1,4 +1,4 @@
-"""A dataset's split with the cached features of its videos."""
+"""The features of a split's videos: computed once, then read."""
 
 from __future__ import annotations
 
@@ -25,44 +25,21 @@ WINDOW = 16  # frames decoded and encoded at a time
 SPARE = 1.02  # of the room that a whole split is said to need
 
 
-class EncodedSource(Source):
-    """`source`, whose videos are `EncodedVideo`s.
+class FeatureCache:
+    """Features of the videos of `source`, kept under `root`.
 
     A video's features are computed when they are first asked for, or all of them by `fill`. A loader
-    process has no encoder: what it reads must be there. `fallback`: names the pixels where the source
-    itself does not (`Source.fingerprint`). `reads_video`: whether clips need frames all the same.
+    process computes nothing: what it reads must be there. `fallback`: names the pixels where the
+    source itself does not (`Source.fingerprint`).
     """
 
-    def __init__(
-        self, source: Source, encoder: Encoder, root: Path, fallback: str, reads_video: bool
-    ) -> None:
-        self.source, self.encoder, self.fallback, self.reads_video = source, encoder, fallback, reads_video
-        self.annotated = source.annotated
+    def __init__(self, source: Source, encoder: Encoder, root: Path, fallback: str) -> None:
+        self.source, self.encoder, self.fallback = source, encoder, fallback
         self.store = Store(encoder.folder(root))
         self._names: dict[str, str] = {}
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> EncodedVideo:
-        return EncodedVideo(self.source[index], self)
-
-    def __getattr__(self, name: str) -> Any:  # what a project's source has beside the contract
-        if name.startswith("__") or "source" not in vars(self):
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"encoder": None}
-
-    def truth(self, name: str) -> Any | None:
-        return self.source.truth(name)
-
-    def fingerprint(self, name: str) -> str:
-        return self.source.fingerprint(name)
-
-    def check(self) -> None:
-        self.source.check()
 
     def features(self, video: Video, indices: Sequence[int], flipped: bool) -> Features:
         """Features, b = 1, of frames `indices` of `video`, or of their mirror images."""
@@ -82,7 +59,7 @@ class EncodedSource(Source):
         so do processes that do not know of each other, for each begins at another video. `advance` is
         called by every rank equally often, and may raise to stop; `report(done, all)` videos.
         """
-        todo = [(i, flipped) for i in range(len(self)) for flipped in mirrored]
+        todo = [(i, flipped) for i in range(len(self.source)) for flipped in mirrored]
         missing = [job for job in todo if not self._is_there(*job)]
         self._check_room(missing)
         self._say_what_it_is()
@@ -146,20 +123,3 @@ class EncodedSource(Source):
 def mirror_images(flip: float) -> list[bool]:
     """Which of frames and their mirror images training shows where the chance of a flip is `flip`."""
     return [flipped for flipped in (False, True) if (flip > 0 if flipped else flip < 1)]
-
-
-class EncodedVideo:
-    """A video of an `EncodedSource` (an `interface.Video`)."""
-
-    def __init__(self, video: Video, source: EncodedSource) -> None:
-        self.video, self.source = video, source
-        self.name, self.length, self.size = video.name, video.length, video.size
-
-    def __getattr__(self, name: str) -> Any:  # also what a project's video has beside the contract
-        if name.startswith("__") or "video" not in vars(self):
-            raise AttributeError(name)
-        return getattr(self.video, name)
-
-    def features(self, indices: Sequence[int], flipped: bool) -> Features:
-        """Features, b = 1, of frames `indices`, or of their mirror images."""
-        return self.source.features(self.video, indices, flipped)

@@ -1,0 +1,58 @@
+"""The slots as a codebook: masks follow what patches look like, wherever they lie."""
+
+import torch
+from torch import Tensor
+
+from vocl.interface import Clip, Context, Grid
+from vocl.nn.codebook_decoder import CodebookDecoder
+
+GRID = Grid(3, 4)
+
+
+def decoder(slot_dim: int = 8, target_dim: int = 5) -> CodebookDecoder:
+    torch.manual_seed(0)
+    return CodebookDecoder(slot_dim, target_dim, GRID)
+
+
+def context(inputs: Tensor) -> Context:
+    b, t = inputs.shape[:2]
+    clip = Clip(
+        torch.zeros(b, t, 3, 6, 8), torch.ones(b, t, dtype=torch.bool), torch.zeros(b).long(), ("",) * b
+    )
+    return Context(clip=clip, inputs=inputs, grid=GRID)
+
+
+def test_a_patch_is_the_mixture_of_slots_that_its_mask_says() -> None:
+    slots, inputs = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 12, 8)
+    part = decoder()
+    decoded = part(slots, context=context(inputs))
+    torch.testing.assert_close(decoded.masks.sum(2), torch.ones(2, 3, 12))
+    painted = part.paint(slots)
+    torch.testing.assert_close(
+        decoded.recon[1, 2, 7], sum(decoded.masks[1, 2, k, 7] * painted[1, 2, k] for k in range(4))
+    )
+    assert part(slots, reconstruct=False, context=context(inputs)).recon is None
+
+
+def test_patches_that_change_places_take_their_masks_along() -> None:
+    slots, inputs, order = torch.randn(1, 2, 4, 8), torch.randn(1, 2, 12, 8), torch.randperm(12)
+    part = decoder()
+    masks = part(slots, context=context(inputs)).masks
+    moved = part(slots, context=context(inputs[:, :, order])).masks
+    torch.testing.assert_close(moved, masks[..., order])
+
+
+def test_masks_learn_kinds_of_patches() -> None:
+    torch.manual_seed(1)
+    centres, kind = torch.randn(3, 8), torch.randint(3, (1, 1, 12))
+    inputs = centres[kind] + 0.05 * torch.randn(1, 1, 12, 8)
+    part = decoder(target_dim=8)
+    slots = torch.nn.Parameter(torch.randn(1, 1, 3, 8))
+    optimizer = torch.optim.Adam([slots, *part.parameters()], lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (part(slots, context=context(inputs)).recon - inputs).square().mean().backward()
+        optimizer.step()
+    winner = part(slots, context=context(inputs)).masks.argmax(2)
+    same = kind.unsqueeze(-1) == kind.unsqueeze(-2)
+    assert torch.equal(winner.unsqueeze(-1) == winner.unsqueeze(-2), same)
