@@ -32,7 +32,12 @@ SMALL = {
     "backbone.block": 2,
 }
 EXTRA = {
-    "smtc": {"model.num_slots": None, "model.slot_dim": None, "model.adapter.hidden_ratio": None},  # has none
+    "smtc": {  # None: it has no such key
+        "model.num_slots": None,
+        "model.adapter.hidden_ratio": None,
+        "model.slot_dim": "null",
+        "model.correspondence.project": "false",
+    },
     "slotcurri": {"curriculum.stages.more.active_slots": 3},
     "videosaur": {"model.predictor.num_heads": 2, "model.decoder.num_heads": 2},
     "solv": {"model.temporal.num_heads": 2},
