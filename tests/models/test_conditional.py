@@ -48,14 +48,14 @@ def test_a_run_with_boxes_and_a_target_trains_and_is_scored(tmp_path, target):
 
 
 def test_the_clips_of_training_bring_what_is_read_and_those_of_a_test_what_the_model_reads(tmp_path):
-    config = savi(tmp_path)
+    config = savi(tmp_path, target=FLOW)
     model = assemble.make_model(config, pretrained=False)
     training = assemble.clip_needs(config, model, training=True)
     assert training == {"boxes", "flow"} and assemble.clip_needs(config, model, training=False) == {"boxes"}
     dataset = assemble.make_dataset(config)
     clip = Feed(Served(assemble.make_source(config, "train"), training), dataset, 0, 4, 2).batch(0)
     output = model(clip)
-    torch.testing.assert_close(output.target, clip.flow / 3.0)
+    torch.testing.assert_close(output.target, clip.flow / 2.0)
     assert output.recon.shape == clip.flow.shape == (4, 2, 2, 16, 16)
     video = Served(assemble.make_source(config, "validation"), {"boxes"})[0]
     clip = whole_video(video, dataset, 0, 4, 0)
@@ -84,7 +84,7 @@ def _clip():
 
 
 def test_a_plan_refuses_what_the_data_does_not_give(tmp_path):
-    config = savi(tmp_path)
+    config = savi(tmp_path, target=FLOW)
     config["dataset"]["source"] = composed(["dataset=davis2016"])["dataset"]["source"]
     with pytest.raises(UserError, match=r"Davis2016: gives no flow, which model\.target needs") as error:
         configs.check(config)
@@ -98,7 +98,7 @@ def test_a_plan_refuses_what_the_data_does_not_give(tmp_path):
 
 def test_reversal_and_flips_reach_the_target(tmp_path):
     """Training on mirrored, reversed clips and on their originals sees mirrored, negated flow."""
-    config = savi(tmp_path)
+    config = savi(tmp_path, target=FLOW)
     source = Served(assemble.make_source(config, "train"), {"flow"})
     dataset = replace(assemble.make_dataset(config), flip=0.0, reverse=0.0)
     plain = Feed(source, dataset, 0, 6, 2).batch(0)
