@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +14,8 @@ from vocl import assemble
 from vocl.interface import Clip, Output
 from vocl.load import Loaded
 from vocl.ops.masks import hard_masks
+
+FOLDER = Path(os.environ.get("VOCL_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:

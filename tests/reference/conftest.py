@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from comparing import count
+from comparing import FOLDER, count
 from torch import Tensor
 
-FOLDER = Path(os.environ.get("VOCL_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
 VIT = "encoder.module.backbone.model."
 HEADS = {"backbone.num_heads": 2, "model.predictor.num_heads": 4}  # no shape tells these
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import FOLDER
+from comparing import FOLDER
 from einops import rearrange
 from torch import Tensor
 
