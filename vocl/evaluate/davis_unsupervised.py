@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,11 +10,9 @@ from annotated_types import Ge, Gt, Lt
 from einops import rearrange
 from torch import Tensor
 
-from vocl.build import Part
 from vocl.data.truth import Truth
-from vocl.evaluate.unroll import unroll
-from vocl.evaluate.videos import Scored, score_videos, true_labels
-from vocl.interface import VOID, Evaluation, Grid, Measure, Report, SegmentOptions, Subject, Video
+from vocl.evaluate.videos import MaskEvaluation, Scored, true_labels
+from vocl.interface import VOID, Grid, Measure, Report, Subject, Video
 from vocl.metrics.davis import (
     Scores,
     assigned_per_frame,
@@ -29,7 +27,7 @@ from vocl.ops.masks import slot_masks, winning_masks
 RULES = ("davis_official", "davis_per_frame", "davis_per_frame_soft")
 
 
-class DavisUnsupervised(Evaluation):
+class DavisUnsupervised(MaskEvaluation):
     """J and F of the objects of frame 0, each with a proposal of the model; void does not count.
 
     `davis_official_*`: proposals do not overlap (the argmax, or where slots are not exclusive, or have
@@ -43,7 +41,6 @@ class DavisUnsupervised(Evaluation):
     highest mean score are a video's proposals, of largest mean area where there are no scores.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"masks", "truth"})
     scores: ClassVar[frozenset[str]] = frozenset(
         {
             "davis_official_jf",
@@ -74,30 +71,26 @@ class DavisUnsupervised(Evaluation):
     def __init__(
         self,
         *,
-        split: str,
-        max_videos: Annotated[int, Ge(1)] | None,
-        window: Annotated[int, Ge(1)],
         max_proposals: Annotated[int, Ge(1)],
         threshold: Annotated[float, Gt(0), Lt(1)],
         min_score: float,
-        options: Part[SegmentOptions],
+        **rest: Any,
     ) -> None:
-        self.split, self.max_videos, self.window = split, max_videos, window
+        super().__init__(**rest)
         self.max_proposals, self.threshold, self.min_score = max_proposals, threshold, min_score
-        self.options: SegmentOptions = options()
 
     @torch.no_grad()
     def run(self, subject: Subject) -> Report:
         def score(video: Video, truth: Truth) -> Scored:
             return self._score(subject, video, truth)
 
-        rows, parts, lacking = score_videos(subject, self.split, self.max_videos, score, Truth)
+        found = self.score_videos(subject, score, Truth)
         metrics: dict[str, float] = {}
         for name in RULES:
-            metrics |= {f"{name}_{key}": value for key, value in summary([p[name] for p in parts]).items()}
+            own = summary([makings[name] for makings in found.makings])
+            metrics |= {f"{name}_{key}": value for key, value in own.items()}
         measures = {name: Measure(higher_is_better=False) for name in metrics if name.endswith("decay")}
-        measures["num_without_truth"] = Measure(higher_is_better=None, scale=1, digits=0)
-        return Report("davis_unsupervised", rows, metrics | {"num_without_truth": lacking}, measures)
+        return found.report("davis_unsupervised", metrics, measures)
 
     def _score(self, subject: Subject, video: Video, truth: Truth) -> Scored:
         proposals = self._proposals(subject, video)
@@ -124,12 +117,10 @@ class DavisUnsupervised(Evaluation):
     def _proposals(self, subject: Subject, video: Video) -> Proposals:
         """What the model says of the whole video, on the patch grid."""
         masks, scores, segments = [], [], None
-        for _, segments in unroll(subject, video, self.options, self.window, overlapping=True):
+        for _, segments in self.windows(subject, video, overlapping=True):
             masks.append(segments.masks[0].float())
             scores.append(None if segments.scores is None else segments.scores[0])
         soft = torch.cat(masks)
-        if subject.keep is not None:
-            subject.keep(video.name, (soft * 255).round().to(torch.uint8).cpu().numpy())
         counts = torch.ones(soft.shape[:2], dtype=torch.bool, device=soft.device)
         rank = soft.mean((0, 2))
         if segments.scores is not None:

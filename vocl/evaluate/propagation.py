@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor
 
@@ -16,8 +15,8 @@ from vocl.build import Part
 from vocl.data.transforms import to_input
 from vocl.errors import UserError
 from vocl.evaluate.labels import Frame, Labels
-from vocl.evaluate.videos import Scored, score_videos
-from vocl.interface import Clip, Evaluation, Grid, Measure, Report, Subject, Video
+from vocl.evaluate.videos import Scored, VideoEvaluation
+from vocl.interface import Clip, Grid, Report, Subject, Video
 from vocl.ops.patches import grid_of
 from vocl.ops.propagation import Propagation, Rule
 from vocl.ops.random import seed_of
@@ -25,7 +24,7 @@ from vocl.ops.random import seed_of
 EMBED = "embed"  # what it asks the model for
 
 
-class LabelPropagation(Evaluation):
+class LabelPropagation(VideoEvaluation):
     """Carry the labels of frame 0 over each video by `rule`, and score them as `labels` says.
 
     Any model that has `embed` will do. Frames are whole ones: dataset.fit=crop has no effect here.
@@ -36,16 +35,8 @@ class LabelPropagation(Evaluation):
 
     needs: ClassVar[frozenset[str]] = frozenset({"embed", "truth"})
 
-    def __init__(
-        self,
-        *,
-        split: str,
-        max_videos: Annotated[int, Ge(1)] | None,
-        window: Annotated[int, Ge(1)],
-        rule: Part[Rule],
-        labels: Part[Labels],
-    ) -> None:
-        self.split, self.max_videos, self.window = split, max_videos, window
+    def __init__(self, *, rule: Part[Rule], labels: Part[Labels], **rest: Any) -> None:
+        super().__init__(**rest)
         self.rule = rule()
         self.labels = labels()
 
@@ -54,13 +45,8 @@ class LabelPropagation(Evaluation):
         def score(video: Video, truth: Any) -> Scored:
             return self._score(subject, video, truth)
 
-        rows, parts, lacking = score_videos(subject, self.split, self.max_videos, score, self.labels.truth)
-        metrics = self.labels.metrics(parts) | {"num_without_truth": lacking}
-        measures = {
-            **self.labels.measures,
-            "num_without_truth": Measure(higher_is_better=None, scale=1, digits=0),
-        }
-        return Report(self.rule.name, rows, metrics, measures)
+        found = self.score_videos(subject, score, self.labels.truth)
+        return found.report(self.rule.name, self.labels.metrics(found.makings), self.labels.measures)
 
     def _score(self, subject: Subject, video: Video, truth: Any) -> Scored:
         whole, size = self._sizes(subject, video)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from vocl.build import Part
 from vocl.data.truth import Truth
-from vocl.evaluate.unroll import unroll
-from vocl.evaluate.videos import Scored, score_videos, true_labels
-from vocl.interface import VOID, Evaluation, Grid, Measure, Report, SegmentOptions, Segments, Subject, Video
+from vocl.evaluate.videos import MaskEvaluation, Scored, true_labels
+from vocl.interface import VOID, Grid, Report, Segments, Subject, Video
 from vocl.metrics.foreground import jaccard, oracle_foreground, patch_ceiling
 from vocl.ops.masks import slot_masks
 from vocl.ops.selection import Validity
 
 
-class SingleObject(Evaluation):
+class SingleObject(MaskEvaluation):
     """Mean J over the frames of a video, then over videos; all true objects are one foreground.
 
     `single_valid_union_j`: the union of the valid slots (`validity`), SMTC's rule in its paper;
@@ -32,7 +31,6 @@ class SingleObject(Evaluation):
     0..1 and cut at `threshold`, the oracle's at `oracle_threshold`. Void pixels do not count.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"masks", "truth"})
     scores: ClassVar[frozenset[str]] = frozenset(
         {
             "single_valid_union_j",
@@ -47,43 +45,35 @@ class SingleObject(Evaluation):
     def __init__(
         self,
         *,
-        split: str,
-        max_videos: Annotated[int, Ge(1)] | None,
-        window: Annotated[int, Ge(1)],
         threshold: Annotated[float, Gt(0), Lt(1)],
         oracle_threshold: Annotated[float, Gt(0), Lt(1)],
         validity: Part[Validity],
-        options: Part[SegmentOptions],
+        **rest: Any,
     ) -> None:
-        self.split, self.max_videos, self.window = split, max_videos, window
+        super().__init__(**rest)
         self.threshold, self.oracle_threshold = threshold, oracle_threshold
         self.validity: Validity = validity()
-        self.options: SegmentOptions = options()
 
     @torch.no_grad()
     def run(self, subject: Subject) -> Report:
         def score(video: Video, truth: Truth) -> Scored:
             return self._score(subject, video, truth), None
 
-        rows, _, lacking = score_videos(subject, self.split, self.max_videos, score, Truth)
-        names = [name for name in rows[0] if name.startswith("single_")]
-        metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
-        measures = {"num_without_truth": Measure(higher_is_better=None, scale=1, digits=0)}
-        return Report("single_object", rows, metrics | {"num_without_truth": lacking}, measures)
+        found = self.score_videos(subject, score, Truth)
+        names = [name for name in found.rows[0] if name.startswith("single_")]
+        metrics = {name: float(np.mean([row[name] for row in found.rows])) for name in names}
+        return found.report("single_object", metrics)
 
     def _score(self, subject: Subject, video: Video, truth: Truth) -> dict[str, float]:
         labels = true_labels(subject, truth)
         chosen: dict[str, list[Tensor]] = {}
-        slots, soft = [], []
-        for frames, segments in unroll(subject, video, self.options, self.window, overlapping=True):
+        slots = []
+        for frames, segments in self.windows(subject, video, overlapping=True):
             part = labels[frames.start : frames.stop].to(segments.masks.device)
             found, of_slots = self._window(segments, part)
             slots += of_slots
             for name, values in found.items():
                 chosen.setdefault(name, []).extend(values)
-            soft.append((segments.masks[0] * 255).round().to(torch.uint8).cpu())
-        if subject.keep is not None:
-            subject.keep(video.name, torch.cat(soft).numpy())
         row = {f"single_{name}_j": float(torch.stack(values).mean()) for name, values in chosen.items()}
         best = torch.stack(slots).double().mean(0).max(0)
         row |= {"single_best_slot_j": float(best.values), "best_slot": int(best.indices)}

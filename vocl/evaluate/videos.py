@@ -1,59 +1,114 @@
-"""What evaluations share: every video with a truth is scored once, over all processes."""
+"""What evaluations share: every video of a split that has a truth is scored once, over all processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from vocl import dist
+from vocl.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError
-from vocl.interface import Subject, Video
+from vocl.evaluate.unroll import unroll
+from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Segments, Subject, Video
 
 Scored = tuple[dict[str, Any], Any]
 
 
-def score_videos(
-    subject: Subject,
-    split: str,
-    max_videos: int | None,
-    score: Callable[[Video, Any], Scored],
-    kind: type,
-) -> tuple[list[dict[str, Any]], list[Any], int]:
-    """Rows, what their scores are made of, and the number of videos that were left out for want of a truth.
+@dataclass(frozen=True)
+class ScoredVideos:
+    """Rows, sorted by the videos' names, what each row's scores are made of, and how many videos of the
+    split were left out for want of a truth."""
 
-    `score` says a row and its makings for a video and its truth, which must be a `kind`. Rank r of w
-    scores videos r, r + w, ...; all return the same, sorted by the videos' names. Each row gets its
-    `video`. The model is in eval mode meanwhile. UserError where no video has a truth.
+    rows: list[dict[str, Any]]
+    makings: list[Any]
+    num_without_truth: int
+
+    def report(
+        self, protocol: str, metrics: Mapping[str, float], measures: Mapping[str, Measure] | None = None
+    ) -> Report:
+        """The report with `metrics`, and beside them the number of videos without a truth."""
+        uncounted = {"num_without_truth": Measure(higher_is_better=None, scale=1, digits=0)}
+        counted = {**metrics, "num_without_truth": self.num_without_truth}
+        return Report(protocol, self.rows, counted, {**(measures or {}), **uncounted})
+
+
+class VideoEvaluation(Evaluation):
+    """Scores the videos of `split`, at most `max_videos` of them, `window` frames at a time.
+
+    A subclass defines `run`; if it names its metrics in `scores`, "num_without_truth" is one of them.
     """
-    source, was_training = subject.source(split), subject.model.training
-    subject.model.eval()
-    own: list[tuple[str, dict[str, Any], Any]] = []
-    count = min(len(source), max_videos or len(source))
-    for first in range(0, count, dist.world()):
-        index = first + dist.rank()
-        video = source[index] if index < count else None
-        truth = source.truth(video.name) if video is not None else None
-        if truth is not None:
-            if not isinstance(truth, kind):
-                raise UserError(
-                    f"dataset {subject.dataset.name}: the truth of {video.name} is {type(truth).__name__}; "
-                    f"this evaluation needs {kind.__name__}"
-                )
-            own.append((video.name, *score(video, truth)))
-        subject.advance()  # by every rank equally often: it may be an agreement
-    subject.model.train(was_training)
-    found = sorted((entry for part in dist.gather_objects(own) for entry in part), key=lambda entry: entry[0])
-    if not found:
-        raise UserError(
-            f"dataset {subject.dataset.name}: no video of split {split!r} has a truth to score against"
-        )
-    rows = [{"video": name, **row} for name, row, _ in found]
-    return rows, [makings for _, _, makings in found], count - len(rows)
+
+    def __init__(
+        self, *, split: str, max_videos: Annotated[int, Ge(1)] | None, window: Annotated[int, Ge(1)]
+    ) -> None:
+        self.split, self.max_videos, self.window = split, max_videos, window
+
+    def score_videos(
+        self, subject: Subject, score: Callable[[Video, Any], Scored], kind: type
+    ) -> ScoredVideos:
+        """`score` says a row and its makings for a video and its truth, which must be a `kind`.
+
+        Rank r of w scores videos r, r + w, ...; all return the same. Each row gets its `video`.
+        UserError where no video has a truth.
+        """
+        source, own = subject.source(self.split), []
+        count = min(len(source), self.max_videos or len(source))
+        for first in range(0, count, dist.world()):
+            index = first + dist.rank()
+            video = source[index] if index < count else None
+            truth = source.truth(video.name) if video is not None else None
+            if truth is not None:
+                self._refuse_other(subject, video, truth, kind)
+                own.append((video.name, *score(video, truth)))
+            subject.advance()  # by every rank equally often: it may be an agreement
+        gathered = (entry for part in dist.gather_objects(own) for entry in part)
+        found = sorted(gathered, key=lambda entry: entry[0])
+        if not found:
+            raise UserError(
+                f"dataset {subject.dataset.name}: no video of split {self.split!r} has a truth to score "
+                "against"
+            )
+        rows = [{"video": name, **row} for name, row, _ in found]
+        return ScoredVideos(rows, [makings for _, _, makings in found], count - len(rows))
+
+    def _refuse_other(self, subject: Subject, video: Video, truth: Any, kind: type) -> None:
+        if not isinstance(truth, kind):
+            raise UserError(
+                f"dataset {subject.dataset.name}: the truth of {video.name} is {type(truth).__name__}; "
+                f"this evaluation needs {kind.__name__}"
+            )
+
+
+class MaskEvaluation(VideoEvaluation):
+    """Scores the masks of a model; `options` say how it unrolls a video."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"masks", "truth"})
+
+    def __init__(self, *, options: Part[SegmentOptions], **rest: Any) -> None:
+        super().__init__(**rest)
+        self.options: SegmentOptions = options()
+
+    def windows(
+        self, subject: Subject, video: Video, overlapping: bool = False
+    ) -> Iterator[tuple[range, Segments]]:
+        """(frames, what the model says of them) of consecutive windows of a video; see `unroll`.
+
+        At the end `subject.keep` receives the video's soft masks, uint8 t k n.
+        """
+        soft = []
+        for frames, segments in unroll(subject, video, self.options, self.window, overlapping):
+            if subject.keep is not None:
+                soft.append((segments.masks[0] * 255).round().to(torch.uint8).cpu())
+            yield frames, segments
+        if subject.keep is not None:
+            subject.keep(video.name, torch.cat(soft).numpy())
 
 
 def true_labels(subject: Subject, truth: Truth) -> Tensor:
