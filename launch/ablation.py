@@ -24,7 +24,7 @@ from launch import cells
 from launch.cells import SPREADS, Pattern, Variant
 from launch.overrides import Overrides, known_keys, mapping, read_yaml
 from vocl.config import CONF
-from vocl.errors import UserError
+from vocl.errors import UnknownChoice, UserError
 from vocl.files import user_path
 from vocl.measure import Measure
 
@@ -88,7 +88,7 @@ def find(kind: str, name: str, project: str | None) -> Path:
         for f in folders
         for p in (f / kind).rglob("*.yaml")
     }
-    raise UserError(f"{kind}={name}: no such choice, choose from {', '.join(sorted(found)) or 'none'}")
+    raise UnknownChoice(kind, name, sorted(found))
 
 
 def read(name: str, project: str | None = None) -> Ablation:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from launch.runs import Entry, Table, is_word, read_table, root_of, tables
 from launch.states import RunState, look, with_sources
 from launch.view import Asker, ask
-from vocl.errors import UserError
+from vocl.errors import UnknownChoice, UserError
 from vocl.find import all_runs, find_run
 
 if TYPE_CHECKING:  # boards read the results folder alone, in a fraction of a second
@@ -83,8 +83,8 @@ def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
         return _stored(root, {word: table for word, table in known.items() if table}, _seeds(plain))
     try:
         return _composed(arguments)
-    except UserError as error:
-        if unknown and f"={unknown}: no such choice" in str(error):
+    except UnknownChoice as error:
+        if error.name == unknown:
             raise UserError(f"{unknown}: no run under {root}/runs begins so, and {error}") from None
         raise
 

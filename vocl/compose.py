@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vocl import signature
 from vocl.config import CONF, HASHED, Config, check, packages
-from vocl.errors import UnknownKey, UserError
+from vocl.errors import UnknownChoice, UnknownKey, UserError
 from vocl.files import user_path
 from vocl.resolvers import slot_count
 
@@ -235,21 +235,23 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
         where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}" if mark else "a config file"
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error, overrides or [])) from None
+        raise _explained(error, overrides or []) from None
     except (ValueError, TypeError) as error:  # from inside Hydra: `loss=null`, `cluster=[1,[2]]`
         raise UserError(f"{' '.join(overrides or [])}: cannot be composed: {error}") from None
 
 
-def _explain(error: Exception, overrides: list[str]) -> str:
+def _explained(error: Exception, overrides: list[str]) -> UserError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     if getattr(error, "override", None):
-        return f"{error.override}: cannot be read as key=value: {text}"
+        return UserError(f"{error.override}: cannot be read as key=value: {text}")
     if "Ambiguous value" in text:
         swept = next((o for o in overrides if o.partition("=")[0] in text and "," in o), "")
-        return f"{swept}: several values, but this trains one run; for all of them: vocl submit {swept}"
+        return UserError(
+            f"{swept}: several values, but this trains one run; for all of them: vocl submit {swept}"
+        )
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return _explain_key(unknown.group(1), overrides)
+        return UserError(_explain_key(unknown.group(1), overrides))
     choice = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if choice:
         given = (o.lstrip("+").partition("=") for o in overrides)
@@ -257,11 +259,11 @@ def _explain(error: Exception, overrides: list[str]) -> str:
         group, name = spelt or choice.group(1).split("/", 1)
         options = group_choices(group, project_of(overrides))
         own = [option for option in options if "/" not in option] or options  # not those of groups below
-        return f"{group}={name}: no such choice, choose from {', '.join(own)}"
+        return UnknownChoice(group, name, own)
     if "full_key:" in text:
         key = text.split("full_key:")[1].split()[0]
-        return f"{key}: {text.split('full_key:')[0].strip()}"
-    return text
+        return UserError(f"{key}: {text.split('full_key:')[0].strip()}")
+    return UserError(text)
 
 
 def _explain_key(key: str, overrides: list[str]) -> str:

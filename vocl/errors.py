@@ -1,5 +1,9 @@
 """The one exception class that means "what you wrote or gave us is wrong"."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 EXIT_USER = 2  # of a command that stopped at the user's mistake
 
 
@@ -21,3 +25,11 @@ class UnknownKey(UserError):
     def __init__(self, path: str, expected: tuple[str, ...]) -> None:
         super().__init__(f"{path}: unknown key, choose from {', '.join(expected) or 'none'}")
         self.path, self.expected = path, expected
+
+
+class UnknownChoice(UserError):
+    """An option that a config group, or a folder of conf/, does not have: `group` and `name`."""
+
+    def __init__(self, group: str, name: str, choices: Iterable[str]) -> None:
+        super().__init__(f"{group}={name}: no such choice, choose from {', '.join(choices) or 'none'}")
+        self.group, self.name = group, name
