@@ -19,7 +19,8 @@ class CodebookDecoder(nn.Module):
     Not from a paper; an autoencoder of soft k-means, with the slots as centres. With f (n d) the
     inputs of the corrector and s (k d) its slots, per frame:
 
-        masks = softmax over k of  (W_q LayerNorm(s)) . (W_k f) / (temperature sqrt(d)),    recon = masks^T W_r s
+        masks = softmax over k of  (W_q LayerNorm(s)) . (W_k f) / (temperature sqrt(d))
+        recon = masks^T W_r s
 
     For small sets of videos: a decoder that knows positions learns the frames by heart, whatever its
     masks are. This one knows none, so a good reconstruction needs slots that stand for what the
