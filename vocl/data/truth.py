@@ -37,6 +37,11 @@ class Truth:
         void = tuple(_encode(frame == VOID) for frame in labels)
         return cls((height, width), length, objects, void)
 
+    @property
+    def has_object(self) -> bool:
+        """Whether any frame has one."""
+        return any(code is not None for masks in self.objects for code in masks)
+
     def labels(self, overlap: str) -> tuple[np.ndarray, int]:
         """The label map t h w uint8, and the number of points that several objects claimed.
 
