@@ -12,7 +12,7 @@ from pathlib import Path
 from launch import ablation as ablations
 from launch.ablation import Ablation
 from launch.cells import Variant, sources_first
-from launch.metrics import refuse_unknown_metrics
+from launch.metrics import refuse_unknown_metrics, refuse_unknown_protocol
 from launch.overrides import Overrides, flatten, in_grammar, read_yaml
 from launch.runs import is_word
 from vocl import config as configs
@@ -158,6 +158,7 @@ def _from_ablation(chosen: Ablation, extras: list[str], swept: dict[str, list[st
             found[column.label, row.label] = cell.specs(composer, kept) if kept else []
     specs = [spec for place in itertools.product(chosen.columns, chosen.rows) for spec in found[place]]
     refuse_unknown_metrics(chosen.path, chosen.metrics, specs)
+    refuse_unknown_protocol(f"{chosen.path}: table.protocol", chosen.table.protocol, specs)
     return specs
 
 
