@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.overrides import read_yaml
+from launch.overrides import read_mapping
 from vocl import config as configs
 from vocl.config import CONF
 from vocl.errors import UserError
@@ -67,4 +67,4 @@ def _protocols(project: str | None) -> set[str]:
     """Names of the protocols in conf/eval/protocol of vocl and of a project."""
     folders = [CONF, *([user_path(project) / "conf"] if project else [])]
     files = (path for folder in folders for path in (folder / "eval" / "protocol").rglob("*.yaml"))
-    return {str(content["name"]) for content in map(read_yaml, files) if "name" in content}
+    return {str(content["name"]) for content in map(read_mapping, files) if "name" in content}

@@ -13,7 +13,7 @@ from launch import render
 from launch.ablation import Ablation, TableSettings, find, table_settings
 from launch.metrics import refuse_unknown_protocol
 from launch.notes import notes
-from launch.overrides import read_yaml
+from launch.overrides import read_mapping
 from launch.plan import Selection, select
 from launch.runs import read_table
 from launch.scores import Record, read, refuse_metrics_not_given
@@ -187,7 +187,7 @@ def _published(
     evaluation's own where it has one."""
     if settings.published is None:
         return {}
-    content = read_yaml(find("published", settings.published, project_of(selection.arguments)))
+    content = read_mapping(find("published", settings.published, project_of(selection.arguments)))
     configs = {record.spec.column: record.spec.config for record in records}
     found = {}
     for row, scores in content["rows"].items():

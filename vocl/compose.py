@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from vocl import signature
 from vocl.config import CONF, HASHED, Config, check, packages
-from vocl.errors import UnknownChoice, UnknownKey, UserError
+from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
 from vocl.resolvers import slot_count
+from vocl.yaml_text import read_yaml, refuse_unreadable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -92,9 +93,7 @@ def _experiments(overrides: list[str]) -> Iterator[Path]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    import yaml
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     return content if isinstance(content, dict) else {}
 
 
@@ -133,6 +132,8 @@ def unresolved(overrides: list[str]) -> DictConfig:
     project = project_of(overrides)
     own = user_path(project).resolve() / "conf" if project else None
     search = [f"hydra.searchpath=[file://{own}]"] if own is not None and own.is_dir() else []
+    if own is not None:
+        _refuse_unreadable(own, overrides)
     outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
     try:
         with _one_line(overrides):
@@ -141,6 +142,15 @@ def unresolved(overrides: list[str]) -> DictConfig:
                 return hydra.compose("config", overrides=[*overrides, *search])
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def _refuse_unreadable(conf: Path, overrides: list[str]) -> None:
+    """Refuse chosen files of a project that Hydra would read for hours, or end in a traceback over."""
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        path = conf / group.partition("@")[0] / f"{name}.yaml"
+        if name and path.is_file():
+            refuse_unreadable(path)
 
 
 def project_of(overrides: Iterable[str]) -> str | None:
@@ -236,6 +246,9 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides or []) from None
+    except RecursionError:
+        where = " ".join(map(brief, overrides or ["a config file"]))
+        raise UserError(f"{where}: nested too deeply") from None
     except (ValueError, TypeError) as error:  # from inside Hydra: `loss=null`, `cluster=[1,[2]]`
         raise UserError(f"{' '.join(overrides or [])}: cannot be composed: {error}") from None
 
