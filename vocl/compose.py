@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl import signature
-from vocl.config import CONF, HASHED, Config, check, packages
+from vocl.changing import refuse_changing
+from vocl.config import CONF, Config, check, packages
 from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
+from vocl.hydra_settings import refuse_without_effect
 from vocl.resolvers import slot_count
 from vocl.yaml_text import read_yaml, refuse_unreadable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-CHANGING = re.compile(r"\$\{\s*(runtime|cluster|project|now|oc\.env|oc\.select|random)\b")
 
 
 def compose(overrides: Iterable[str]) -> Config:
@@ -129,6 +129,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
     for override in overrides:
         if override.lstrip("+~").startswith("="):
             raise UserError(f"{override}: expected key=value")
+    refuse_without_effect(overrides)
     project = project_of(overrides)
     own = user_path(project).resolve() / "conf" if project else None
     search = [f"hydra.searchpath=[file://{own}]"] if own is not None and own.is_dir() else []
@@ -214,23 +215,6 @@ def _drop_stages(curriculum: Any) -> None:
         curriculum["stages"] = kept
 
 
-def refuse_changing(node: Any, path: str = "") -> None:
-    """Nothing that identifies a run may interpolate from a place, a time or the environment."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            below = f"{path}.{key}" if path else str(key)
-            if below.split(".")[0] in HASHED:
-                refuse_changing(value, below)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            refuse_changing(value, f"{path}[{index}]")
-    elif isinstance(node, str) and CHANGING.search(node):
-        raise UserError(
-            f"{path}={node}: is part of the run id, so it may not depend on "
-            "runtime, cluster, time or environment"
-        )
-
-
 @contextmanager
 def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
     """Turn whatever Hydra, OmegaConf or YAML raise into one `UserError`."""
@@ -240,6 +224,8 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
 
     try:
         yield
+    except UserError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}" if mark else "a config file"
