@@ -26,7 +26,7 @@ from launch.cells import SPREADS, Pattern, Variant
 from launch.overrides import Overrides, known_keys, mapping, read_mapping
 from vocl.config import CONF
 from vocl.errors import UnknownChoice, UserError, brief
-from vocl.files import user_path
+from vocl.files import NUMBER, is_a, user_path
 from vocl.measure import Measure
 
 
@@ -145,8 +145,8 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
     table = TableSettings(**values)
     checks = {
         "protocol": isinstance(table.protocol, str | None),
-        "scale": isinstance(table.scale, int | float) and not isinstance(table.scale, bool),
-        "digits": isinstance(table.digits, int) and 0 <= table.digits <= 9,
+        "scale": is_a(table.scale, NUMBER),
+        "digits": is_a(table.digits, int) and 0 <= table.digits <= 9,
         "baseline": isinstance(table.baseline, str | None),
         "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),
         "published": isinstance(table.published, str | None),

@@ -15,11 +15,11 @@ from vocl.config import Config
 from vocl.curriculum import Curriculum
 from vocl.data.features.cache import FeatureCache
 from vocl.data.features.encoder import Encoder
-from vocl.data.truth import Truth
+from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.evaluate.proof import TRUTH
 from vocl.files import user_path
-from vocl.interface import VOID, Evaluation, Source, VideoModel
+from vocl.interface import Evaluation, Source, VideoModel
 from vocl.objective import Objective
 from vocl.optim import Optimizer
 from vocl.settings import Dataset
@@ -164,27 +164,7 @@ def check_evaluations(config: Config) -> None:
             source.check()
             if needs_truth:
                 place = "dataset" if config["eval"][name]["dataset"] is None else f"eval.{name}.dataset"
-                _refuse_without_truth(source, split, dataset, place)
-
-
-def _refuse_without_truth(source: Source, split: str, dataset: Config, place: str) -> None:
-    """Refuse a split that no score is defined for; `place`: where the config says `dataset`."""
-    found = (source.truth(source[i].name) for i in range(len(source)))
-    void = None  # whether there is any; None before the first truth
-    for truth in (truth for truth in found if truth is not None):
-        if not isinstance(truth, Truth) or truth.has_object:
-            return
-        void = void or any(truth.void)
-    where = f"dataset {dataset['name']}: no"
-    if void is None:
-        raise UserError(f"{where} video of split {split!r} has a truth to score")
-    if not void:
-        raise UserError(f"{where} frame of split {split!r} has an object, its masks are 0 (background) alone")
-    hint = f"; if 255 is the object, set {place}.source.binary=true" if "binary" in dataset["source"] else ""
-    raise UserError(
-        f"{where} frame of split {split!r} has an object, its masks are {VOID} (void) and 0 (background) "
-        f"alone{hint}"
-    )
+                refuse_without_object(source, f"dataset {dataset['name']}", f"split {split!r}", place)
 
 
 def _weights_are_there(config: Config) -> None:

@@ -137,6 +137,13 @@ def test_live_recording_says_no_length_and_is_read(tmp_path):
     assert len(list(open_video(path, None, None))) == 6
 
 
+def test_avi_that_was_written_into_a_pipe_says_no_length_and_is_read(tmp_path):
+    path = write(tmp_path / "pipe.avi", [picture(n) for n in range(6)], "mpeg4")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 4 + content[8:])
+    assert len(list(open_video(path, None, None))) == 6
+
+
 def test_title_in_another_encoding_does_not_hide_the_film(tmp_path):
     import av
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vocl.data.images import check_whole, image_size, read_frame
+from vocl.data.images import image_size, read_frame
 from vocl.data.reader import open_video
-from vocl.data.sources.files import FrameFolders
+from vocl.data.sources.files import FrameFolders, read_mask
+from vocl.data.whole import check_whole
 from vocl.errors import UserError
 
 ORIENTATION = 274
@@ -115,6 +116,21 @@ def test_jpeg_with_a_hole_is_refused(tmp_path, options, start):
     with pytest.raises(UserError, match=r"a\.jpg: does not decode, a part of it is missing") as caught:
         read_frame(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.3])
+@pytest.mark.parametrize("read", [read_frame, lambda path: read_mask(path, binary=False)])
+def test_png_with_a_hole_is_refused(tmp_path, read, share):
+    file, path = io.BytesIO(), tmp_path / "a.png"
+    picture = noise() if read is read_frame else noise()[..., 0]
+    Image.fromarray(picture).save(file, "PNG")
+    content = file.getvalue()
+    path.write_bytes(content)
+    assert np.array_equal(read(path), picture), "whole, it is read"
+    for at in (len(content) // 5, len(content) // 2):
+        path.write_bytes(content[:at] + content[at + max(1, int(len(content) * share)) :])
+        with pytest.raises(UserError, match=r"a\.png: does not decode"):
+            read(path)
 
 
 def cmyk() -> bytes:

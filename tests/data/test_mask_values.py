@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vocl.assemble import check_evaluations
+from vocl.assemble import check_evaluations, make_dataset
+from vocl.data.feed import Feed
+from vocl.data.served import Served
 from vocl.data.sources.files import FrameFolders, read_mask
 from vocl.errors import UserError
 from vocl.train import composed
@@ -109,3 +111,20 @@ def test_an_evaluation_on_a_dataset_of_its_own_is_told_its_own_key(tmp_path):
     config["eval"]["discovery"]["dataset"] = composed(["dataset=files", "dataset.name=own"])["dataset"]
     with pytest.raises(UserError, match=r"eval\.discovery\.dataset\.source\.binary=true"):
         check_evaluations(config)
+
+
+def test_training_that_reads_masks_is_told_too(tmp_path):
+    root = folders(tmp_path, {"a": 255})
+    settings = make_dataset(composed(["dataset=files", "dataset.name=own", "dataset.clip_frames=2"]))
+    for binary, needs, fails in (
+        (False, {"video", "masks"}, True),
+        (False, {"video"}, False),
+        (True, {"video", "masks"}, False),
+    ):
+        source = FrameFolders("validation", root, name="own", binary=binary)
+        feed = Feed(Served(source, needs), settings, 0, 1, 2)
+        if not fails:
+            feed.check()
+            continue
+        with pytest.raises(UserError, match=r"no frame of the training split has.*dataset\.source\.binary"):
+            feed.check()

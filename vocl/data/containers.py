@@ -76,12 +76,12 @@ def refuse_cut(path: Path) -> None:
 
 
 def _riff_end(file: Any, size: int) -> int:
-    """End of the last RIFF chunk; a large AVI has several."""
+    """End of the last RIFF chunk; a large AVI has several. One that was written into a pipe says none."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
         head = file.read(8)
-        if head[:4] != b"RIFF":
+        if head[:4] != b"RIFF" or head[4:] == b"\xff" * 4:
             break
         at += 8 + int.from_bytes(head[4:], "little")
     return at

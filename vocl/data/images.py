@@ -5,7 +5,6 @@ A frame is as a viewer shows it: turned or mirrored as its EXIF orientation says
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 import struct
@@ -16,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from vocl.data.whole import refuse_a_hole
 from vocl.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr")
 
-_TAIL_BYTES = 4096  # some writers put a few bytes behind the end of an image
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,7 +32,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -53,24 +51,13 @@ def image_size(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def check_whole(path: Path) -> None:
-    """Refuse a JPEG or PNG whose end is missing, by its last bytes where they will do. UserError."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        tail = file.read()
-    if b"\xff\xd9" not in tail and b"IEND" not in tail and not _ends_inside(path.read_bytes()):
-        raise UserError(f"{path}: does not decode, its end is missing")
-
-
 def read_frame(path: Path) -> np.ndarray:
     """One image as it is shown, uint8 h w 3 (RGB). UserError where it does not decode to its end."""
     with opened(path) as image:
         if image.mode not in _COLOUR_MODES:
             raise UserError(f"{path}: image mode {image.mode}; a frame has 8 bits per channel")
         orientation = _orientation(image)
-        if image.format in ("JPEG", "MPO"):
-            stat = path.stat()
-            _refuse_a_hole(path, stat.st_size, stat.st_mtime_ns)
+        refuse_a_hole(path)
         shown = image.convert("RGB")
         return np.array(shown.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else shown)
 
@@ -82,55 +69,6 @@ def _orientation(image: Image.Image) -> int:
     except _UNREADABLE:
         return 1
     return found if isinstance(found, int) and found in _UPRIGHT else 1
-
-
-@functools.cache  # of what is whole: a file's later readings cost nothing
-def _refuse_a_hole(path: Path, size: int, mtime_ns: int) -> None:
-    """Refuse a JPEG that ends too early for its picture: Pillow fills what is missing with grey."""
-    import av
-
-    decoder = av.CodecContext.create("mjpeg", "r")
-    decoder.options = {"err_detect": "explode"}
-    decoder.thread_count = 1
-    try:
-        decoder.decode(av.Packet(path.read_bytes()))
-        decoder.decode(None)
-    except av.error.InvalidDataError:
-        raise UserError(f"{path}: does not decode, a part of it is missing or damaged") from None
-    except av.error.FFmpegError:
-        return  # a kind of JPEG that only Pillow knows
-
-
-def _ends_inside(data: bytes) -> bool:
-    """Whether a JPEG or PNG has its end before other data, such as the film of a motion photo."""
-    if data.startswith(b"\x89PNG"):
-        return _after_png(data)
-    return data.startswith(b"\xff\xd8") and _after_jpeg(data)
-
-
-def _after_png(data: bytes) -> bool:
-    at = 8
-    while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return False
-
-
-def _after_jpeg(data: bytes) -> bool:
-    at = 2
-    while data[at : at + 1] == b"\xff":
-        marker = data[at + 1 : at + 2]
-        if marker == b"\xd9":
-            return True
-        if marker == b"\xff":  # a fill byte
-            at += 1
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == b"\xda":  # a scan: its bytes go on to the next marker that is no part of it
-            found = _MARKER.search(data, at)
-            at = found.start() if found else len(data)
-    return False
 
 
 @contextmanager

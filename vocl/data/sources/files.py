@@ -13,8 +13,9 @@ from typing import ClassVar
 import numpy as np
 
 from vocl.data.annotations import boxes_of
-from vocl.data.images import by, check_sizes, check_whole, frame_files, image_size, opened, read_frame
+from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
 from vocl.data.truth import Truth
+from vocl.data.whole import check_whole, refuse_a_hole
 from vocl.errors import UserError
 from vocl.interface import VOID, Source
 
@@ -123,6 +124,7 @@ def read_mask(path: Path, binary: bool) -> np.ndarray:
     """
     with opened(path) as image:
         _check_mode(path, image.mode, binary)
+        refuse_a_hole(path)
         if not binary:
             # Pillow spreads grey values of 2 and 4 bits over 0 to 255; labels are as they stand in the file.
             step = 255 // (2 ** _depth(path) - 1) if image.mode == "L" else 1
