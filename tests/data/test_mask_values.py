@@ -68,6 +68,19 @@ def test_what_is_no_label_is_refused(tmp_path):
         read_mask(tmp_path / "bit.png", binary=False)
 
 
+def test_a_jpeg_is_no_mask_whatever_its_name(tmp_path):
+    Image.fromarray(np.eye(16, dtype=np.uint8)).save(tmp_path / "a.png", "JPEG")
+    for binary in (False, True):
+        with pytest.raises(UserError, match=r"a\.png: is a JPEG, .* save masks as PNG"):
+            read_mask(tmp_path / "a.png", binary)
+
+
+def test_another_lossless_kind_under_the_name_of_a_png_is_read(tmp_path):
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(labels).save(tmp_path / "a.png", "BMP")
+    assert np.array_equal(read_mask(tmp_path / "a.png", binary=False), labels)
+
+
 def folders(root: Path, values: dict[str, int]) -> Path:
     """Dataset `own`, split validation: a video for each name, its object written as a value."""
     for name, value in values.items():

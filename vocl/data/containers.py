@@ -69,7 +69,7 @@ def refuse_cut(path: Path) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(64)
+        start = file.read(4096)
         end = _riff_end(file, size) if start[:4] == b"RIFF" else _segment_end(start)
     if end is not None and end > size:
         raise UserError(f"{path}: cut short; it announces {end} bytes and holds {size}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 from vocl.data.annotations import boxes_of
 from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
@@ -109,7 +110,7 @@ class FolderVideo:
         for path in self.mask_paths or ():
             with opened(path) as image:
                 self._same_size(path, (image.height, image.width), "its frame has")
-                _check_mode(path, image.mode, self.binary)
+                _check_kind(path, image, self.binary)
 
     def _same_size(self, path: Path, found: tuple[int, ...], other: str) -> None:
         if tuple(found) != self.size:
@@ -123,7 +124,7 @@ def read_mask(path: Path, binary: bool) -> np.ndarray:
     `binary`: above 0 is label 1.
     """
     with opened(path) as image:
-        _check_mode(path, image.mode, binary)
+        _check_kind(path, image, binary)
         refuse_a_hole(path)
         if not binary:
             # Pillow spreads grey values of 2 and 4 bits over 0 to 255; labels are as they stand in the file.
@@ -135,12 +136,16 @@ def read_mask(path: Path, binary: bool) -> np.ndarray:
 
 
 def _depth(path: Path) -> int:
-    """Bits per value of a PNG, as its header says."""
+    """Bits per value of a PNG, as its header says; 8 of another kind of image."""
     with path.open("rb") as file:
-        return file.read(25)[24]
+        header = file.read(25)
+    return header[24] if header.startswith(b"\x89PNG") else 8
 
 
-def _check_mode(path: Path, mode: str, binary: bool) -> None:
+def _check_kind(path: Path, image: Image.Image, binary: bool) -> None:
+    mode = image.mode
+    if image.format in ("JPEG", "MPO"):
+        raise UserError(f"{path}: is a JPEG, which changes the values of a mask; save masks as PNG")
     valid = ("P", "L", "1", "RGB", "RGBA") if binary else ("P", "L")
     if mode not in valid:
         raise UserError(
