@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 EXIT_USER = 2  # of a command that stopped at the user's mistake
+_BRIEF = 60  # characters of a value in a message
 
 
 class UserError(ValueError):
@@ -17,6 +18,12 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def brief(value: object) -> str:
+    """`value` for a message, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 
 class UnknownKey(UserError):
