@@ -10,6 +10,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from launch.escape import one_line, printable
+
 COLOURS = {
     "done": "32",
     "running": "36",
@@ -26,14 +28,19 @@ COLOURS = {
 def align(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A line per row below a line of headers; columns that are empty in all rows are left out."""
     kept = [i for i in range(len(headers)) if any(row[i] for row in rows)]
-    lines = [[headers[i] for i in kept], *([row[i] for i in kept] for row in rows)]
+    lines = [[headers[i] for i in kept], *([_safe(row[i]) for i in kept] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shape = "  ".join(f"{{:<{width}}}" for width in widths)
     return [shape.format(*line).rstrip() for line in lines]
 
 
+def _safe(text: str) -> str:
+    return text if text.isprintable() else one_line(text)
+
+
 def write(lines: Sequence[str]) -> None:
     """Print lines; on a terminal with states in colour, and cut to its width unless they warn."""
+    lines = [line if line.isprintable() else printable(line) for line in lines]
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         lines = [paint(line if line.startswith("warning:") else cut(line, width)) for line in lines]

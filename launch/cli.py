@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, say_everything
 from vocl.stop import EXIT_STOPPED
 
 VERBS = {  # verb: (module whose main(arguments) it is, what it does)
@@ -69,6 +69,7 @@ One run in this process: python -m vocl.train [overrides]."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 crashed, 2 the user's mistake, 75 stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    say_everything()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE.format(verbs="\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())))
         return 0

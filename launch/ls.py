@@ -128,10 +128,15 @@ def _matches(value: Any, wanted: str) -> bool:
     if isinstance(value, Mapping):
         if isinstance(meant, list):
             return set(map(str, meant)) == set(value)
-        return fnmatch.fnmatchcase(_name(value), wanted) or wanted in value
+        return _fits(_name(value), wanted) or wanted in value
     if isinstance(value, bool) != isinstance(meant, bool):
         return False
     if isinstance(value, float):
         with suppress(ValueError):  # YAML takes 4e-4 for a word
             return value == float(wanted)
-    return bool(value == meant) or fnmatch.fnmatchcase(str(value), wanted)
+    return bool(value == meant) or _fits(str(value), wanted)
+
+
+def _fits(text: str, wanted: str) -> bool:
+    """Whether `wanted` is `text`, signs of globs in it or not, or a glob of it."""
+    return text == wanted or fnmatch.fnmatchcase(text, wanted)

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from launch.escape import one_line
 from vocl.errors import UserError
 from vocl.files import holds, record_or_none, user_path
+from vocl.grammar import unquoted
 
 ROOT = "results"  # as in conf/runtime/default.yaml
 SELECTION = {"arguments": list, "runs": list}
@@ -31,7 +33,7 @@ class Entry:
     def label(self) -> str:
         """How people are told about it."""
         seed = "" if self.seed is None else f"seed {self.seed}"
-        return ", ".join(part for part in (self.row, self.column, seed) if part)
+        return one_line(", ".join(part for part in (self.row, self.column, seed) if part))
 
     @property
     def told(self) -> str:
@@ -54,8 +56,7 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
     given = [a.partition("=")[2] for a in arguments if a.startswith("runtime.root=")]
     rest = [a for a in arguments if not a.startswith("runtime.root=")]
     root = given[-1] if given else ROOT
-    if len(root) > 1 and root[0] == root[-1] and root[0] in "'\"":  # as Hydra's grammar takes them
-        root = root[1:-1]
+    root = unquoted(root)  # as Hydra's grammar takes them
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
     folder = user_path(root)

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from vocl.compose import compose, finished, project_of, quoted, refuse_changing, unresolved
+from vocl.compose import compose, finished, project_of, refuse_changing, unresolved
 from vocl.config import CONF, Config
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.grammar import quoted
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

@@ -202,7 +202,7 @@ def show(folder: Path) -> None:
         console = Console(width=max(80, table.__rich_measure__(wide, wide.options).maximum))
     if names:
         console.print(table)
-    console.print(f"{folder}/result.json", soft_wrap=True, highlight=False)
+    console.print(f"{folder}/result.json", soft_wrap=True, highlight=False, markup=False)
     for name, why in (result.get("failed") or {}).items():
         print(f"eval {name} failed: {why}; to run it again: vocl eval {folder.name}", file=sys.stderr)
 

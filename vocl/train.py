@@ -17,13 +17,14 @@ from vocl import config as configs
 from vocl import result
 from vocl.claim import CLAIM
 from vocl.config import Config
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, say_everything
 from vocl.files import user_path
 from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
+    say_everything()
     try:
         with stop_on_signal() as stop:  # from the start: composing and importing take seconds
             return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)
