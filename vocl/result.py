@@ -5,7 +5,6 @@ Imports next to nothing at first: boards ask it about a thousand runs.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import NUMBER, holds, record_or_none, write_json
+from vocl.files import NUMBER, holds, parse_json, read_bytes, record_or_none, write_json
 from vocl.measure import Measure
 
 if TYPE_CHECKING:
@@ -47,10 +46,8 @@ UNTRAINED = "untrained"  # the checkpoint of an evaluation of the model before i
 def read(folder: str | Path) -> dict[str, Any]:
     """The result of the run in `folder`. Raises `UserError` when it is damaged, `OSError` when it
     cannot be read, as where there is none."""
-    with open(f"{folder}/result.json", "rb") as file:
-        content = file.read()
-    with suppress(ValueError):
-        result = json.loads(content)
+    with suppress(ValueError, IsADirectoryError):
+        result = parse_json(read_bytes(f"{folder}/result.json"))
         if holds(result, RESULT) and all(holds(entry, ENTRY) for entry in result["evals"].values()):
             return result
     name = Path(folder).name

@@ -173,9 +173,8 @@ def _gif_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
 
 
 def _container(path: Path) -> _Stream:
-    import av
 
-    with _decoding(path), av.open(str(path.resolve())) as container:
+    with _decoding(path), _opened(path) as container:
         if not container.streams.video:
             raise UserError(f"{path}: holds no video stream")
         stream = container.streams.video[0]
@@ -184,7 +183,7 @@ def _container(path: Path) -> _Stream:
         packets = [(p.pts, p.is_discard) for p in container.demux(stream) if p.size]
         if "mov" in container.format.name and len(packets) < announced:
             raise UserError(f"{path}: cut short; it announces {announced} frames and holds {len(packets)}")
-    with _decoding(path), av.open(str(path.resolve())) as container:
+    with _decoding(path), _opened(path) as container:
         first = next(container.decode(video=0), None)
     if first is None:
         raise UserError(f"{path}: holds no frame")
@@ -243,10 +242,9 @@ def _decord_frames(path: Path, reader, wanted: Sequence[int]) -> Iterator[np.nda
 
 
 def _av_frames(path: Path, wanted: Sequence[int], turns: int) -> Iterator[np.ndarray]:
-    import av
 
     left = list(reversed(wanted))
-    with _decoding(path), av.open(str(path.resolve())) as container:
+    with _decoding(path), _opened(path) as container:
         container.streams.video[0].thread_type = "AUTO"
         for number, frame in enumerate(container.decode(video=0)):
             if frame.is_corrupt:
@@ -257,6 +255,12 @@ def _av_frames(path: Path, wanted: Sequence[int], turns: int) -> Iterator[np.nda
             if not left:
                 return
     raise UserError(f"{path}: frame {left[-1]} does not decode: the video ends before it")
+
+
+def _opened(path: Path):
+    import av
+
+    return av.open(str(path.resolve()), metadata_errors="replace")  # it need not be UTF-8
 
 
 @contextmanager
