@@ -16,7 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from vocl import result
+from vocl import launching, result
 from vocl.errors import UserError
 
 CONF = {"_target_": "hydra_plugins.vocl_launcher.VoclLauncher", "metric": "video_fg_ari"}
@@ -34,11 +34,8 @@ class VoclLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One run per list of overrides; runs that are done already are not trained again."""
-        from launch.plan import select_jobs
-        from launch.submit import submit
-
-        selection = select_jobs(job_overrides)
-        submit(selection, ("absent", "interrupted"))
+        selection = launching.module("plan").select_jobs(job_overrides)
+        launching.module("submit").submit(selection, ("absent", "interrupted"))
         return [
             self._returned(selection, spec, list(each))
             for spec, each in zip(selection.specs, job_overrides, strict=True)

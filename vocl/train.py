@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vocl import config as configs
-from vocl import result
+from vocl import launching, result
 from vocl.claim import CLAIM
 from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError, say_everything
@@ -65,9 +65,7 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
         print(yaml.safe_dump(config, sort_keys=False), end="")
         return 0
     if config["cluster"]["kind"] != "here":
-        from launch.submit import submit_one
-
-        return EXIT_STOPPED if stop else submit_one(config)
+        return EXIT_STOPPED if stop else launching.module("submit").submit_one(config)
     _refuse_taken(config)
     from vocl.run import run
 
@@ -77,12 +75,8 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
 def _multirun(overrides: list[str]) -> int:
     """Hand all runs over; a sweeper other than Hydra's own plain one steers through our launcher."""
     if not any(override.startswith("hydra/sweeper=") for override in overrides):
-        from launch.submit import main as submit
-
-        return submit(overrides)
-    from launch.sweep import main as sweep
-
-    return sweep(overrides)
+        return launching.module("submit").main(overrides)
+    return launching.module("sweep").main(overrides)
 
 
 def _refuse_taken(config: Config) -> None:
@@ -90,9 +84,7 @@ def _refuse_taken(config: Config) -> None:
     folder = user_path(config["runtime"]["root"]) / "runs" / configs.run_id(config)
     if CLAIM in os.environ or not (folder / "jobs").is_dir() or result.is_done(folder):
         return
-    from launch.states import refuse_taken
-
-    refuse_taken(folder)
+    launching.module("states").refuse_taken(folder)
 
 
 def composed(overrides: Sequence[str]) -> Config:
