@@ -5,6 +5,7 @@ Written out, because a rich table of a thousand rows takes 0.7 s to lay out and 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -65,7 +66,7 @@ def paint(line: str) -> str:
 
 def duration(seconds: float | None) -> str:
     """As hours:minutes:seconds."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return ""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

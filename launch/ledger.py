@@ -121,13 +121,13 @@ def read(root: Path, token: str) -> Submission | None:
         return None
     # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
     answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
-    known = {key: content[key] for key in ENTRY if content.get(key) is not None or key == "snapshot"}
+    known = {key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"}
     return Submission(root=root, job=answer["job"], **known)
 
 
 def _is_whole(content: dict[str, Any]) -> bool:
     """Whether what an entry's lists and mappings hold is what they should."""
-    elements, after = content["elements"], content["after"] or {}
+    elements, after = content["elements"], content.get("after") or {}
     if not all(isinstance(element, list) for element in elements):
         return False
     words = [*itertools.chain(*elements), *content["arguments"], *after, *after.values()]

@@ -80,7 +80,7 @@ def read_table(root: Path, name: str) -> Table | None:
         return None
     if found is None:
         raise UserError(f"{path}: damaged; vocl submit {name} writes it again")
-    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in found["runs"]]
+    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r["after"]) for r in found["runs"]]
     return Table(name, entries, tuple(found["arguments"]))
 
 
@@ -90,6 +90,7 @@ def submitted(path: Path) -> dict[str, Any] | None:
     found = record_or_none(path, SELECTION)
     if found is None or not all(holds(row, ROW) for row in found["runs"]):
         return None
+    found["runs"] = [dict.fromkeys(ROW) | row for row in found["runs"]]
     ids = [run for row in found["runs"] for run in (row["id"], row["after"]) if run is not None]
     is_whole = all(map(RUN.fullmatch, ids)) and all(isinstance(word, str) for word in found["arguments"])
     return found if is_whole else None

@@ -98,7 +98,10 @@ def _experiments(overrides: list[str]) -> Iterator[Path]:
 def _content(path: Path) -> dict[str, Any]:
     import yaml
 
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError):  # Hydra, which has its own mind about dates, took it
+        return {}
     return content if isinstance(content, dict) else {}
 
 
@@ -158,7 +161,9 @@ def _chosen(group: str, nodes: Any, project: str | None) -> Any:
     """
     if not isinstance(nodes, dict):
         return nodes
-    bare = [name for name, node in nodes.items() if "_target_" not in (node or {})]
+    bare = [
+        n for n, node in nodes.items() if isinstance(node, dict | None) and "_target_" not in (node or {})
+    ]
     known = group_choices(group, project) if bare else []
     return {name: node for name, node in nodes.items() if name not in bare or name not in known}
 
@@ -234,7 +239,8 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides or []) from None
-    except (ValueError, TypeError) as error:  # from inside Hydra: `loss=null`, `cluster=[1,[2]]`
+    except (ValueError, TypeError, AssertionError, LookupError, AttributeError) as error:
+        # from inside Hydra: `loss=null`, `cluster=[1,[2]]`, an override of a group without a name
         raise UserError(f"{' '.join(overrides or [])}: cannot be composed: {error}") from None
 
 

@@ -162,10 +162,11 @@ def json_or_none(path: str | Path) -> dict[str, Any] | None:
 def holds(content: Any, kinds: Kinds) -> bool:
     """Whether `content` is a mapping with values of `kinds`; a key that may lack has NoneType among its.
     No number of ours is a truth value, not finite, or beyond 64 bits."""
-    return isinstance(content, dict) and all(_is_a(content.get(key), kind) for key, kind in kinds.items())
+    return isinstance(content, dict) and all(is_a(content.get(key), kind) for key, kind in kinds.items())
 
 
-def _is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value of a record is of `kind` (see `holds`)."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if isinstance(value, bool):
         return bool in kinds
@@ -174,7 +175,7 @@ def _is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether `value` is a number that can be counted and compared with."""
-    return _is_a(value, NUMBER)
+    return is_a(value, NUMBER)
 
 
 def record_or_none(path: str | Path, kinds: Kinds) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,10 @@ from PIL import Image
 from vocl.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (  # what Pillow raises at damaged files
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
+    *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
+)
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr")
 
 _TAIL_BYTES = 4096  # some writers put a few bytes behind the end of an image
