@@ -10,7 +10,6 @@ Returns 0, 1 when an upload failed, 2 the user's mistake.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from launch.ls import read_config
 from launch.states import STALE_S
 from vocl import mirror, recorded, result
 from vocl.errors import EXIT_USER, UserError
-from vocl.files import user_path
+from vocl.files import parse_json, user_path
 from vocl.find import find_run
 from vocl.mirror import refuse_project
 from vocl.wandb_process import digest, last_sealed, sealed
@@ -140,7 +139,7 @@ def _last_step(rows: Sequence[bytes]) -> int:
     """Of the last report that is whole; -1 without one."""
     for row in reversed(rows):
         with suppress(ValueError, KeyError, TypeError):
-            return int(json.loads(row)["step"])
+            return int(parse_json(row)["step"])
     return -1
 
 
