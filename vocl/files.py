@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -122,8 +123,8 @@ def is_there(path: Path) -> bool:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    except OSError:
-        pass
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
     return True
 
 
