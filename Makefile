@@ -1,13 +1,20 @@
 # make demo    install and run the demonstration: an ablation of 3 rows x 2 seeds on synthetic videos
 # make test    install and run all tests, the slow ones too
 # make chaos   install and disturb 100 runs on a SLURM of their own (needs what .ci/run installs)
+# make env     install alone
+#
+# TORCH=cpu with any of them: PyTorch without CUDA, a sixth of the download; TORCH=cu126 and so on: another
+# of the builds of https://pytorch.org/get-started. It counts when .venv is made; make clean removes that.
 PYTHON ?= python3
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
+TORCH  ?=
+SIZE   := $(if $(filter cpu,$(TORCH)),0.5 GB to download and 2 GB on disk,3 GB to download and 6 GB on disk; without CUDA 0.5 and 2 GB: make TORCH=cpu)
 
 .PHONY: demo test chaos env clean
 
 demo: env
+	@echo 'training 6 runs: about 3 minutes on 2 cores'
 	$(VENV)/bin/vocl submit ablation=demo cluster=local
 	$(VENV)/bin/vocl table demo --pictures
 
@@ -21,8 +28,12 @@ env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vocl needs Python >= 3.11; set PYTHON=/path/to/python3.11")'
+	@echo 'installing into $(VENV), about $(SIZE)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+ifneq ($(TORCH),)
+	$(PIP) install --index-url https://download.pytorch.org/whl/$(TORCH) torch torchvision
+endif
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:

@@ -17,7 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from vocl import result
+from vocl import launching, result
 from vocl.errors import UserError
 from vocl.files import make_folder
 
@@ -37,15 +37,12 @@ class VoclLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One run per list of overrides; runs that are done already are not trained again."""
-        from launch.plan import select_jobs
-        from launch.submit import submit
-
-        selection = select_jobs(job_overrides)
+        selection = launching.module("plan").select_jobs(job_overrides)
         try:
             make_folder(self.folder)
         except OSError as error:
             raise UserError(f"hydra.sweep.dir={self.folder}: cannot write there: {error.strerror}") from None
-        submit(selection, ("absent", "interrupted"))
+        launching.module("submit").submit(selection, ("absent", "interrupted"))
         return [
             self._returned(selection, spec, list(each))
             for spec, each in zip(selection.specs, job_overrides, strict=True)

@@ -26,6 +26,8 @@ from typing import NoReturn
 from launch import ledger, ports, refusal, slurm
 from vocl import claims, result
 from vocl.claims import Claim
+from vocl.errors import UserError
+from vocl.files import open_regular
 from vocl.stop import EXIT_STOPPED, SIGNALS, end_with_parent
 
 POLL_S = 0.2
@@ -196,11 +198,11 @@ def last_line(log: Path, offset: int = 0) -> str:
 def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:
     """The last lines with text in a log, `offset` bytes into it or later."""
     try:
-        with log.open("rb") as content:
+        with open_regular(log) as content:
             size = content.seek(0, os.SEEK_END)
             content.seek(max(offset, size - 8192))
             lines = content.read().decode(errors="replace").splitlines()
-    except OSError:
+    except (OSError, UserError):
         return []
     return [line.strip() for line in lines if line.strip()][-number:]
 

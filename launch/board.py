@@ -5,10 +5,13 @@ Written out, because a rich table of a thousand rows takes 0.7 s to lay out and 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+
+from launch.escape import one_line, printable
 
 COLOURS = {
     "done": "32",
@@ -26,14 +29,19 @@ COLOURS = {
 def align(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A line per row below a line of headers; columns that are empty in all rows are left out."""
     kept = [i for i in range(len(headers)) if any(row[i] for row in rows)]
-    lines = [[headers[i] for i in kept], *([row[i] for i in kept] for row in rows)]
+    lines = [[headers[i] for i in kept], *([_safe(row[i]) for i in kept] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shape = "  ".join(f"{{:<{width}}}" for width in widths)
     return [shape.format(*line).rstrip() for line in lines]
 
 
+def _safe(text: str) -> str:
+    return text if text.isprintable() else one_line(text)
+
+
 def write(lines: Sequence[str]) -> None:
     """Print lines; on a terminal with states in colour, and cut to its width unless they warn."""
+    lines = [line if line.isprintable() else printable(line) for line in lines]
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         lines = [paint(line if line.startswith("warning:") else cut(line, width)) for line in lines]
@@ -58,7 +66,7 @@ def paint(line: str) -> str:
 
 def duration(seconds: float | None) -> str:
     """As hours:minutes:seconds."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return ""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

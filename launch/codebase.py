@@ -19,7 +19,7 @@ from vocl.record import REPOSITORY, SNAPSHOT
 from vocl.secret import refuse_secrets
 from vocl.source import Found, Why, told, walk
 
-PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml")
+PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml", "setup.py")
 MAX_MB = 20.0
 CLUSTER = ("conf/cluster/", "project/conf/cluster/")  # of sites: accounts, shell lines
 SHIPPED = tuple(f"{CLUSTER[0]}{name}.yaml" for name in ("here", "local", "slurm"))

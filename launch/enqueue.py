@@ -14,6 +14,7 @@ from launch.agent import Agent
 from launch.freeze import freeze
 from launch.ledger import Submission
 from launch.plan import Spec, run_folder
+from launch.records import Records
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, is_submitting, look
 from launch.view import ask
@@ -158,7 +159,7 @@ def recover(root: Path, runs: Iterable[str]) -> None:
     claims are withdrawn, so that the runs can be submitted again. Where nobody can tell whether there is
     a job, nothing is done.
     """
-    owners = [claims.newest(root / "runs" / run) for run in runs]
+    owners = [each.claim for each in (Records(root / "runs" / run) for run in runs) if not each.trouble]
     for token in {claim.token for claim in owners if claim and not claim.end and claim.cluster == "slurm"}:
         submission = ledger.read(root, token)
         held = [claim for claim in owners if claim and claim.token == token and not claim.end]

@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from launch import codebase, frozen, snapshot
+from launch.escape import markdown
 from launch.freeze import PATHS
 from launch.runs import is_word, root_of
 from vocl import claims, recorded, result
@@ -128,20 +129,22 @@ def _write_code(code: codebase.Code, head: str | None, place: Path) -> None:
 
 def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: str) -> str:
     """README.md of the folder."""
-    dataset, model = config["dataset"]["name"], config["model"]["_target_"].rpartition(".")[2]
+    dataset, model = markdown(config["dataset"]["name"]), config["model"]["_target_"].rpartition(".")[2]
     backbone = config["backbone"].get("name") or config["backbone"]["_target_"].rpartition(".")[2]
+    took = f" in {scores['wall_s'] / 3600:.2f} h" if scores.get("wall_s") is not None else ""
     lines = [f"# {model} on {dataset}, seed {config['seed']}", ""]
     lines += [
         f"Run {scores['run_id']}: backbone {backbone}, loss {', '.join(config['loss'])}, "
-        f"{scores['steps']} steps in {scores['wall_s'] / 3600:.2f} h on {scores['device']}.",
+        f"{scores.get('steps')} steps{took} on {scores.get('device')}.",
         "",
     ]
     for name, entry in scores["evals"].items():
         count, protocol = entry["num_videos"], entry["protocol"]
-        lines += [f"## Scores: {name} ({count} videos, protocol {protocol})", "", "| metric | value |"]
+        title = f"{markdown(name)} ({count} videos, protocol {markdown(str(protocol))})"
+        lines += [f"## Scores: {title}", "", "| metric | value |"]
         lines += ["|---|---|"]
         lines += [
-            f"| {key} | {value:.4f} |"
+            f"| {markdown(key)} | {value:.4f} |"
             for key, value in entry["metrics"].items()
             if isinstance(value, int | float)
         ]

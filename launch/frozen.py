@@ -19,6 +19,7 @@ from vocl.cell import cell_of
 from vocl.claims import Claim
 from vocl.compose import compose
 from vocl.errors import UserError
+from vocl.files import read_bytes
 from vocl.secret import refuse_secrets
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table has hundreds of configs
@@ -53,8 +54,8 @@ def config_of(folder: Path) -> dict[str, Any]:
     """The config that was frozen in a run's folder; `UserError` where there is none that can be read."""
     path = folder / "config.yaml"
     try:
-        config = yaml.load(path.read_bytes(), LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = yaml.load(read_bytes(path), LOADER)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read: {error}; {AGAIN}") from None
     if not isinstance(config, dict) or "project" not in config:
         raise UserError(f"{path}: damaged, not the config of a run; {AGAIN}")

@@ -9,6 +9,7 @@ own; while a submission that is needed cannot be read, every snapshot may be.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,8 +20,10 @@ from launch import ledger
 from launch.runs import is_word
 from launch.selector import results_root
 from vocl import claims, result
+from vocl.claims import Claim
 from vocl.errors import UserError
-from vocl.files import TEMPORARY
+from vocl.files import TEMPORARY, read_bytes
+from vocl.find import all_runs
 
 RECENT_S = 3600.0
 
@@ -61,14 +64,25 @@ def main(arguments: Sequence[str]) -> int:
 
 def find(root: Path) -> Iterator[Waste]:
     """All waste under the results folder `root`."""
-    newest = [claims.newest(folder) for folder in sorted((root / "runs").iterdir()) if folder.is_dir()]
-    owners = [claim for claim in newest if claim is not None]
+    owners, unread = _owners(root)
     unfinished = [claim for claim in owners if not result.is_done(claim.folder)]
     found = [*_temporary(root)]
-    if not any(claim.is_lost for claim in unfinished):
+    if not unread and not any(claim.is_lost for claim in unfinished):
         found += _submissions(root, {claim.token for claim in unfinished if claim.end is None})
         found += _snapshots(root, {claim.token for claim in unfinished})
     yield from (waste for waste in [*found, *_weights(root), *_links(root)] if not _is_recent(waste.path))
+
+
+def _owners(root: Path) -> tuple[list[Claim], int]:
+    """The newest claims of all runs, and of how many runs nobody can tell, which is said."""
+    found, unread = [], 0
+    for run in all_runs(root):
+        try:
+            found.append(claims.newest(root / "runs" / run))
+        except OSError as error:
+            unread += 1
+            print(f"warning: {run}: {error.strerror}: {error.filename}", file=sys.stderr)
+    return [claim for claim in found if claim is not None], unread
 
 
 def _submissions(root: Path, open_tokens: set[str]) -> Iterator[Waste]:
@@ -93,7 +107,7 @@ def _snapshots(root: Path, tokens: set[str]) -> Iterator[Waste]:
 
 def _named(script: Path) -> str:
     """The snapshot that a script imports, by the folder's name."""
-    head = script.read_text().partition("/snapshots/")[2]
+    head = read_bytes(script).decode(errors="replace").partition("/snapshots/")[2]
     return head[:16]
 
 

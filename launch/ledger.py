@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import itertools
 import os
 import secrets
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from vocl.files import NUMBER, record_or_none, write_json
+from vocl.files import NUMBER, is_there, record_or_none, write_json
 
 NAME = "vocl-{token}"  # of the job: job ids are reused, tokens are not
 ENTRY = {
@@ -116,18 +117,27 @@ def read(root: Path, token: str) -> Submission | None:
     """The entry `token`; None where there is none (a results folder moved without its ledger), and where
     it is damaged."""
     content = record_or_none(_path(root, token), ENTRY)
-    if content is None or not all(isinstance(element, list) for element in content["elements"]):
+    if content is None or not _is_whole(content):
         return None
     # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
     answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
-    known = {key: content[key] for key in ENTRY if content.get(key) is not None or key == "snapshot"}
+    known = {key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"}
     return Submission(root=root, job=answer["job"], **known)
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether what an entry's lists and mappings hold is what they should."""
+    elements, after = content["elements"], content.get("after") or {}
+    if not all(isinstance(element, list) for element in elements):
+        return False
+    words = [*itertools.chain(*elements), *content["arguments"], *after, *after.values()]
+    return all(isinstance(word, str) for word in words)
 
 
 def damaged(root: Path, token: str) -> str:
     """The name under `root` of the entry `token` where it is there and cannot be read; else ""."""
     path = _path(root, token)
-    return f"ledger/{path.name}" if path.exists() and read(root, token) is None else ""
+    return f"ledger/{path.name}" if is_there(path) and read(root, token) is None else ""
 
 
 def _path(root: Path, token: str) -> Path:

@@ -19,6 +19,7 @@ from launch.selector import Target, resolve_or_all
 from launch.status import PATIENCE_S
 from launch.view import ask
 from vocl.errors import UserError
+from vocl.files import read_bytes
 
 HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
 MISSING = object()
@@ -53,8 +54,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The saved config of a run as it stands; empty where it has none that can be read."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load((folder / "config.yaml").read_bytes(), loader)
-    except (OSError, ValueError, yaml.YAMLError):
+        content = yaml.load(read_bytes(folder / "config.yaml"), loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -82,13 +83,13 @@ def _rows(
 
 def summary(config: Mapping[str, Any]) -> str:
     """A few words on what a config trains."""
-    slots = _value(config, "model.num_slots")
+    slots, terms = _value(config, "model.num_slots"), config.get("loss")
     parts = [
         _name(config.get("model")),
         f"{slots} slots" if slots is not MISSING else "",
         _name(config.get("backbone")),
         _name(config.get("dataset")),
-        "+".join(config.get("loss") or ()),
+        "+".join(map(str, terms)) if isinstance(terms, Mapping | list) else "",
         f"{_value(config, 'train.steps')} steps" if _value(config, "train.steps") is not MISSING else "",
     ]
     return " ".join(part for part in parts if part)
@@ -128,10 +129,15 @@ def _matches(value: Any, wanted: str) -> bool:
     if isinstance(value, Mapping):
         if isinstance(meant, list):
             return set(map(str, meant)) == set(value)
-        return fnmatch.fnmatchcase(_name(value), wanted) or wanted in value
+        return _fits(_name(value), wanted) or wanted in value
     if isinstance(value, bool) != isinstance(meant, bool):
         return False
     if isinstance(value, float):
         with suppress(ValueError):  # YAML takes 4e-4 for a word
             return value == float(wanted)
-    return bool(value == meant) or fnmatch.fnmatchcase(str(value), wanted)
+    return bool(value == meant) or _fits(str(value), wanted)
+
+
+def _fits(text: str, wanted: str) -> bool:
+    """Whether `wanted` is `text`, signs of globs in it or not, or a glob of it."""
+    return text == wanted or fnmatch.fnmatchcase(text, wanted)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from vocl.yaml_text import NOTHING, read_yaml
 BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 WORDS = ("null", "true", "false", "nan", "inf")  # Hydra would read them as values, not as text
 
+SLUG_BYTES = 180  # with a digest, and what a temporary file adds, still below the 255 of a name
 Overrides = dict[str, str]  # key as on Hydra's command line -> value in Hydra's grammar
 
 
@@ -54,9 +57,17 @@ def shown(value: Any) -> str:
 
 
 def slug(text: str) -> str:
-    """`text` as the name of a folder."""
-    text = re.sub(r"=-(?=[0-9.])", "=minus-", text.lower())
-    return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.") or "unnamed"
+    """`text` as the name of a folder: its letters and digits, of any script, cut to a length that every
+    file system takes. Where that loses more than signs of ASCII, a digest tells it from others."""
+    text = unicodedata.normalize("NFC", re.sub(r"=-(?=[0-9.])", "=minus-", text.lower()))
+    letters = [c if c in "." or unicodedata.category(c)[0] in "LNM" else "-" for c in text]
+    whole = re.sub("-+", "-", "".join(letters)).strip("-.")
+    kept = whole.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-.")
+    is_lossy = any(new != old and not old.isascii() for new, old in zip(letters, text, strict=True))
+    if kept == whole and not is_lossy and (whole or not text):
+        return whole or "unnamed"
+    digest = hashlib.blake2s(text.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{kept or 'unnamed'}-{digest}"
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:

@@ -12,17 +12,19 @@ from pathlib import Path
 from launch import ablation as ablations
 from launch.ablation import Ablation
 from launch.cells import Variant, sources_first
+from launch.escape import one_line
 from launch.metrics import refuse_unknown_metrics, refuse_unknown_protocol
 from launch.overrides import Overrides, flatten, in_grammar, read_mapping
 from launch.runs import is_word
 from vocl import config as configs
 from vocl.cell import cell_of
 from vocl.coerce import coerce
-from vocl.compose import checked, group_choices, project_of, quoted
+from vocl.compose import checked, group_choices, project_of
 from vocl.composer import Composer
 from vocl.config import Config
 from vocl.errors import UserError, brief
 from vocl.files import user_path
+from vocl.grammar import quoted, quoting_hint
 
 PROBE = 602214076  # a seed nobody chooses: shows whether anything else in a config depends on the seed
 
@@ -42,7 +44,7 @@ class Spec:
     @property
     def label(self) -> str:
         """How people are told about it."""
-        return ", ".join(part for part in (self.row, self.column, f"seed {self.seed}") if part)
+        return one_line(", ".join(part for part in (self.row, self.column, f"seed {self.seed}") if part))
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def _values(override: str, project: str | None) -> list[str]:
             return parsed.value().filter(group_choices(parsed.key_or_group, project))
         return list(parsed.sweep_string_iterator())
     except HydraException as error:
-        raise UserError(f"{override}: not an override (key=value): {str(error).splitlines()[0]}") from None
+        said = str(error).splitlines()[0]
+        raise UserError(f"{override}: not an override (key=value): {said}{quoting_hint(override)}") from None
     except RecursionError:
         raise UserError(f"{brief(override)}: nested too deeply") from None
 

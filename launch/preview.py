@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import forecast, slurm
+from launch.escape import one_line
 from launch.plan import Selection, Spec, select
 from launch.preflight import warnings
 from launch.states import RunState, look
@@ -42,12 +43,14 @@ def _print_runs(selection: Selection, states: dict[str, RunState]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("row", "column", "seed", "run", "state", box=box.SIMPLE)
     for spec in selection.specs:
         state = states[spec.id]
         words = NAMES.get(state.name, state.name) + (f" ({state.told})" if state.told else "")
-        table.add_row(spec.row, spec.column, str(spec.seed), spec.id, words)
+        texts = (spec.row, spec.column, str(spec.seed), spec.id, words)
+        table.add_row(*(Text(one_line(text)) for text in texts))
     console = Console()
     if not console.is_terminal:
         wide = Console(width=1000)
@@ -65,7 +68,7 @@ def _summary(selection: Selection, states: dict[str, RunState]) -> list[str]:
 
 def _print_changed(changed: dict[str, list[str]]) -> None:
     for label, keys in list(changed.items())[:SHOWN]:
-        print(f"changed since last time: {label}: {'; '.join(keys)}")
+        print(one_line(f"changed since last time: {label}: {'; '.join(keys)}"))
     if len(changed) > SHOWN:
         print(f"changed since last time: {len(changed) - SHOWN} more cells")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from vocl import recorded
+from vocl.files import open_regular, parse_json
 
 UPDATE_S = 0.5
 
@@ -67,7 +67,8 @@ class Bars(Board):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        description = TextColumn("{task.description}", markup=False)
+        columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=Console(stderr=True))
         self.all = self.progress.add_task("runs", total=total)
         self.tasks = {}
@@ -116,10 +117,10 @@ def steps_done(folder: Path) -> int:
     """Steps a run has done, from the last whole line of its log or its heartbeat."""
     steps = 0
     try:
-        with (folder / "metrics.jsonl").open("rb") as log:
+        with open_regular(folder / "metrics.jsonl") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             lines = log.read().split(b"\n")[:-1]
-        steps = int(json.loads(lines[-1])["step"]) + 1
+        steps = int(parse_json(lines[-1])["step"]) + 1
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         pass
     beat = recorded.heartbeat(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -15,7 +14,7 @@ from vocl import claims, recorded
 from vocl import result as results
 from vocl.claims import Claim
 from vocl.errors import UserError
-from vocl.files import holds
+from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
 from vocl.saved import newest_step
 
 ENDS = re.compile(r"\d{4}-(?:done|stopped|failed|killed)\.json")
@@ -30,11 +29,20 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.folder, self._place = folder, str(folder)
         self._events: dict[str, dict[str, Any] | None] = {}
+        self._unread: list[str] = []
 
     @cached_property
     def names(self) -> frozenset[str]:
         """What lies in the folder."""
-        return frozenset(_names(self._place))
+        return frozenset(self._listed())
+
+    @cached_property
+    def trouble(self) -> str:
+        """Why what became of the run cannot be known: a folder of its records cannot be read; "" if none."""
+        if self.is_done:
+            return ""
+        _ = self.events, self._saved, "jobs" in self.names and self._listed("jobs")
+        return "; ".join(self._unread)
 
     @property
     def is_done(self) -> bool:
@@ -74,7 +82,7 @@ class Records:
     @cached_property
     def claim(self) -> Claim | None:
         """Whose it is."""
-        return claims.newest(self.folder) if "jobs" in self.names else None
+        return claims.newest(self.folder) if "jobs" in self.names and not self.trouble else None
 
     @cached_property
     def beat(self) -> dict[str, Any] | None:
@@ -84,7 +92,7 @@ class Records:
     @cached_property
     def events(self) -> list[str]:
         """Names of the records of its attempts, oldest first."""
-        found = _names(f"{self._place}/events") if "events" in self.names else []
+        found = self._listed("events") if "events" in self.names else []
         return sorted(name for name in found if name[:4].isdigit() and name.endswith(".json"))
 
     @cached_property
@@ -123,8 +131,11 @@ class Records:
     @property
     def has_begun(self) -> bool:
         """Whether there is something to go on with or to explain."""
-        kept = _names(f"{self._place}/checkpoints") if "checkpoints" in self.names else []
-        return "events" in self.names or any(name[0] != "." for name in kept)
+        return "events" in self.names or any(name[0] != "." for name in self._saved)
+
+    @cached_property
+    def _saved(self) -> list[str]:
+        return self._listed("checkpoints") if "checkpoints" in self.names else []
 
     @cached_property
     def reports(self) -> list[dict[str, Any]]:
@@ -132,8 +143,9 @@ class Records:
         found = []
         for line in self._tail.rstrip(b"\n").rsplit(b"\n", 5)[-5:]:
             with suppress(ValueError):  # the window's first line may have lost its beginning
-                found.append(json.loads(line))
-        return [report for report in found if holds(report, {"step": int})]
+                found.append(parse_json(line))
+        steps = (report for report in found if holds(report, {"step": int}))
+        return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
 
     @property
     def losses(self) -> list[tuple[int, float]]:
@@ -145,17 +157,21 @@ class Records:
         if stages:  # the window's first line may have lost its beginning
             count = next((i for i, stage in enumerate(reversed(stages)) if stage != stages[-1]), len(stages))
             found = found[-count:]
-        return [(int(step), float(loss)) for step, loss in found if loss != b"null"]
+        pairs = []
+        for step, loss in found:
+            with suppress(ValueError):
+                pairs.append((int(step), float(loss)))
+        return [pair for pair in pairs if all(map(is_number, pair))]
 
     @cached_property
     def num_slots(self) -> int | None:
         """`model.num_slots` of its config, found without reading YAML; None where there is none."""
         try:
-            with open(f"{self._place}/config.yaml", "rb") as file:
-                model = re.search(rb"^model:\n((?:[ ].*\n)+)", file.read(), re.MULTILINE)
-        except OSError:
+            config = read_bytes(f"{self._place}/config.yaml")
+        except (OSError, ValueError):
             return None
-        number = model and re.search(rb"^  num_slots: (\d+)$", model[1], re.MULTILINE)
+        model = re.search(rb"^model:\n((?:[ ].*\n)+)", config, re.MULTILINE)
+        number = model and re.search(rb"^  num_slots: (\d{1,9})$", model[1], re.MULTILINE)
         return int(number[1]) if number else None
 
     @cached_property
@@ -182,11 +198,11 @@ class Records:
         if "metrics.jsonl" not in self.names:
             return b""
         try:
-            with open(f"{self._place}/metrics.jsonl", "rb") as log:
+            with open_regular(f"{self._place}/metrics.jsonl") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
                 read = log.read()
                 return read[: read.rfind(b"\n") + 1]  # the last line may be being written
-        except OSError:
+        except (OSError, ValueError):
             return b""
 
     def _event(self, name: str) -> dict[str, Any] | None:
@@ -194,9 +210,12 @@ class Records:
             self._events[name] = recorded.event(f"{self._place}/events/{name}")
         return self._events[name]
 
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
+    def _listed(self, name: str = "") -> list[str]:
+        """What lies in the folder, or in a folder of it; nothing where there is none."""
+        try:
+            return os.listdir(f"{self._place}/{name}" if name else self._place)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._unread.append(f"{name or 'its folder'} cannot be read: {error.strerror}")
         return []

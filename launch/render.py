@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch import escape
 from launch.stats import Summary
 from vocl.files import write_text
 
@@ -14,18 +15,6 @@ if TYPE_CHECKING:
     from launch.table import Cell, Table
 
 FILES = ("table.md", "table.csv", "table.tex", "runs.csv")
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "Δ": r"$\Delta$",
-    "†": r"$^\dagger$",
-}
 Header = tuple[str, str]  # column, metric
 
 
@@ -40,13 +29,12 @@ def write(table: Table, records: Sequence[Record], place: Path) -> None:
 def markdown(table: Table) -> str:
     """The table with a title and its notes, columns padded so that it also reads as plain text."""
     headers = _headers(table)
-    titles = ["", *(" ".join(dict.fromkeys(filter(None, header))) for header in headers)]
+    titles = ["", *(escape.markdown(" ".join(dict.fromkeys(filter(None, each)))) for each in headers)]
     lines = [titles]
     for group in table.rows:
-        lines += [[row, *_texts(table, row, _markdown_cell)] for row in group]
+        lines += [[escape.markdown(row), *_texts(table, row, _markdown_cell)] for row in group]
     for row, values in _published_rows(table):
-        lines.append([f"published: {row}", *values])
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        lines.append([escape.markdown(f"published: {row}"), *values])
     widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
     rule = [("-" * width if i == 0 else "-" * (width - 1) + ":") for i, width in enumerate(widths)]
     padded = [
@@ -54,23 +42,25 @@ def markdown(table: Table) -> str:
         for line in lines
     ]
     body = [f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:])]
-    return "\n".join([f"**{table.ablation.title}**", "", *body, "", *(f"- {note}" for note in table.notes)])
+    notes = (f"- {escape.one_line(note)}" for note in table.notes)
+    return "\n".join([f"**{escape.markdown(table.ablation.title)}**", "", *body, "", *notes])
 
 
 def latex(table: Table) -> str:
     """A booktabs tabular; rules between groups and above published rows."""
     import pandas as pd
 
-    groups = [[(_escape(row), _texts(table, row, _latex_cell)) for row in group] for group in table.rows]
-    published = [(_escape(f"published: {row}"), values) for row, values in _published_rows(table)]
+    groups = [[(escape.latex(row), _texts(table, row, _latex_cell)) for row in group] for group in table.rows]
+    published = [(escape.latex(f"published: {row}"), values) for row, values in _published_rows(table)]
     groups += [published] if published else []
     lines = [line for group in groups for line in group]
-    headers = [tuple(_escape(part) for part in header) for header in _headers(table)]
+    headers = [tuple(escape.latex(part) for part in header) for header in _headers(table)]
     columns = pd.MultiIndex.from_tuples(headers)
     frame = pd.DataFrame([cells for _, cells in lines], index=[label for label, _ in lines], columns=columns)
     text = frame.style.to_latex(hrules=True, column_format="l" + "r" * len(headers), multicol_align="c")
     notes = "".join(
-        f"% {note}\n" for note in (table.ablation.title, *table.notes, r"needs \usepackage{booktabs}")
+        f"% {escape.one_line(note)}\n"
+        for note in (table.ablation.title, *table.notes, r"needs \usepackage{booktabs}")
     )
     return notes + _with_rules(text, [len(group) for group in groups])
 
@@ -130,14 +120,14 @@ def _latex_cell(cell: Cell, digits: int) -> str:
         return "--"
     mean = f"{cell.summary.mean:.{digits}f}".replace("-", "$-$")
     bold = rf"\textbf{{{mean}}}" if cell.best else mean
-    return bold + _escape(f"{_spread(cell.summary, digits)} {_count(cell)}")
+    return bold + escape.latex(f"{_spread(cell.summary, digits)} {_count(cell)}")
 
 
 def _delta(cell: Cell, digits: int, show: Any) -> str:
     if cell.delta is None:
         return ""
     text = f"{cell.delta.mean:+.{digits}f}{_spread(cell.delta, digits)}"
-    return _escape(text).replace("-", "$-$") if show is _latex_cell else text
+    return escape.latex(text).replace("-", "$-$") if show is _latex_cell else text
 
 
 def _spread(summary: Summary, digits: int) -> str:
@@ -150,10 +140,6 @@ def _count(cell: Cell) -> str:
     return f"({cell.summary.n})" if cell.complete else f"({cell.summary.n}/{cell.wanted})†"
 
 
-def _escape(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
-
-
 def _cells_csv(table: Table) -> str:
     """A line per row, column and metric; numbers are scaled, not rounded."""
     import pandas as pd
@@ -163,9 +149,9 @@ def _cells_csv(table: Table) -> str:
         summary, delta = cell.summary, cell.delta
         lines.append(
             {
-                "row": row,
-                "column": column,
-                "metric": metric,
+                "row": escape.csv(row),
+                "column": escape.csv(column),
+                "metric": escape.csv(metric),
                 "mean": summary and summary.mean,
                 "std": summary and summary.std,
                 "n": summary.n if summary else 0,
@@ -192,11 +178,11 @@ def _runs_csv(records: Sequence[Record], metrics: Sequence[str]) -> str:
         lines.append(
             {
                 "run": record.spec.id,
-                "row": record.spec.row,
-                "column": record.spec.column,
+                "row": escape.csv(record.spec.row),
+                "column": escape.csv(record.spec.column),
                 "seed": record.spec.seed,
                 "state": "unscored" if record.lacking else record.state,
-                **{name: score and score.value for name, score in scores.items()},
+                **{escape.csv(name): score and score.value for name, score in scores.items()},
                 "wall_s": record.wall_s,
                 "code": record.code,
             }

@@ -16,7 +16,6 @@ and the importer may be of a project (`project=PATH`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from launch.ablation import find
 from launch.overrides import known_keys, mapping, read_mapping
 from vocl.compose import group_choices
 from vocl.errors import UserError
-from vocl.files import write_json, write_text
+from vocl.files import parse_json, read_bytes, write_json, write_text
 
 CLAIM = ("row", "column", "tolerance", "note")
 HEADER = ("method", "dataset", "reproduced?", "ours (published ± tolerance), x 100", "run", "code", "date")
@@ -154,7 +153,7 @@ def write(root: Path, project: str | None) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text())
+        record = parse_json(read_bytes(path))
         _row(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a record of vocl verify: {type(error).__name__}: {error}") from None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from launch.escape import one_line
 from vocl.errors import UserError
-from vocl.files import holds, record_or_none, user_path
+from vocl.files import holds, is_there, record_or_none, user_path
+from vocl.grammar import unquoted
 
 ROOT = "results"  # as in conf/runtime/default.yaml
 SELECTION = {"arguments": list, "runs": list}
+RUN = re.compile(r"[\w-][\w.-]*", re.ASCII)  # an id; no path that leads elsewhere
 ROW = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
 
 
@@ -31,7 +35,7 @@ class Entry:
     def label(self) -> str:
         """How people are told about it."""
         seed = "" if self.seed is None else f"seed {self.seed}"
-        return ", ".join(part for part in (self.row, self.column, seed) if part)
+        return one_line(", ".join(part for part in (self.row, self.column, seed) if part))
 
     @property
     def told(self) -> str:
@@ -54,8 +58,7 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
     given = [a.partition("=")[2] for a in arguments if a.startswith("runtime.root=")]
     rest = [a for a in arguments if not a.startswith("runtime.root=")]
     root = given[-1] if given else ROOT
-    if len(root) > 1 and root[0] == root[-1] and root[0] in "'\"":  # as Hydra's grammar takes them
-        root = root[1:-1]
+    root = unquoted(root)  # as Hydra's grammar takes them
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
     folder = user_path(root)
@@ -72,12 +75,12 @@ def is_word(argument: str) -> bool:
 def read_table(root: Path, name: str) -> Table | None:
     """What was submitted last as ablation `name`, if it was; raises `UserError` where that is damaged."""
     path = root / "by-name" / name / "selection.json"
-    if not path.is_file():
-        return None
     found = submitted(path)
+    if found is None and not is_there(path):
+        return None
     if found is None:
         raise UserError(f"{path}: damaged; vocl submit {name} writes it again")
-    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r.get("after")) for r in found["runs"]]
+    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r["after"]) for r in found["runs"]]
     return Table(name, entries, tuple(found["arguments"]))
 
 
@@ -85,7 +88,12 @@ def submitted(path: Path) -> dict[str, Any] | None:
     """What the file says that `vocl submit` wrote of a table: its `arguments` and `runs`, a row per
     place; None where there is none that can be read."""
     found = record_or_none(path, SELECTION)
-    return found if found is not None and all(holds(row, ROW) for row in found["runs"]) else None
+    if found is None or not all(holds(row, ROW) for row in found["runs"]):
+        return None
+    found["runs"] = [dict.fromkeys(ROW) | row for row in found["runs"]]
+    ids = [run for row in found["runs"] for run in (row["id"], row["after"]) if run is not None]
+    is_whole = all(map(RUN.fullmatch, ids)) and all(isinstance(word, str) for word in found["arguments"])
+    return found if is_whole else None
 
 
 def tables(root: Path) -> dict[str, Table | None]:
@@ -103,11 +111,13 @@ def _names(folder: Path, prefix: str = "") -> list[str]:
     """Names of the tables in `folder`; a name may have slashes."""
     try:
         entries = sorted(e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False))
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError:
+        return [prefix.rstrip("/")] if prefix else []
     names = []
     for entry in entries:
-        if (folder / entry / "selection.json").is_file():
+        if is_there(folder / entry / "selection.json"):
             names.append(f"{prefix}{entry}")
         else:
             names += _names(folder / entry, f"{prefix}{entry}/")

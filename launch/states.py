@@ -144,6 +144,8 @@ def _state_of(records: Records, view: View) -> RunState:
         failed = records.result.get("failed") or {}
         reason = "; ".join(f"eval {name} failed: {why}" for name, why in failed.items())
         return RunState("done", reason, **_facts(records))
+    if records.trouble:
+        return RunState(UNKNOWN, records.trouble)
     claim, fresh = records.claim, _beats(records.beat)
     if claim is None or not claim.is_open:
         ended = _from_records(records, claim, view)

@@ -1,4 +1,5 @@
-"""`vocl sync RUN... | --all [runtime.root=PATH]`: upload what W&B has not seen of runs.
+"""`vocl sync RUN... | --all [runtime.root=PATH]`: upload what W&B has not seen of runs, with
+runtime.wandb_project=NAME (or wandb_entity) to another place than their configs say.
 
 A run is an id, its beginning, or a folder. Folders that the client wrote offline go up oldest first,
 each by `wandb sync`, which marks it; so a second `vocl sync` finds nothing to do. Rows or scores that
@@ -9,11 +10,10 @@ Returns 0, 1 when an upload failed, 2 the user's mistake.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ from launch.ls import read_config
 from launch.states import STALE_S
 from vocl import mirror, recorded, result
 from vocl.errors import EXIT_USER, UserError
-from vocl.files import user_path
+from vocl.files import parse_json, user_path
 from vocl.find import find_run
+from vocl.mirror import refuse_project
 from vocl.wandb_process import digest, last_sealed, sealed
 
 CLIENT = (sys.executable, "-m", "wandb", "sync")
 UPLOAD_S = 1800.0  # for one folder
 WRITE_S = 120.0
+TAKEN = ("runtime.root", "runtime.wandb_project", "runtime.wandb_entity")
 RETRIES = "3"  # of the client, which else tries for hours: about 15 s
 
 
@@ -41,11 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments:
         print("vocl sync: give run ids, or --all", file=sys.stderr)
         return EXIT_USER
-    root, folders = _folders(arguments)
+    root, folders, given = _folders(arguments)
     failed = 0
     for folder in folders:
         try:
-            print(f"{folder.name}: {sync(folder)}", flush=True)
+            print(f"{folder.name}: {sync(folder, given)}", flush=True)
         except (Failed, OSError) as error:
             failed += 1
             print(f"{folder.name}: {error}", file=sys.stderr)
@@ -54,17 +56,18 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def sync(folder: Path) -> str:
-    """Upload the run in `folder`; returns what was done. Raises `Failed`."""
+def sync(folder: Path, given: Mapping[str, Any]) -> str:
+    """Upload the run in `folder`; returns what was done. Raises `Failed`. `given`: the `wandb_project` and
+    `wandb_entity` to upload it to, where not those of its config."""
     live, online = is_live(folder), _online(folder)
     if online and not live:
-        _mirror(folder, "online")
+        _mirror(folder, "online", given)
         return "brought up to date"
     if not live and _lacks(folder):
-        _mirror(folder, "offline")
+        _mirror(folder, "offline", given)
     waiting = [path for path in sealed_folders(folder) if not is_synced(path) and not online]
     for path in waiting:
-        _upload(path)
+        _upload(path, given)
     done = f"{len(waiting)} uploaded" if waiting else "nothing new"
     return f"{done}; it is running, the rest when it has ended" if live else done
 
@@ -90,21 +93,25 @@ def is_live(folder: Path) -> bool:
     )
 
 
-def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path]]:
-    """The root, and the runs that are asked for."""
+def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]]:
+    """The root, the runs that are asked for, and to which project and entity, where the arguments say so."""
     from vocl.compose import compose
 
     runtime = [a for a in arguments if a.startswith("runtime.")]
     names = [a for a in arguments if a not in runtime and a != "--all"]
     unknown = [a for a in names if a.startswith("-") or "=" in a]
     if unknown:
-        raise UserError(f"{unknown[0]}: expected RUN, --all or runtime.root=PATH")
+        raise UserError(f"{unknown[0]}: expected RUN, --all or {', '.join(f'{key}=' for key in TAKEN)}")
     if bool(names) == ("--all" in arguments):
         raise UserError("vocl sync: choose RUN... or --all")
-    root = user_path(compose(runtime)["runtime"]["root"])
+    composed = compose(runtime)["runtime"]
+    refuse_project(composed)
+    root = user_path(composed["root"])
+    said = {argument.partition("=")[0].removeprefix("runtime.") for argument in runtime}
+    given = {key: composed[key] for key in ("wandb_project", "wandb_entity") if key in said}
     if names:
-        return root, [find_run(name, root).resolve() for name in names]
-    return root, sorted(path.parent for path in (root / "runs").glob("*/wandb"))
+        return root, [find_run(name, root).resolve() for name in names], given
+    return root, sorted(path.parent for path in (root / "runs").glob("*/wandb")), given
 
 
 def _online(folder: Path) -> bool:
@@ -132,24 +139,26 @@ def _last_step(rows: Sequence[bytes]) -> int:
     """Of the last report that is whole; -1 without one."""
     for row in reversed(rows):
         with suppress(ValueError, KeyError, TypeError):
-            return int(json.loads(row)["step"])
+            return int(parse_json(row)["step"])
     return -1
 
 
-def _mirror(folder: Path, mode: str) -> None:
+def _mirror(folder: Path, mode: str, given: Mapping[str, Any]) -> None:
     """Have the client write what is missing, from the records."""
     config = read_config(folder).get("runtime")
     if not isinstance(config, dict):
         raise Failed(f"{folder}/config.yaml: cannot be read")
+    config |= given
     project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
     said = _run(mirror.command(folder, mode, project, entity), WRITE_S)
     if said.returncode:
         raise Failed(_reason(said.stdout) or f"the mirror ended with {said.returncode}")
 
 
-def _upload(path: Path) -> None:
+def _upload(path: Path, given: Mapping[str, Any]) -> None:
     """Upload one folder by the client's own command, which marks it as synced."""
-    said = _run([*CLIENT, str(path)], UPLOAD_S)
+    options = [f"--{key.removeprefix('wandb_')}={value}" for key, value in given.items() if value]
+    said = _run([*CLIENT, str(path), *options], UPLOAD_S)
     if not is_synced(path):  # its exit code is 0 also without an account
         reason = _reason(said.stdout) or f"wandb sync ended with {said.returncode}"
         raise Failed(f"not uploaded, {path.name}: {reason}")

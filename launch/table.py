@@ -21,6 +21,7 @@ from launch.states import look
 from launch.stats import Summary, paired_difference, summarise
 from vocl.compose import project_of
 from vocl.errors import UserError
+from vocl.grammar import quoting_hint
 from vocl.measure import Measure
 
 Place = tuple[str, str, str]  # row, column, metric
@@ -214,8 +215,7 @@ def _overridden(chosen: Ablation, overrides: Sequence[str]) -> TableSettings:
         try:
             parsed = OverridesParser.create().parse_override(override)
         except HydraException as error:
-            raise UserError(
-                f"{override}: not an override (key=value): {str(error).splitlines()[0]}"
-            ) from None
+            said = f"{str(error).splitlines()[0]}{quoting_hint(override)}"
+            raise UserError(f"{override}: not an override (key=value): {said}") from None
         values[parsed.key_or_group.removeprefix("table.")] = parsed.value()
     return table_settings(values, tuple(chosen.rows), "table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 
 import pytest
@@ -12,6 +13,7 @@ from running import at_step, final, same, send, steps_logged, tiny
 from vocl import assemble, run
 from vocl.checkpoint import Checkpoints
 from vocl.errors import UserError
+from vocl.saved import digest_of, frozen_name, name_of
 
 
 @pytest.fixture
@@ -159,3 +161,51 @@ def test_a_teacher_is_saved_though_no_gradient_reaches_it(tmp_path, monkeypatch,
     same(final(config), final(whole))
     assert sum(name.startswith("adapter.") for name in final(config)["model"]) == 1
     assert frozen_adapter == [True, True, False, False]
+
+
+class _Runs:
+    """An object that runs something as it is unpickled."""
+
+    def __reduce__(self):
+        return (os.system, ("touch PWNED",))
+
+
+ALIEN = {
+    "code": lambda file: torch.save({"model": _Runs()}, file),
+    "a list": lambda file: torch.save([1], file),
+    "no zip": lambda file: file.write_bytes(b"PK\3\4 and no more"),
+    "nothing": lambda file: file.write_bytes(b""),
+    "a cut pickle": lambda file: file.write_bytes(pickle.dumps({"a": [1] * 100})[:40]),
+}
+
+
+@pytest.mark.parametrize("kind", ALIEN)
+def test_a_checkpoint_that_is_none_is_one_line_that_gives_no_advice(checkpoints, tmp_path, monkeypatch, kind):
+    """Its name has the right digest: somebody made it."""
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / "made"
+    ALIEN[kind](made)
+    checkpoints.folder.mkdir()
+    path = made.rename(checkpoints.folder / name_of(5, digest_of(made.read_bytes())))
+    with pytest.raises(UserError) as raised:
+        checkpoints.newest()
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "weights_only" not in str(raised.value) and "torch.load" not in str(raised.value)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_checkpoint_without_weights_and_frozen_ones_that_are_none_are_told(checkpoints):
+    checkpoints.save(1, {"step": 1})
+    with pytest.raises(UserError, match="weights of a model"):
+        checkpoints.weights(checkpoints.newest()[1])
+    content = b"not safetensors"
+    path = checkpoints.folder / frozen_name(digest_of(content))
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=str(path)):
+        checkpoints.load_frozen(digest_of(content))
+
+
+def test_a_pipe_among_the_checkpoints_is_passed_over(checkpoints):
+    checkpoints.save(1, state(1))
+    os.mkfifo(checkpoints.folder / name_of(9, "0" * 16))
+    assert checkpoints.newest()[0].step == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -10,11 +11,16 @@ import hydra
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from launch import cli
+from launch.runs import root_of
 from vocl import config as configs
 from vocl import train
 from vocl.compose import compose, group_choices
 from vocl.errors import UserError
+from vocl.files import user_path
+from vocl.grammar import in_quotes, unquoted
 
 
 def project(folder, **files):
@@ -199,3 +205,36 @@ def test_an_experiment_that_sets_numbers_of_another_part_is_named_with_the_way_o
     assert "experiment/savi/synthetic.yaml sets it" in message
     way_out = message.rpartition("drop it with ")[2].split()
     assert train.composed(["experiment=savi/synthetic", "model/decoder=flat", *way_out])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["~/res", "/tmp/a=b", "/tmp/a#b", "a&b", "a;b", "a(b", "a!b", "a'b", 'a"b', "a]b", "a b\\", "ü#", "{a"],
+)
+def test_what_the_grammar_refuses_is_told_with_the_quoted_form_that_works(value, capsys):
+    override = f"runtime.root={value}"
+    for main, arguments in ((train.main, ["--cfg", "job"]), (cli.main, ["plan"])):
+        if main([*arguments, override]) == 2:
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(override) and "; as text: " in line
+            (override,) = shlex.split(line.partition("; as text: ")[2])
+        assert compose([override])["runtime"]["root"] == value
+    assert root_of([override])[0] == user_path(value)
+
+
+@pytest.mark.parametrize(
+    "name", ["my project", "项目", "a,b", "a#b", "a]b", "a=b", "a'b", 'a"b', "a%b", "a(b"]
+)
+def test_a_project_may_lie_in_a_folder_of_any_name(tmp_path, name):
+    group = tmp_path / name / "conf" / "experiment"
+    group.mkdir(parents=True)
+    (group / "mine.yaml").write_text("# @package _global_\noptim: {lr: 0.125}\n")
+    config = compose([f"project={in_quotes(str(tmp_path / name))}", "experiment=mine"])
+    assert config["optim"]["lr"] == 0.125
+    assert config["project"] == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["a", "a'b", 'a"b', "a\\", 'a\\"b', 'ü"', '\\\\"', "a\\\\b", ""])
+def test_quotes_are_put_and_taken_as_the_grammar_does(text):
+    assert unquoted(in_quotes(text)) == text
+    assert OverridesParser.create().parse_override(f"key={in_quotes(text)}").value() == text

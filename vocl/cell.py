@@ -6,7 +6,7 @@ import yaml
 
 from vocl import config as configs
 from vocl.config import Config
-from vocl.files import user_path
+from vocl.files import read_bytes, user_path
 from vocl.find import find_run
 
 
@@ -21,6 +21,6 @@ def cell_of(config: Config) -> str:
 def _source(run: str, root: str) -> str | None:
     try:
         path = find_run(run, user_path(root)) / "config.yaml"
-        return cell_of(configs.migrate(yaml.safe_load(path.read_text())))
-    except (ValueError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return cell_of(configs.migrate(yaml.safe_load(read_bytes(path))))
+    except (ValueError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
         return None

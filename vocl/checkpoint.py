@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vocl.errors import UserError
-from vocl.files import make_folder, write_bytes
+from vocl.files import make_folder, read_bytes, write_bytes
 from vocl.saved import Checkpoint, checkpoints, digest_of, frozen_name, name_of
 
 KEEP = 2
@@ -54,16 +55,21 @@ class Checkpoints:
             if before is not None and found.step > before:
                 continue
             try:
-                content = found.path.read_bytes()
-            except FileNotFoundError:  # dropped since the listing, by the process that trains the run
+                content = read_bytes(found.path)
+            except (FileNotFoundError, UserError):  # dropped since the listing, by what trains; no file
                 continue
             if digest_of(content) == found.digest:
-                return found, torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                return found, _state(content, found.path)
         return None
 
     def weights(self, state: State) -> dict[str, Tensor]:
         """All weights of the model in checkpoint `state`, the frozen ones included."""
-        return self.load_frozen(state["frozen"]) | state["model"]
+        try:
+            return self.load_frozen(state["frozen"]) | state["model"]
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{self.folder}: its newest checkpoint does not hold the weights of a model"
+            ) from None
 
     def _prune(self, saved: Checkpoint) -> None:
         """Keep `saved`, the one before it, and `keep_steps`. What is later, or another file of the
@@ -102,12 +108,30 @@ class Checkpoints:
         """The tensors that `save_frozen` stored under `digest`."""
         if digest is None:
             return {}
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         path = self.folder / frozen_name(digest)
         if not path.is_file():
             raise UserError(f"{path}: missing; it holds the frozen weights of this run")
-        content = path.read_bytes()
+        content = read_bytes(path)
         if digest_of(content) != digest:
             raise UserError(f"{path}: damaged, its content does not match its name")
-        return load(content)
+        try:
+            return load(content)
+        except SafetensorError as error:
+            raise UserError(f"{path}: damaged: {error}") from None
+
+
+def _state(content: bytes, path: Path) -> State:
+    """What a checkpoint holds: tensors and plain values. Torch's own errors advise to run what is in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        what = f"damaged, or not of weights and plain values alone ({type(error).__name__})"
+        raise UserError(f"{path}: {what}") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: not the checkpoint of a run, it holds a {type(state).__name__}")
+    return state

@@ -170,5 +170,5 @@ def _read(run: Path, number: str, names: list[str]) -> Claim:
         end = {"time": 0.0, "outcome": "failed", "reason": reason}
     if made is None:
         made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
-    known = {key: made[key] for key in MADE}
+    known = {key: made.get(key) for key in MADE}
     return Claim(folder=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)

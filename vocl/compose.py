@@ -13,7 +13,9 @@ from vocl.changing import refuse_changing
 from vocl.config import CONF, Config, check, packages
 from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
+from vocl.grammar import in_quotes, quoted, quoting_hint, unquoted
 from vocl.hydra_settings import refuse_without_effect
+from vocl.mirror import refuse_project
 from vocl.resolvers import slot_count
 from vocl.yaml_text import read_yaml, refuse_unreadable
 
@@ -62,7 +64,9 @@ def checked(config: Config, overrides: Iterable[str]) -> Config:
     """The checked config that was composed of `overrides`; a key that the experiment sets for a part
     which is not chosen now is told with the experiment's file."""
     try:
-        return check(config)
+        found = check(config)
+        refuse_project(found["runtime"])  # here alone: what is on disk with such a name stays readable
+        return found
     except UnknownKey as error:
         parent = error.path.rpartition(".")[0]
         for path in _experiments(list(overrides)):
@@ -106,12 +110,6 @@ def _keys(node: Any, path: str = "") -> Iterator[str]:
         yield from _keys(value, f"{path}.{key}" if path else str(key))
 
 
-def quoted(override: str) -> str:
-    """`override` with its value in quotes where letters beyond ASCII, which Hydra refuses bare, need them."""
-    key, sign, value = override.partition("=")
-    return override if value.isascii() or value[:1] in "'\"[{" else f'{key}{sign}"{value}"'
-
-
 def group_choices(group: str, project: str | None = None) -> list[str]:
     """Names of the options of config group `group`, e.g. "experiment"."""
     roots = [CONF, *([Path(project) / "conf"] if project else [])]
@@ -132,7 +130,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
     refuse_without_effect(overrides)
     project = project_of(overrides)
     own = user_path(project).resolve() / "conf" if project else None
-    search = [f"hydra.searchpath=[file://{own}]"] if own is not None and own.is_dir() else []
+    search = [f"hydra.searchpath=[{in_quotes(f'file://{own}')}]"] if own and own.is_dir() else []
     if own is not None:
         _refuse_unreadable(own, overrides)
     outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
@@ -156,7 +154,7 @@ def _refuse_unreadable(conf: Path, overrides: list[str]) -> None:
 
 def project_of(overrides: Iterable[str]) -> str | None:
     """The folder that `project=PATH` names, made absolute by nobody; None without one."""
-    found = [o.partition("=")[2] for o in overrides if o.startswith("project=")]
+    found = [unquoted(o.partition("=")[2]) for o in overrides if o.startswith("project=")]
     folder = found[-1] if found and found[-1] not in ("", "null") else None
     if folder and not user_path(folder).is_dir():
         raise UserError(f"project={folder}: no such folder")
@@ -171,7 +169,9 @@ def _chosen(group: str, nodes: Any, project: str | None) -> Any:
     """
     if not isinstance(nodes, dict):
         return nodes
-    bare = [name for name, node in nodes.items() if "_target_" not in (node or {})]
+    bare = [
+        n for n, node in nodes.items() if isinstance(node, dict | None) and "_target_" not in (node or {})
+    ]
     known = group_choices(group, project) if bare else []
     return {name: node for name, node in nodes.items() if name not in bare or name not in known}
 
@@ -235,14 +235,18 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
     except RecursionError:
         where = " ".join(map(brief, overrides or ["a config file"]))
         raise UserError(f"{where}: nested too deeply") from None
-    except (ValueError, TypeError) as error:  # from inside Hydra: `loss=null`, `cluster=[1,[2]]`
+    except (ValueError, TypeError, AssertionError, LookupError, AttributeError) as error:
+        # from inside Hydra: `loss=null`, `cluster=[1,[2]]`, an override of a group without a name
         raise UserError(f"{' '.join(overrides or [])}: cannot be composed: {error}") from None
 
 
 def _explained(error: Exception, overrides: list[str]) -> UserError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     if getattr(error, "override", None):
-        return UserError(f"{error.override}: cannot be read as key=value: {text}")
+        hint = quoting_hint(error.override)
+        return UserError(
+            f"{error.override}: cannot be read as key=value: {text.partition(' See http')[0]}{hint}"
+        )
     if "Ambiguous value" in text:
         swept = next((o for o in overrides if o.partition("=")[0] in text and "," in o), "")
         return UserError(

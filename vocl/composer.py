@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vocl.changing import refuse_changing
-from vocl.compose import compose, finished, project_of, quoted, unresolved
+from vocl.compose import compose, finished, project_of, unresolved
 from vocl.config import CONF, Config
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.grammar import quoted
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

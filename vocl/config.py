@@ -29,7 +29,7 @@ from vocl.secret import refuse_secrets
 Config = dict[str, Any]
 
 VOCL = Path(__file__).resolve().parent
-CONF = VOCL.parent / "conf"
+CONF = VOCL / "conf" if (VOCL / "conf").is_dir() else VOCL.parent / "conf"  # in a wheel, in a checkout
 HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
 SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
 PARTS = {  # the kind of each section that is one part, and of what stands by name in `loss` and `eval`
@@ -53,8 +53,9 @@ def packages(project: str | None) -> Packages:
         if not folder.is_dir():
             raise UserError(f"project={project}: no such folder")
         found = {p.parent.name: p.parent for p in folder.glob("[!.]*/__init__.py")}
-        if not found:
-            raise UserError(f"project={project}: holds no Python package (a folder with an __init__.py)")
+        if not found and not (folder / "conf").is_dir():
+            what = "holds no Python package (a folder with an __init__.py) and no conf/"
+            raise UserError(f"project={project}: {what}")
         for name, path in found.items():
             spec = importlib.util.find_spec(name)
             if spec is not None and spec.origin and Path(spec.origin).resolve().parent != path:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterable
 
 EXIT_USER = 2  # of a command that stopped at the user's mistake
 _BRIEF = 60  # characters of a value in a message
+
+
+def say_everything() -> None:
+    """Have the output of this program show what its encoding lacks as an escape: names of users may have
+    any letter, a terminal or a pipe may be ASCII's."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class UserError(ValueError):

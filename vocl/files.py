@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vocl.errors import UserError
 
 TEMPORARY = ".tmp-"  # how the names of unfinished files begin
 NUMBER = (int, float)
+MOST = 2**63
 Kinds = Mapping[str, type | tuple[type, ...]]  # of the values under keys that are relied on
 
 
@@ -116,11 +117,44 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything lies at `path`, readable or not."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file to read it. Raises `OSError`, and `UserError` for what is none: a pipe never ends."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(f"{path}: not a regular file")
+    return file
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file; raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says; raises `ValueError` for whatever is wrong with it."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def json_or_none(path: str | Path) -> dict[str, Any] | None:
     """The mapping in a JSON file; None where it cannot be read: a board must not fail at one run."""
     try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read())
+        content = parse_json(read_bytes(path))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
@@ -128,9 +162,7 @@ def json_or_none(path: str | Path) -> dict[str, Any] | None:
 
 def holds(content: Any, kinds: Kinds) -> bool:
     """Whether `content` is a mapping with values of `kinds`; a key that may lack has NoneType among its.
-
-    True is no number, and a number is finite.
-    """
+    No number of ours is a truth value, not finite, or beyond 64 bits."""
     return isinstance(content, dict) and all(is_a(content.get(key), kind) for key, kind in kinds.items())
 
 
@@ -139,7 +171,12 @@ def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if isinstance(value, bool):
         return bool in kinds
-    return isinstance(value, kinds) and (not isinstance(value, NUMBER) or abs(value) <= sys.float_info.max)
+    return isinstance(value, kinds) and (not isinstance(value, NUMBER) or abs(value) < MOST)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number that can be counted and compared with."""
+    return is_a(value, NUMBER)
 
 
 def record_or_none(path: str | Path, kinds: Kinds) -> dict[str, Any] | None:

@@ -12,11 +12,18 @@ SHOWN = 8  # ids in a message
 
 
 def all_runs(root: Path) -> list[str]:
-    """Ids of the runs that have a folder."""
+    """Ids of the runs that have a folder; raises `OSError` where that cannot be read."""
     try:
-        return sorted(e.name for e in os.scandir(root / "runs") if e.name[0] != "." and e.is_dir())
-    except OSError:
+        return sorted(e.name for e in os.scandir(root / "runs") if e.name[0] != "." and _is_folder(e))
+    except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # somebody has to see to it
+        return True
 
 
 def find_run(word: str, root: Path) -> Path:

@@ -17,7 +17,7 @@ from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import user_path
+from vocl.files import read_bytes, user_path
 from vocl.find import find_run
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
@@ -72,10 +72,10 @@ def read_config(path: Path, check: bool = True) -> Config:
     """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
     path = path / "config.yaml" if path.is_dir() else path
     try:
-        saved = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        saved = yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date, an encoding
         raise UserError(f"{path}: not valid YAML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if not isinstance(saved, dict):
         raise UserError(f"{path}: not the config of a run")

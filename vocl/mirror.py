@@ -7,17 +7,23 @@ a signal handler or raise into the training. What it has to say comes as one lin
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from vocl.errors import UserError
 from vocl.stop import shielded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NAME_CHARACTERS = 128  # of a project or a run
+REFUSED = "/\\#?%:"  # in the name of a project
 FLUSH_S = 12.0  # how long the end of a training waits for it
 END = b"end\n"  # what the training says to it when its records are complete
 # Of the user's W&B settings only those on where and as whom; the others could name another run.
@@ -103,6 +109,25 @@ def environment() -> dict[str, str]:
     ours |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
     # its folders are named by local time, and must sort across hosts and seasons
     return ours | {"TZ": "UTC", "WANDB_ERROR_REPORTING": "false"}
+
+
+def refuse_project(runtime: Mapping[str, Any]) -> None:
+    """Raise `UserError` for a `wandb_project` of the section `runtime` that W&B would refuse hours later."""
+    project = runtime["wandb_project"]
+    signs = [sign for sign in REFUSED if sign in str(project)]
+    if not isinstance(project, str) or not project or signs or len(project) > NAME_CHARACTERS:
+        raise UserError(
+            f"runtime.wandb_project={project}: W&B takes names of 1 to {NAME_CHARACTERS} characters "
+            f"without any of {' '.join(REFUSED)}"
+        )
+
+
+def fitting(name: str) -> str:
+    """`name` of a run in the length that W&B takes; a digest stands for what is cut."""
+    if len(name) <= NAME_CHARACTERS:
+        return name
+    digest = hashlib.blake2s(name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{name[: NAME_CHARACTERS // 2 - 6]}...{name[-NAME_CHARACTERS // 2 + 6 :]} {digest}"
 
 
 def wait_for_second() -> None:

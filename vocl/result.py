@@ -5,7 +5,6 @@ Imports next to nothing at first: boards ask it about a thousand runs.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import NUMBER, holds, is_a, record_or_none, write_json
+from vocl.files import NUMBER, holds, is_a, parse_json, read_bytes, record_or_none, write_json
 from vocl.measure import Measure
 
 if TYPE_CHECKING:
@@ -51,11 +50,9 @@ UNTRAINED = "untrained"  # the checkpoint of an evaluation of the model before i
 def read(folder: str | Path, seed: int | None = None) -> dict[str, Any]:
     """The result of the run in `folder`, which has `seed` if that is known here. Raises `UserError` when it
     is damaged or another run's, `OSError` when it cannot be read, as where there is none."""
-    with open(f"{folder}/result.json", "rb") as file:
-        content = file.read()
     name, wrong = Path(folder).name, "damaged"
-    with suppress(ValueError, RecursionError):
-        result = json.loads(content)
+    with suppress(ValueError, IsADirectoryError):
+        result = parse_json(read_bytes(f"{folder}/result.json"))
         if _is_sound(result) and not (wrong := _of_another(result, name, seed)):
             return result
     raise UserError(f"{folder}/result.json: {wrong}; to evaluate the run again: vocl retry {name}")
@@ -232,7 +229,7 @@ def show(folder: Path) -> None:
         console = Console(width=max(80, table.__rich_measure__(wide, wide.options).maximum))
     if names:
         console.print(table)
-    console.print(f"{folder}/result.json", soft_wrap=True, highlight=False)
+    console.print(f"{folder}/result.json", soft_wrap=True, highlight=False, markup=False)
     for name, why in (result.get("failed") or {}).items():
         print(f"eval {name} failed: {why}; to run it again: vocl eval {folder.name}", file=sys.stderr)
 

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vocl.files import read_bytes
+
 NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.pt")
 
 
@@ -22,7 +24,7 @@ class Checkpoint:
     @property
     def is_intact(self) -> bool:
         """Whether the content has the digest that the name tells. Raises `OSError` if it is gone."""
-        return digest_of(self.path.read_bytes()) == self.digest
+        return digest_of(read_bytes(self.path)) == self.digest
 
 
 def name_of(step: int, digest: str) -> str:
@@ -37,7 +39,7 @@ def frozen_name(digest: str) -> str:
 
 def is_frozen_intact(path: Path) -> bool:
     """Whether a file of frozen weights has the digest that its name tells. Raises `OSError` if it is gone."""
-    return path.name == frozen_name(digest_of(path.read_bytes()))
+    return path.name == frozen_name(digest_of(read_bytes(path)))
 
 
 def digest_of(content: bytes | memoryview) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vocl.files import finite, write_json, write_text
+from vocl.files import finite, parse_json, write_json, write_text
 from vocl.mirror import Mirror
 
 HEARTBEAT_S = 10.0
@@ -130,6 +130,6 @@ def _memory_gib() -> float:
 def _step_of(line: str) -> int:
     """Step of a log line; a line torn by a kill counts as never written."""
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return sys.maxsize

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vocl import config as configs
-from vocl import result
+from vocl import launching, result
 from vocl.claim import CLAIM
 from vocl.config import Config
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, say_everything
 from vocl.files import user_path
 from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
+    say_everything()
     try:
         with stop_on_signal() as stop:  # from the start: composing and importing take seconds
             return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)
@@ -85,9 +86,7 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
         _print([config])
         return 0
     if config["cluster"]["kind"] != "here":
-        from launch.submit import submit_one
-
-        return EXIT_STOPPED if stop else submit_one(config)
+        return EXIT_STOPPED if stop else launching.module("submit").submit_one(config)
     _refuse_taken(config)
     from vocl.run import run
 
@@ -103,17 +102,11 @@ def _multirun(options: argparse.Namespace) -> int:
     if options.cfg and steered:
         raise UserError("--cfg: a sweeper chooses its runs as it goes; leave out hydra/sweeper or --cfg")
     if options.cfg:
-        from launch.plan import select
-
-        _print([spec.config for spec in select(overrides).specs])
+        _print([spec.config for spec in launching.module("plan").select(overrides).specs])
         return 0
     if not steered:
-        from launch.submit import main as submit
-
-        return submit(overrides)
-    from launch.sweep import main as sweep
-
-    return sweep(overrides)
+        return launching.module("submit").main(overrides)
+    return launching.module("sweep").main(overrides)
 
 
 def _print(configs: list[Config]) -> None:
@@ -128,9 +121,7 @@ def _refuse_taken(config: Config) -> None:
     folder = user_path(config["runtime"]["root"]) / "runs" / configs.run_id(config)
     if CLAIM in os.environ or not (folder / "jobs").is_dir() or result.is_done(folder):
         return
-    from launch.states import refuse_taken
-
-    refuse_taken(folder)
+    launching.module("states").refuse_taken(folder)
 
 
 def composed(overrides: Sequence[str]) -> Config:

@@ -32,7 +32,7 @@ from vocl import config as configs
 from vocl import recorded, result
 from vocl.cell import cell_of
 from vocl.files import holds, json_or_none, write_json
-from vocl.mirror import END, command, environment, wait_for_second
+from vocl.mirror import END, command, environment, fitting, wait_for_second
 from vocl.saved import newest_step
 from vocl.stop import ignore_signals
 
@@ -125,7 +125,7 @@ class View:
 
         wait_for_second()
         settings = {key: value for key, value in ALWAYS.items() if key in wandb.Settings.model_fields}
-        config = yaml.safe_load((self.folder / "config.yaml").read_text())
+        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         run = wandb.init(
             mode=mode,
             dir=str(self.folder),
@@ -146,11 +146,11 @@ class View:
     def _name(self, config: configs.Config) -> str:
         """ablation/row/column/seed as `vocl submit` has linked it, else model, data and seed."""
         root = self.folder.parent.parent / "by-name"
-        for link in sorted(root.glob("*/*/*/s*")):
+        for link in sorted(root.rglob("s*")):  # the name of an ablation may have slashes
             if link.is_symlink() and Path(os.readlink(link)).name == self.folder.name:
-                return link.relative_to(root).as_posix()
+                return fitting(link.relative_to(root).as_posix())
         model = config["model"]["_target_"].rpartition(".")[2]
-        return f"{model} {config['dataset']['name']} s{config['seed']}"
+        return fitting(f"{model} {config['dataset']['name']} s{config['seed']}")
 
     def _code(self) -> dict[str, Any]:
         """Versions of the newest attempt."""

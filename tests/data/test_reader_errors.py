@@ -192,3 +192,38 @@ def test_values_that_cannot_be_met(tmp_path, fps, max_frames, says):
     path = write_video(tmp_path / "clip.mp4", 3)
     with pytest.raises(UserError, match=says):
         open_video(path, fps, max_frames)
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\x80", b"\xc3\x28\xa0", b"caf\xe9"])
+def test_metadata_that_is_not_text_is_no_reason_to_refuse_a_video(tmp_path: Path, text: bytes) -> None:
+    import av
+
+    path = write_video(tmp_path / "tagged.mp4")
+    tagged = tmp_path / "odd.mp4"
+    with av.open(str(path)) as source, av.open(str(tagged), "w") as target:
+        target.metadata["title"] = "Z" * len(text)
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    content = tagged.read_bytes()
+    assert content.count(b"Z" * len(text)) == 1
+    tagged.write_bytes(content.replace(b"Z" * len(text), text))
+    assert open_video(tagged, None, None).length == 24
+
+
+@pytest.mark.parametrize("width", [16, 24, 48, 62])
+def test_a_narrow_video_has_three_colours(tmp_path: Path, width: int) -> None:
+    import av
+
+    path = tmp_path / "narrow.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = width, 32, "yuv420p"
+        for number in range(3):
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(picture(number, (32, width)), format="rgb24"))
+            )
+        container.mux(stream.encode())
+    assert {frame.shape for frame in open_video(path, None, None)} == {(32, width, 3)}

@@ -189,7 +189,7 @@ def test_latex_is_escaped_and_compiles(declare, finish, root: Path, tmp_path: Pa
     for index, spec in enumerate(select(arguments).specs):
         finish(spec, root, video_fg_ari=0.1 * index - 0.15)
     assert main(["table", *arguments, "table.groups=[['a|b <c> ±']]"]) == 0
-    assert r"a\|b <c> ±" in capsys.readouterr().out
+    assert r"a\|b \<c> ±" in capsys.readouterr().out
     path = root / "tables" / "trio" / "table.tex"
     text = path.read_text()
     label = r"50 \% \& more\_than \#1 \$x\$ \{a\} \textasciitilde{}b \textasciicircum{}c \textbackslash{}d"

@@ -334,3 +334,56 @@ def test_the_release_of_movi_c_has_a_place_for_each_of_its_217_tensors():
     assert shapes["decoder.module.pos_emb"] == (576, 64)
     assert shapes["decoder.module.mlp.layers.6.weight"] == (385, 1024)
     assert shapes["processor.module.predictor.blocks.0.self_attn.qkv.weight"] == (192, 64)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.", "model.net."],
+)
+@pytest.mark.parametrize("place", ["state_dict", "model", None])
+def test_wrappers_are_taken_off(weights, state, tmp_path, prefix, place):
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    torch.save({place: wrapped} if place else wrapped, tmp_path / "a.ckpt")
+    assert run(tmp_path / "a.ckpt", tmp_path / "runs" / "a") == 0
+    assert same(tmp_path / "runs" / "a", weights)
+
+
+def test_a_part_that_was_compiled_and_bare_safetensors(weights, state, tmp_path):
+    inside = {name.replace("backbone.model.", "backbone.model._orig_mod."): t for name, t in state.items()}
+    torch.save(inside | {"epoch": 3}, tmp_path / "a.ckpt")
+    save_file(state, tmp_path / "b.safetensors")
+    for name in ("a.ckpt", "b.safetensors"):
+        assert run(tmp_path / name, tmp_path / "runs" / name) == 0
+        assert same(tmp_path / "runs" / name, weights)
+
+
+def test_a_prefix_that_is_no_wrapper_is_named(state, tmp_path, capsys):
+    torch.save({f"teacher.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.ckpt")
+    assert run(tmp_path / "a.ckpt", tmp_path / "out") == 2
+    assert "all names begin with teacher." in complaint(capsys)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_any_kind_of_float_is_read(state, tmp_path, dtype):
+    torch.save({name: tensor.to(dtype) for name, tensor in state.items()}, tmp_path / "a.ckpt")
+    assert run(tmp_path / "a.ckpt", tmp_path / "runs" / "a") == 0
+    own = load(str(tmp_path / "runs" / "a")).model.state_dict()
+    slots = state["initializer.slots"]
+    assert torch.equal(own["initializer.slots"], slots.to(dtype).to(slots.dtype))
+
+
+@pytest.mark.parametrize(
+    ("odd", "word"),
+    {
+        lambda t: t.to("meta"): "meta",
+        lambda t: t.to_sparse(): "sparse",
+        lambda t: t.to(torch.complex64): "complex64",
+    }.items(),
+    ids=["meta", "sparse", "complex"],
+)
+def test_tensors_without_plain_values_are_named(state, tmp_path, capsys, odd, word):
+    state["initializer.slots"] = odd(state["initializer.slots"])
+    torch.save(state, tmp_path / "a.ckpt")
+    assert run(tmp_path / "a.ckpt", tmp_path / "out") == 2
+    line = complaint(capsys)
+    assert word in line and "initializer.slots" in line

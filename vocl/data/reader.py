@@ -7,6 +7,7 @@ decord where it is installed and can be trusted, else with PyAV. decord 0.6 cann
   whole is given to it;
 - rotated videos (frames of zeros), those with several video streams, and videos where it counts other
   frames than the container does;
+- frames less than 64 pixels wide: it takes the padding of their rows for further colours;
 - codecs that it does not know (AV1), which it refuses.
 PyAV also notices a damaged frame that the codec has patched over; decord passes it on as good.
 """
@@ -30,6 +31,7 @@ from vocl.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 _READ_AHEAD_BYTES = 256 * 2**20
+_DECORD_FROM_PX = 64
 _SAME_RATE = 0.01  # 30 asked of a 29.97 video means "all frames", not a mistake
 
 
@@ -56,6 +58,8 @@ class VideoReader:
         for frame, times in zip(frames, repeats, strict=True):
             if frame.shape[:2] != self.size:
                 raise UserError(f"{self.path}: a frame is {by(frame.shape)}, the first is {by(self.size)}")
+            if frame.shape[2:] != (3,):
+                raise UserError(f"{self.path}: does not decode to frames of three colours")
             for _ in range(times):
                 yield frame
 
@@ -213,7 +217,7 @@ def _container_frames(
     trusted: bool,
     wanted: Sequence[int],
 ) -> Iterator[np.ndarray]:
-    fits = length * size[0] * size[1] * 3 <= _READ_AHEAD_BYTES
+    fits = length * size[0] * size[1] * 3 <= _READ_AHEAD_BYTES and size[1] >= _DECORD_FROM_PX
     reader = _open_decord(path) if fits and trusted else None
     if reader is not None and len(reader) == length:
         return _decord_frames(path, reader, wanted)

@@ -30,6 +30,7 @@ from vocl.files import user_path
 from vocl.ops.random import seed_of
 
 USAGE = "usage: vocl import METHOD FILE OUT [experiment=...] [overrides]"
+WRAPPERS = ("model.", "module.", "net.", "network.")
 SHOWN = 3  # wrong names in a message
 
 
@@ -124,17 +125,25 @@ def read_weights(method: ModuleType, source: Path, project: str | None = None) -
     """The tensors of the file by their names here; `UserError` for a name that the map lacks."""
     from vocl.reference.weights import read_state_dict
 
-    found, unknown = {}, []
-    for name, tensor in read_state_dict(source).items():
-        own = rename(method, name)
-        if own is None:
-            unknown.append(name)
-        else:
-            found[own] = tensor
-    if unknown:
-        known = f"METHOD is one of {', '.join(methods(project))}"
-        raise UserError(f"{source}: not a checkpoint of {_short(method)}: unknown {_first(unknown)}; {known}")
+    given = _unwrapped(method, read_state_dict(source))
+    found = {rename(method, name): tensor for name, tensor in given.items()}
+    if None in found:
+        unknown = [name for name in given if rename(method, name) is None]
+        first = {name.partition(".")[0] for name in given}
+        shared = f"; all names begin with {first.pop()}." if len(first) == 1 < len(given) else ""
+        what = f"not a checkpoint of {_short(method)}: unknown {_first(unknown)}{shared}"
+        raise UserError(f"{source}: {what}; METHOD is one of {', '.join(methods(project))}")
     return found
+
+
+def _unwrapped(method: ModuleType, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """`given` without what all names begin with because the model was a part of what was saved."""
+    while any(rename(method, name) is None for name in given):
+        wrapper = next((w for w in WRAPPERS if all(name.startswith(w) for name in given)), None)
+        if wrapper is None:
+            break
+        given = {name.removeprefix(wrapper): tensor for name, tensor in given.items()}
+    return given
 
 
 def complete(method: ModuleType, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -182,10 +191,11 @@ def fit_weights(
         keys = ", ".join(dict.fromkeys(named))
         problem = "; ".join(complaints)
         raise UserError(f"{source}: does not fit the config: {problem}; see experiment, {keys}")
-    broken = [n for n, tensor in given.items() if not torch.isfinite(tensor).all()]
+    fitted = {n: given[n].reshape(tensor.shape).to(tensor.dtype) for n, tensor in own.items()}
+    broken = [n for n, tensor in fitted.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise UserError(f"{source}: holds values that are not finite in {_first(broken)}")
-    return {n: given[n].reshape(tensor.shape).to(tensor.dtype) for n, tensor in own.items()}
+    return fitted
 
 
 def _write(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -22,8 +23,9 @@ from torch import Tensor
 from vocl.errors import UserError
 
 PREFIX = "state_dict."
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # where the weights stand, if not at the top
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # where weights stand, if not at the top
 PARALLEL = "module."  # what every name begins with that PyTorch's data parallelism has saved
+COMPILED = "_orig_mod."  # what names have where a part of the model was compiled
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -39,20 +41,35 @@ _DTYPES = {
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in `path`: a checkpoint of Lightning or of plain PyTorch, or safetensors with keys
-    `state_dict.*`.
+    """The state dict in `path`: a checkpoint of Lightning or of plain PyTorch, or safetensors, of all its
+    keys or those that begin with `state_dict.`; without what compiling and data parallelism put into names.
 
-    Raises `UserError` naming the file when it is missing, damaged, or holds no state dict.
+    Raises `UserError` naming the file when it is missing, damaged, or holds no state dict, and naming
+    the tensor for one that has no plain values.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {str(k).replace(COMPILED, ""): v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise UserError(f"{path}: its state dict holds no tensors")
-    if all(name.startswith(PARALLEL) for name in tensors):
-        return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if kind := _odd_kind(tensor):
+            raise UserError(f"{path}: {name} is a {kind} tensor, which cannot be taken over")
+    while all(name.startswith(PARALLEL) for name in tensors):
+        tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _odd_kind(tensor: Tensor) -> str:
+    """What keeps a tensor from being a block of numbers on this machine; "" for one that is."""
+    if tensor.is_meta:
+        return "meta (without values)"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse or nested"
+    if tensor.is_quantized or tensor.is_complex():
+        return str(tensor.dtype).removeprefix("torch.")
+    return ""
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -60,24 +77,24 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         with safe_open(path, "pt") as file:
-            names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
-            found = {name.removeprefix(PREFIX): file.get_tensor(name) for name in names}
+            names = list(file.keys())
+            names = [name for name in names if name.startswith(PREFIX)] or names
+            return {name.removeprefix(PREFIX): file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
-    if not found:
-        raise UserError(f"{path}: none of its keys begins with {PREFIX!r}")
-    return found
 
 
 def _read_checkpoint(path: Path) -> Mapping[Any, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever it dislikes: the second reader gives the reason
         content = _read_inert(path)
     content = content if isinstance(content, Mapping) else {}
     found = (content.get(name) for name in WRAPPERS)
     state = next((state for state in found if isinstance(state, Mapping)), None)
-    if state is None and content and all(isinstance(value, Tensor) for value in content.values()):
+    if state is None and any(isinstance(value, Tensor) for value in content.values()):
         return content
     if state is None:
         raise UserError(
