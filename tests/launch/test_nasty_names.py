@@ -69,6 +69,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
+class _Quoting(yaml.SafeDumper):
+    """Every text in quotes: some of the names are numbers otherwise."""
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, '"')
+)
+
+
 @pytest.fixture
 def arguments(declare, root: Path) -> list[str]:
     """An ablation whose rows and columns have these names and are all the same tiny run."""
