@@ -21,6 +21,7 @@ import getpass
 import json
 import os
 import re
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,16 @@ from types import NoneType
 from typing import Any
 
 from vocl import result
-from vocl.files import NUMBER, TEMPORARY, Kinds, make_folder, record_or_none, share, sync, write_json
+from vocl.files import (
+    NUMBER,
+    TEMPORARY,
+    Kinds,
+    make_folder,
+    record_or_none,
+    refuse_planted,
+    share,
+    write_json,
+)
 
 MADE_NAME = re.compile(r"\d{4}\.json")
 TEXT, COUNT = (str, NoneType), (int, NoneType)
@@ -86,7 +96,7 @@ def history(run: Path) -> list[Claim]:
 def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | None:
     """Claim the run after `after`, which is over; None when somebody else was faster.
 
-    A damaged result is set aside: the job would take its presence for the run's end.
+    A damaged result is set aside: the job would take its presence for the run's end. Raises `OSError`.
     """
     number = after.number + 1 if after else 1
     path = run / "jobs" / f"{number:04d}.json"
@@ -99,18 +109,22 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
         "born": born(os.getpid()),
         "time": time.time(),
     }
-    temporary = path.with_name(f"{TEMPORARY}{token}.{os.getpid()}")
+    refuse_planted(run)
+    make_folder(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{token}.")
     try:
-        make_folder(path.parent)
-        temporary.write_text(json.dumps(content))
-        share(temporary)
-        sync(temporary)
-        os.link(temporary, path)
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file)
+        share(Path(temporary))
+        os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         return None
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)
     result.set_aside(run)
     return Claim(folder=run, number=number, start=None, end=None, **content)
 
