@@ -17,6 +17,7 @@ from launch.states import DAMAGED, RunState
 from vocl import claims, recorded
 from vocl.claims import Claim
 from vocl.saved import newest_step
+from vocl.stop import EXIT_TAKEN
 
 OUT_OF_MEMORY = "out of memory"
 PASSING = ("time limit", "node failure")  # reasons of failures that are not the run's own
@@ -61,7 +62,8 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
             key = "mem_gb is not set" if memory is None else "mem_factor is 1"
             return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
         return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
-    if not progressed(run, claim):
+    began = claim.end.get("code") != EXIT_TAKEN  # else another process had the run, until now perhaps
+    if began and not progressed(run, claim):
         return Verdict(False, f"{cause}; {_stuck(run)}", {})
     return Verdict(True, cause, {})
 

@@ -19,6 +19,10 @@ class UserError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
+class RunIsTaken(UserError):
+    """Another process works on the run: nothing is wrong with the run, and later it may be free."""
+
+
 class UnknownKey(UserError):
     """A key of a config that nothing takes: `path` is dotted; `expected`: the keys that would be taken."""
 
