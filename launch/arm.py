@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from launch import frozen, policy, sbatch, slurm, snapshot
+from launch.request import pattern
 from launch.selector import Target
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look, with_sources
-from vocl.files import write_text
+from vocl.files import open_plain, write_text
 
 TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is away
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
@@ -71,11 +72,12 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     ]
     script = folder / f"{name}.sh"
     write_text(script, "\n".join(lines) + "\n")
+    open_plain(folder / f"{name}.txt").close()  # so that SLURM appends to no link in its place
     options = {"partition": cluster["partition"], "account": cluster["account"], "qos": cluster["qos"]}
     return [
         f"--job-name={name}",
         *([f"--dependency=afterany:{':'.join(arrays)}"] if arrays else []),
-        f"--output={folder / name}.txt",
+        f"--output={pattern(folder / name)}.txt",
         "--open-mode=append",
         "--requeue",
         f"--chdir={folder}",

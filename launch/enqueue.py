@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from launch.agent import Agent
 from launch.freeze import freeze
 from launch.ledger import Submission
 from launch.plan import Spec, run_folder
+from launch.request import with_paths
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, is_submitting, look
 from launch.view import ask
@@ -50,6 +51,7 @@ def enqueue(
     queued = Queued()
     if not specs:
         return queued
+    specs = [replace(s, config=s.config | {"cluster": with_paths(s.config["cluster"])}) for s in specs]
     try:
         here, room = slurm.controller(), min(room, _room(specs))
     except SlurmError as error:
@@ -60,7 +62,8 @@ def enqueue(
         project = group[0].config["project"]
         if elements and project not in taken:
             taken[project] = code or snapshot.take(root, project)
-        size, sent_to = here.max_array_size, cluster["sbatch"].get("clusters", here.cluster)
+        # 0 says that there are no arrays, and a job alone is none
+        size, sent_to = max(1, here.max_array_size), cluster["sbatch"].get("clusters", here.cluster)
         for begin in range(0, len(elements), size):
             chunk = elements[begin : begin + size]
             room -= _enqueue_array(

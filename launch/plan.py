@@ -14,6 +14,7 @@ from launch.ablation import Ablation
 from launch.cells import Variant, sources_first
 from launch.metrics import refuse_unknown_metrics
 from launch.overrides import Overrides, flatten, in_grammar, read_yaml
+from launch.request import check_request
 from launch.runs import is_word
 from vocl import config as configs
 from vocl.cell import cell_of
@@ -217,7 +218,9 @@ class _Cell:
 
 
 def _checked(composer: Composer, overrides: Sequence[str]) -> Config:
-    return checked(composer.compose(overrides), overrides)
+    config = checked(composer.compose(overrides), overrides)
+    check_request(config)
+    return config
 
 
 def _seeds(values: list[str] | None) -> list[int] | None:

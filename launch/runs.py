@@ -71,8 +71,9 @@ def is_word(argument: str) -> bool:
 
 def read_table(root: Path, name: str) -> Table | None:
     """What was submitted last as ablation `name`, if it was; raises `UserError` where that is damaged."""
+    name = name.lstrip("/")
     path = root / "by-name" / name / "selection.json"
-    if not path.is_file():
+    if ".." in Path(name).parts or not path.is_file():
         return None
     found = submitted(path)
     if found is None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from launch import ports, slurm
 from launch.ledger import Submission
+from launch.request import pattern
 from launch.slurm import SlurmError
-from vocl.files import user_path
+from vocl.files import own_folder
 
 SIGNAL = "USR2"  # that the time limit is near
 
@@ -24,7 +25,7 @@ def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] =
 
     The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `SlurmError`.
     """
-    submission.folder.mkdir(parents=True, exist_ok=True)
+    own_folder(submission.folder)
     with _environment(slurm.clean_environment()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import submitit  # in here: it reads variables of its own as it is imported
@@ -66,6 +67,9 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
     extra: dict[str, Any] = {"requeue": True, "chdir": str(submission.folder)}
     extra |= {"export": ",".join(cluster["export"]) or "NONE"}
     extra |= {"dependency": f"afterany:{':'.join(after)}"} if after else {}
+    job = "%A_%a" if len(submission.elements) > 1 else "%j"  # as submitit names an element's files
+    extra |= {"output": f"{pattern(submission.folder)}/{job}_0_log.out"}
+    own_log = f"--output={pattern(submission.folder)}/{job}_%t_log.out"  # the last one given counts
     setup = [
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
         f"export OMP_NUM_THREADS={cluster['cpus']} MKL_NUM_THREADS={cluster['cpus']}",
@@ -90,7 +94,7 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
         "time": cluster["time_min"],
         "array_parallelism": cluster["max_running"] or len(submission.elements),
         "setup": setup,
-        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}"],
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}", own_log],
         "stderr_to_stdout": True,
         "wckey": None,
         # said here: submitit's own choice of a signal depends on the environment
@@ -99,9 +103,11 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
 
 
 def _env_file(name: str) -> list[str]:
-    """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script."""
-    quoted = shlex.quote(str(user_path(name)))
-    return ["set -a", f". {quoted}", "set +a"]
+    """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script.
+    Where it cannot be read the job ends: its run would train on without."""
+    quoted = shlex.quote(name)
+    told = shlex.quote(f"cluster.env_file={name}: cannot be read on this node, the job ends")
+    return ["set -a", f"[ -r {quoted} ] || echo {told}", f". {quoted} || exit 1", "set +a"]
 
 
 def _ports(cluster: dict[str, Any]) -> list[str]:

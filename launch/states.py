@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,9 @@ FAILURES = {"TIMEOUT": "time limit", "NODE_FAIL": "node failure", "OUT_OF_MEMORY
 LIVE = ("waiting", "queued", "running")
 SHOWN = 3  # run ids of a line about many
 SIGKILL = -9
+# Exit codes, as accounting tells them, of jobs whose script or srun was killed: by the shell's count or
+# by SLURM's, or of the signal itself
+KILLED_JOB = re.compile(r"(?:9|15|129|137|143):0|\d+:(?:1|9|15)")
 DAMAGED = "damaged record: "  # and its name: a reason
 GIVE_UP = "if you know that its job is gone: vocl cancel {run} --gone"
 
@@ -207,7 +211,8 @@ def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunSt
     if ended.state == "FAILED":
         own = records.ended if (records.ended or {"time": 0.0})["time"] > claim.time else None
         word = f"job failed, exit code {ended.exit_code}"
-        if own is not None and own["outcome"] == "stopped":  # saved, but its agent did not live to tell
+        saved = own is not None and own["outcome"] == "stopped"  # but its agent did not live to tell
+        if saved or (own is None and claim.start and KILLED_JOB.fullmatch(ended.exit_code)):
             return RunState("interrupted", word, **facts)
         return RunState("failed", _reason(own, {"line": word}), **facts)
     if ended.state in FAILURES:
