@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 TIMEOUT_S = 60.0
+CLOCKS_S = 86400.0  # by which a submitter's clock may be ahead of accounting's
 ACTIVE = (
     "RUNNING",
     "COMPLETING",
@@ -215,7 +216,7 @@ def accounting(
     jobs = sorted(set(jobs))
     if not jobs:
         return {}
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(0.0, since - CLOCKS_S)))
     columns = "JobName,JobID,State,ExitCode,NodeList,ElapsedRaw"
     try:
         text = ask(

@@ -66,6 +66,16 @@ class Claim:
     damaged: tuple[str, ...] = ()  # names of its records that cannot be read
 
     @property
+    def path(self) -> Path:
+        """The file that made it."""
+        return self.folder / "jobs" / f"{self.number:04d}.json"
+
+    @property
+    def start_path(self) -> Path:
+        """The file that says that its job began."""
+        return self.folder / "jobs" / f"{self.number:04d}-start.json"
+
+    @property
     def is_open(self) -> bool:
         """Whether nothing on record says that it is over."""
         return self.end is None
@@ -133,7 +143,7 @@ def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
     """Record that the job of `claim` begins on this node, in process `pid` (by default in this one)."""
     pid = pid or os.getpid()
     event = {"time": time.time(), "node": os.uname().nodename, "pid": pid, "born": born(pid), **facts}
-    write_json(claim.folder / "jobs" / f"{claim.number:04d}-start.json", event)
+    write_json(claim.start_path, event)
 
 
 def over(claim: Claim, outcome: str, **facts: Any) -> None:
