@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from launch import frozen, policy, sbatch, slurm, snapshot
-from launch.request import pattern
 from launch.selector import Target
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look, with_sources
@@ -77,7 +76,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     return [
         f"--job-name={name}",
         *([f"--dependency=afterany:{':'.join(arrays)}"] if arrays else []),
-        f"--output={pattern(folder / name)}.txt",
+        f"--output={folder / name}.txt",
         "--open-mode=append",
         "--requeue",
         f"--chdir={folder}",

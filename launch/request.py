@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import user_path
 
-# In the folder of a submission these would be read as patterns: the tags by submitit; a backslash by SLURM,
-# which then reads no pattern at all; a line's end by the script.
-UNFIT = re.compile(r"%[jtAa]|\\|[\x00-\x1f\x7f]")
+# In the folder of a submission these are read as more than a name: patterns of output files, by SLURM and
+# in part by submitit, and SLURM takes them escaped (%%) in some places only; a backslash, after which SLURM
+# reads no pattern at all; a line's end, by the script.
+UNFIT = re.compile(r"%\d*[A-Za-z%]|\\|[\x00-\x1f\x7f]")
 
 
 def check_request(config: Config) -> None:
@@ -42,8 +42,3 @@ def with_paths(cluster: dict[str, Any]) -> dict[str, Any]:
     """`cluster` with its env_file where it lies, seen from any folder: a job starts in another one."""
     name = cluster["env_file"]
     return cluster | {"env_file": str(user_path(name).absolute())} if name else cluster
-
-
-def pattern(path: Path) -> str:
-    """`path` as SLURM reads names of output files, in which % begins a pattern."""
-    return str(path).replace("%", "%%")

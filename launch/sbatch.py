@@ -13,7 +13,6 @@ from typing import Any
 
 from launch import ports, slurm
 from launch.ledger import Submission
-from launch.request import pattern
 from launch.slurm import SlurmError
 from vocl.files import own_folder
 
@@ -67,9 +66,6 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
     extra: dict[str, Any] = {"requeue": True, "chdir": str(submission.folder)}
     extra |= {"export": ",".join(cluster["export"]) or "NONE"}
     extra |= {"dependency": f"afterany:{':'.join(after)}"} if after else {}
-    job = "%A_%a" if len(submission.elements) > 1 else "%j"  # as submitit names an element's files
-    extra |= {"output": f"{pattern(submission.folder)}/{job}_0_log.out"}
-    own_log = f"--output={pattern(submission.folder)}/{job}_%t_log.out"  # the last one given counts
     setup = [
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
         f"export OMP_NUM_THREADS={cluster['cpus']} MKL_NUM_THREADS={cluster['cpus']}",
@@ -94,7 +90,7 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
         "time": cluster["time_min"],
         "array_parallelism": cluster["max_running"] or len(submission.elements),
         "setup": setup,
-        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}", own_log],
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}"],
         "stderr_to_stdout": True,
         "wckey": None,
         # said here: submitit's own choice of a signal depends on the environment

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def test_a_relative_env_file_is_found_from_anywhere(sweep, tmp_path: Path, monke
 # ------------------------------------------------------------------------------------------- paths
 
 
-@pytest.mark.parametrize("name", ["run%j_%x", "a\\=0", "x%A", "two\tlines"])
+@pytest.mark.parametrize("name", ["run%j_%x", "a\\=0", "x%A", "%5n", "100%%", "two\tlines"])
 def test_a_folder_that_slurm_or_submitit_would_misread_is_refused(tmp_path: Path, capsys, name) -> None:
     quoted = name.replace("\\", "\\\\")
     assert main(["plan", f"runtime.root='{tmp_path}/{quoted}'", *SLURM]) == 2
@@ -133,18 +132,11 @@ def test_a_folder_that_slurm_or_submitit_would_misread_is_refused(tmp_path: Path
     assert select([f"runtime.root='{tmp_path}/{quoted}'"]).runs  # of a run of this process it is just a name
 
 
-def test_a_percent_sign_reaches_slurm_escaped(slurm: FakeSlurm, tmp_path: Path) -> None:
-    root = tmp_path / "50%_x%u"
+def test_other_signs_are_just_a_name(slurm: FakeSlurm, tmp_path: Path) -> None:
+    root = tmp_path / "50%_jobs é$x" / "60% (2)%"
     assert main(["submit", f"runtime.root='{root}'", *SLURM, "seed=0,1"]) == 0
-    (path,) = root.glob("ledger/*/*submission.sh")
-    lines = path.read_text().splitlines()
-    (output,) = (line for line in lines if line.startswith("#SBATCH --output="))
-    assert shlex.split(output)[1].startswith(f"--output={tmp_path}/50%%_x%%u/ledger/")
-    srun = next(shlex.split(line) for line in lines if line.startswith("srun "))
-    outputs = [word for word in srun if word.startswith("--output=")]
-    assert outputs[-1].startswith(f"--output={tmp_path}/50%%_x%%u/ledger/")
-    assert outputs[-1].endswith("/%A_%a_%t_log.out")
     assert len(list(root.glob("ledger/*/*_submitted.pkl"))) == 2
+    assert [path.name for path in tmp_path.iterdir() if path.name != "slurm"] == ["50%_jobs é$x"]
 
 
 @pytest.mark.parametrize("largest", [0, 1])
