@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vocl.errors import UserError
+from vocl.grammar import literal
 
 BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 WORDS = ("null", "true", "false", "nan", "inf")  # Hydra would read them as values, not as text
@@ -35,8 +36,7 @@ def in_grammar(value: Any) -> str:
     if isinstance(value, str):
         if BARE.fullmatch(value) and value.lower() not in WORDS:
             return value
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-        return f"'{escaped}'"
+        return literal(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(map(in_grammar, value))}]"
     if isinstance(value, Mapping):

@@ -11,6 +11,7 @@ from typing import Any
 
 from vocl.errors import UserError
 from vocl.files import holds, record_or_none, user_path
+from vocl.grammar import text_of
 
 ROOT = "results"  # as in conf/runtime/default.yaml
 SELECTION = {"arguments": list, "runs": list}
@@ -53,9 +54,7 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
     """The results folder that `runtime.root=PATH` says, and the other arguments."""
     given = [a.partition("=")[2] for a in arguments if a.startswith("runtime.root=")]
     rest = [a for a in arguments if not a.startswith("runtime.root=")]
-    root = given[-1] if given else ROOT
-    if len(root) > 1 and root[0] == root[-1] and root[0] in "'\"":  # as Hydra's grammar takes them
-        root = root[1:-1]
+    root = text_of(given[-1]) if given else ROOT
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
     folder = user_path(root)

@@ -18,6 +18,7 @@ from launch.states import RunState, look, with_sources
 from launch.view import Asker, ask
 from vocl.errors import UnknownChoice, UserError
 from vocl.find import all_runs, find_run
+from vocl.grammar import setting
 
 if TYPE_CHECKING:  # boards read the results folder alone, in a fraction of a second
     from launch.plan import Selection
@@ -166,5 +167,5 @@ def _stored(root: Path, known: dict[str, Table], seeds: list[int] | None) -> Tar
         if missing := [seed for seed in seeds if seed not in found]:
             if not name:
                 raise UserError(f"seed={missing[0]}: {', '.join(known)}: no run of this seed")
-            return _composed((*arguments, f"runtime.root={root}"))  # not submitted yet
+            return _composed((*arguments, setting("runtime.root", root)))  # not submitted yet
     return Target(root, groups, name, arguments, None)

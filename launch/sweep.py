@@ -12,6 +12,7 @@ from vocl.compose import project_of
 from vocl.config import CONF
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.grammar import literal
 
 
 def main(overrides: Sequence[str]) -> int:
@@ -24,7 +25,8 @@ def main(overrides: Sequence[str]) -> int:
         raise AssertionError("the launcher submits; nothing trains in this process")
 
     project = project_of(overrides)
-    search = [f"hydra.searchpath=[file://{user_path(project).resolve() / 'conf'}]"] if project else []
+    place = literal(f"file://{user_path(project).resolve() / 'conf'}") if project else ""
+    search = [f"hydra.searchpath=[{place}]"] if project else []
     with tempfile.TemporaryDirectory() as folder:  # what Hydra writes of its own
         own = ["hydra/launcher=vocl", f"hydra.sweep.dir={folder}", "hydra/job_logging=none", *search]
         before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

@@ -12,6 +12,7 @@ from vocl import signature
 from vocl.config import CONF, HASHED, Config, check, packages
 from vocl.errors import UnknownChoice, UnknownKey, UserError
 from vocl.files import user_path
+from vocl.grammar import literal, text_of
 from vocl.resolvers import slot_count
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
             raise UserError(f"{override}: expected key=value")
     project = project_of(overrides)
     own = user_path(project).resolve() / "conf" if project else None
-    search = [f"hydra.searchpath=[file://{own}]"] if own is not None and own.is_dir() else []
+    search = [f"hydra.searchpath=[{literal(f'file://{own}')}]"] if own is not None and own.is_dir() else []
     outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
     try:
         with _one_line(overrides):
@@ -145,7 +146,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
 
 def project_of(overrides: Iterable[str]) -> str | None:
     """The folder that `project=PATH` names, made absolute by nobody; None without one."""
-    found = [o.partition("=")[2] for o in overrides if o.startswith("project=")]
+    found = [text_of(o.partition("=")[2]) for o in overrides if o.startswith("project=")]
     folder = found[-1] if found and found[-1] not in ("", "null") else None
     if folder and not user_path(folder).is_dir():
         raise UserError(f"project={folder}: no such folder")

@@ -128,9 +128,15 @@ def make_folder(folder: Path) -> None:
 def share(path: Path, most: int = 0o666) -> None:
     """Give the file `path`, of this user, the permissions that it should have in its folder: those of
     `most` that the umask, or a folder that is shared, lets through. It survives a power cut from then on."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)  # not what took its name meanwhile
+    set_mode(path, most & permitted(path.parent))
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Give the file or folder `path`, of this user, the permissions `mode`, and bring it to disk; a link in
+    its place is an `OSError`."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(handle, most & permitted(path.parent))
+        os.fchmod(handle, mode)
         os.fsync(handle)
     finally:
         os.close(handle)
