@@ -62,8 +62,7 @@ def enqueue(
         project = group[0].config["project"]
         if elements and project not in taken:
             taken[project] = code or snapshot.take(root, project)
-        # 0 says that there are no arrays, and a job alone is none
-        size, sent_to = max(1, here.max_array_size), cluster["sbatch"].get("clusters", here.cluster)
+        size, sent_to = here.max_array_size, cluster["sbatch"].get("clusters", here.cluster)
         for begin in range(0, len(elements), size):
             chunk = elements[begin : begin + size]
             room -= _enqueue_array(

@@ -142,6 +142,7 @@ def test_other_signs_are_just_a_name(slurm: FakeSlurm, tmp_path: Path) -> None:
 @pytest.mark.parametrize("largest", [0, 1])
 def test_a_slurm_without_arrays_gets_a_job_for_each_run(slurm: FakeSlurm, tmp_path: Path, largest) -> None:
     slurm.is_now(max_array_size=largest)
+    assert main(["plan", f"runtime.root={tmp_path}/r", *SLURM, "seed=0,1,2"]) == 0
     assert main(["submit", f"runtime.root={tmp_path}/r", *SLURM, "seed=0,1,2"]) == 0
     assert len(slurm.jobs) == 3 and {job["index"] for job in slurm.jobs} == {0}
     scripts = (tmp_path / "r").glob("ledger/*/*submission.sh")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,3 +106,38 @@ def test_what_the_users_limit_keeps_out_follows_as_others_end(start_cluster, voc
         assert len(ids) == 3
     finally:
         cluster.run("scancel", "--user=root")
+
+
+@pytest.mark.slow
+def test_a_run_whose_srun_was_killed_goes_on(cluster, capsys) -> None:
+    """What SLURM does then to the run's own process differs; the run comes back in any case."""
+    with shared_folder() as folder:
+        own = Sweeps(cluster, folder)
+        gate = own.gate("killed")
+        words = own.words("seed=0", f"loss.probe.folder={gate}", "runtime.checkpoint_every=1")
+        (spec,) = own.specs(words)
+        assert own.submit(words) == 0
+        own.arrived(gate)
+        job = own.job(spec)
+        for pid in _processes_of(job, "srun"):
+            os.kill(pid, signal.SIGKILL)
+        own.wait(lambda: cluster.ended(job))
+        (gate / "go").touch()
+        with own.environment():
+            chosen = [spec.id, f"runtime.root={own.root}"]
+            own.wait(lambda: cli.main(["tend", *chosen]) == 0 and len(own.claims(spec)) == 2)
+        own.settled(spec)
+        own.assert_never_twice(spec)
+        first, *_, last = own.starts(spec)
+        assert first["step"] == 0 < last["step"]
+
+
+def _processes_of(job: str, program: str) -> list[int]:
+    """Numbers of a program's processes that a job has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            name = (path.parent / "comm").read_text().strip()
+            if name == program and f"SLURM_JOB_ID={job}".encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
