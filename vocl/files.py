@@ -128,16 +128,23 @@ def make_folder(folder: Path) -> None:
 def share(path: Path, most: int = 0o666) -> None:
     """Give the file `path`, of this user, the permissions that it should have in its folder: those of
     `most` that the umask, or a folder that is shared, lets through. It survives a power cut from then on."""
-    set_mode(path, most & permitted(path.parent))
+    with _opened(path) as handle:
+        os.fchmod(handle, most & permitted(path.parent))
+        os.fsync(handle)
 
 
-def set_mode(path: Path, mode: int) -> None:
-    """Give the file or folder `path`, of this user, the permissions `mode`, and bring it to disk; a link in
-    its place is an `OSError`."""
+def set_mode(folder: Path, mode: int) -> None:
+    """Give `folder`, of this user, the permissions `mode`; a link in its place is an `OSError`."""
+    with _opened(folder) as handle:
+        os.fchmod(handle, mode)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A descriptor of `path`, not of what has taken its name meanwhile."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(handle, mode)
-        os.fsync(handle)
+        yield handle
     finally:
         os.close(handle)
 
