@@ -125,7 +125,7 @@ class Agent:
             # for rank 0 alone to tell: the others may end before it, and srun would kill it
             self.failed |= rank == 0 and claim.end["outcome"] == "failed"
             return
-        idle = (claim.start or {}).get("idle", 0)
+        idle = (claim.start or {}).get("idle") or 0
         if rank == 0:
             self._began(claim, idle)
         command = (sys.executable, "-m", "vocl.train", "--config", str(run / "config.yaml"))
@@ -162,8 +162,10 @@ class Agent:
         print(f"{run.name}: {line}", file=sys.stderr)
         if rank == 0:
             self.failed = True
-            with suppress(OSError):
-                Attempts(run).end("failed", kind="NoClaim", message=line)
+            other = claims.newest(run)
+            if other is None or not other.is_open:  # else the records are of whoever has the run
+                with suppress(OSError):
+                    Attempts(run).end("failed", kind="NoClaim", message=line)
 
     def _began(self, claim: Claim, idle: int) -> None:
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
@@ -216,7 +218,8 @@ class Agent:
                 why = f"requeued {restart} times, the most that cluster.max_requeues allows"
                 claims.over(child.claim, "stopped", code=child.code, line=why)
             return EXIT_STOPPED
-        if not [child for child in left if self._may_go_on(child)]:
+        going = [child for child in left if self._may_go_on(child)]
+        if not going:
             return 1
         try:
             slurm.ask("scontrol", "requeue", _job_id())

@@ -44,7 +44,7 @@ from vocl.files import (
 MADE_NAME = re.compile(r"\d{4}\.json")
 TEXT, COUNT = (str, NoneType), (int, NoneType)
 MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
-START = {"time": NUMBER, "job": TEXT, "node": TEXT}
+START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT}
 END = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
 
 

@@ -116,6 +116,14 @@ def test_a_job_without_a_claim_fails_with_a_record(slurm: FakeSlurm, tmp_path: P
     assert not (tmp_path / "runs" / RUN / "log.txt").exists()
 
 
+def test_a_job_without_a_claim_leaves_the_records_of_another_alone(slurm, tmp_path: Path) -> None:
+    job = Job(tmp_path, "print('trained')", slurm)
+    (tmp_path / "runs" / RUN / "jobs" / "0001.json").unlink()
+    claims.make(tmp_path / "runs" / RUN, None, "another", "slurm")
+    assert job.start().wait(120) == 1
+    assert not (tmp_path / "runs" / RUN / "events").exists() and job.end is None
+
+
 def test_a_job_whose_run_was_taken_over_leaves_it(slurm: FakeSlurm, tmp_path: Path) -> None:
     job = Job(tmp_path, "print('trained')", slurm)
     claims.over(job.claim, "withdrawn")
