@@ -8,6 +8,7 @@ metric of the first evaluation that has it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 
 from vocl import result
 from vocl.errors import UserError
+from vocl.files import make_folder
 
 CONF = {"_target_": "hydra_plugins.vocl_launcher.VoclLauncher", "metric": "video_fg_ari"}
 ConfigStore.instance().store(group="hydra/launcher", name="vocl", node=CONF, provider="vocl")
@@ -30,7 +32,8 @@ class VoclLauncher(Launcher):
         self.metric = metric
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Nothing to set up: jobs run `vocl.train`, not the task function."""
+        """Jobs run `vocl.train`, not the task function; sweepers expect that their folder is made."""
+        self.folder = Path(str(config.hydra.sweep.dir))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One run per list of overrides; runs that are done already are not trained again."""
@@ -38,6 +41,10 @@ class VoclLauncher(Launcher):
         from launch.submit import submit
 
         selection = select_jobs(job_overrides)
+        try:
+            make_folder(self.folder)
+        except OSError as error:
+            raise UserError(f"hydra.sweep.dir={self.folder}: cannot write there: {error.strerror}") from None
         submit(selection, ("absent", "interrupted"))
         return [
             self._returned(selection, spec, list(each))

@@ -15,6 +15,7 @@ What may stand in a row or column beside overrides is told in `launch.cells`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,10 +23,10 @@ from typing import Any
 
 from launch import cells
 from launch.cells import SPREADS, Pattern, Variant
-from launch.overrides import Overrides, known_keys, mapping, read_yaml
+from launch.overrides import Overrides, known_keys, mapping, read_mapping
 from vocl.config import CONF
-from vocl.errors import UnknownChoice, UserError
-from vocl.files import user_path
+from vocl.errors import UnknownChoice, UserError, brief
+from vocl.files import NUMBER, is_a, user_path
 from vocl.measure import Measure
 
 
@@ -74,6 +75,10 @@ class Ablation:
         return not any(pattern.matches(row, column, seed, overrides) for pattern in self.exclude)
 
 
+NAMES = re.compile(  # places of words; a name that is a key is one anyhow
+    r"title|table\.(baseline|protocol|published|groups.*)|exclude\[\d+\]\.(row|column).*"
+    r"|(.*\.)?list\[\d+\]\.label|rows\..*warm_start\.row"
+)
 KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metrics", "table")
 
 
@@ -96,12 +101,12 @@ def read(name: str, project: str | None = None) -> Ablation:
     if ".." in Path(name).parts:
         raise UserError(f"ablation={name}: goes up by '..'; give a name of conf/ablation, or a whole path")
     path = find("ablation", name, project)
-    content = read_yaml(path)
+    content = read_mapping(path, NAMES)
     known_keys(content, KEYS, path)
     if not any(content.get(key) for key in ("rows", *SPREADS)):
         raise UserError(f"{path}: rows: missing or empty (or give grid, zip or list)")
     for key in ("seeds", "metrics"):
-        if not content.get(key):
+        if content.get(key) in (None, "", [], {}):
             raise UserError(f"{path}: {key}: missing or empty")
     spreads = {key: content[key] for key in content if key in SPREADS}
     rows = cells.rows(content.get("rows"), spreads, f"{path}: rows")
@@ -142,8 +147,8 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
     table = TableSettings(**values)
     checks = {
         "protocol": isinstance(table.protocol, str | None),
-        "scale": isinstance(table.scale, int | float) and not isinstance(table.scale, bool),
-        "digits": isinstance(table.digits, int) and 0 <= table.digits <= 9,
+        "scale": is_a(table.scale, NUMBER),
+        "digits": is_a(table.digits, int) and 0 <= table.digits <= 9,
         "baseline": isinstance(table.baseline, str | None),
         "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),
         "published": isinstance(table.published, str | None),
@@ -158,9 +163,9 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
 
 
 def _list(value: Any, kind: type, where: str) -> list[Any]:
-    words = {int: "whole numbers", str: "names"}
+    words, examples = {int: "whole numbers", str: "names"}, {int: "0, 1", str: "video_mbo"}
     if not isinstance(value, list) or any(not isinstance(v, kind) or isinstance(v, bool) for v in value):
-        raise UserError(f"{where}={value}: expected a list of {words[kind]}")
+        raise UserError(f"{where}={brief(value)}: expected a list of {words[kind]}, as in [{examples[kind]}]")
     if len(set(value)) < len(value):
-        raise UserError(f"{where}={value}: something stands twice")
+        raise UserError(f"{where}={brief(value)}: something stands twice")
     return value

@@ -1,14 +1,17 @@
-"""Names of metrics in an ablation, proved as far as the source text of evaluations says what they give."""
+"""Names of metrics and of a protocol in an ablation, proved before any run exists, as far as is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launch.overrides import read_mapping
 from vocl import config as configs
+from vocl.config import CONF
 from vocl.errors import UserError
 from vocl.evaluate.proof import declared
+from vocl.files import user_path
 
 if TYPE_CHECKING:
     from launch.plan import Spec
@@ -41,3 +44,27 @@ def refuse_unknown_metrics(path: Path, metrics: Sequence[str], specs: Sequence[S
                 f"{', '.join(f'{name}/{each}' if slash else each for each in known)}; an evaluation names a "
                 "metric of its own in its `scores`"
             )
+
+
+def refuse_unknown_protocol(where: str, protocol: str | None, specs: Sequence[Spec]) -> None:
+    """Refuse a `table.protocol` by which nothing can be scored; `where` names it in the error.
+
+    An evaluation without a setting `protocol` may name its own in its report: then nothing is known.
+    """
+    if protocol in (None, "same"):
+        return
+    configured = {id(spec.config["eval"]): spec.config for spec in specs}.values()
+    nodes = [node.get("protocol") for config in configured for node in config["eval"].values()]
+    if not nodes or not all(isinstance(node, Mapping) and "name" in node for node in nodes):
+        return
+    projects = {config["project"] for config in configured}
+    known = ["same", *sorted({str(node["name"]) for node in nodes}.union(*map(_protocols, projects)))]
+    if protocol not in known:
+        raise UserError(f"{where}={protocol}: unknown, choose from {', '.join(known)} or null")
+
+
+def _protocols(project: str | None) -> set[str]:
+    """Names of the protocols in conf/eval/protocol of vocl and of a project."""
+    folders = [CONF, *([user_path(project) / "conf"] if project else [])]
+    files = (path for folder in folders for path in (folder / "eval" / "protocol").rglob("*.yaml"))
+    return {str(content["name"]) for content in map(read_mapping, files) if "name" in content}

@@ -31,6 +31,7 @@ def notes(
         *_not_scored(records, command),
         *_undefined(chosen, records),
         *_missing(records, command),
+        *_damaged(records),
         *_versions(records),
     ]
 
@@ -74,7 +75,10 @@ def _undefined(chosen: Ablation, records: Sequence[Record]) -> Iterator[str]:
     if found:
         count = len({(record.spec.row, record.spec.column, record.spec.seed) for record, _ in found})
         names = ", ".join(dict.fromkeys(metric for _, metric in found))
-        yield f"{EMPTY}: of {count} {'seed' if count == 1 else 'seeds'}: the score is undefined ({names})"
+        seeds = "seed" if count == 1 else "seeds"
+        yield (
+            f"{EMPTY}: of {count} {seeds}: the score is undefined ({names}), as where no frame has an object"
+        )
 
 
 def _missing(records: Sequence[Record], command: str) -> Iterator[str]:
@@ -83,6 +87,11 @@ def _missing(records: Sequence[Record], command: str) -> Iterator[str]:
     if lacking:
         told = ", ".join(f"{count} {name}" for name, count in sorted(lacking.items()))
         yield f"{EMPTY}: {lacking.total()} of {len(runs)} runs missing ({told}); vocl submit {command}"
+
+
+def _damaged(records: Sequence[Record]) -> Iterator[str]:
+    for line in dict.fromkeys(record.damaged for record in records if record.damaged):
+        yield f"{EMPTY}: {line}"
 
 
 def _versions(records: Sequence[Record]) -> Iterator[str]:

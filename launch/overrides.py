@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vocl.errors import UserError
+from vocl.errors import UserError, brief
 from vocl.grammar import literal
+from vocl.yaml_text import NOTHING, read_yaml
 
 BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 WORDS = ("null", "true", "false", "nan", "inf")  # Hydra would read them as values, not as text
@@ -65,7 +64,7 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise UserError(f"{where}: expected a mapping, not {value!r}")
+        raise UserError(f"{where}: expected a mapping, not {brief(repr(value))}")
     return value
 
 
@@ -76,25 +75,6 @@ def known_keys(values: Mapping[str, Any], known: tuple[str, ...], where: Any) ->
             raise UserError(f"{where}: {key}: unknown key, choose from {', '.join(known)}")
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: the first row of that name would vanish in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands twice", node.value[index][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
-    try:
-        content = yaml.load(path.read_text(), _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    return dict(mapping(content, str(path)))
+def read_mapping(path: Path, names: re.Pattern[str] = NOTHING) -> dict[str, Any]:
+    """The mapping in a YAML file; see `read_yaml`."""
+    return dict(mapping(read_yaml(path, names), str(path)))

@@ -12,8 +12,8 @@ from pathlib import Path
 from launch import ablation as ablations
 from launch.ablation import Ablation
 from launch.cells import Variant, sources_first
-from launch.metrics import refuse_unknown_metrics
-from launch.overrides import Overrides, flatten, in_grammar, read_yaml
+from launch.metrics import refuse_unknown_metrics, refuse_unknown_protocol
+from launch.overrides import Overrides, flatten, in_grammar, read_mapping
 from launch.request import check_request
 from launch.runs import is_word
 from vocl import config as configs
@@ -22,7 +22,7 @@ from vocl.coerce import coerce
 from vocl.compose import checked, group_choices, project_of, quoted
 from vocl.composer import Composer
 from vocl.config import Config
-from vocl.errors import UserError
+from vocl.errors import UserError, brief
 from vocl.files import user_path
 
 PROBE = 602214076  # a seed nobody chooses: shows whether anything else in a config depends on the seed
@@ -123,6 +123,8 @@ def _values(override: str, project: str | None) -> list[str]:
         return list(parsed.sweep_string_iterator())
     except HydraException as error:
         raise UserError(f"{override}: not an override (key=value): {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise UserError(f"{brief(override)}: nested too deeply") from None
 
 
 def _from_overrides(extras: list[str], swept: dict[str, list[str]]) -> list[Spec]:
@@ -159,6 +161,7 @@ def _from_ablation(chosen: Ablation, extras: list[str], swept: dict[str, list[st
             found[column.label, row.label] = cell.specs(composer, kept) if kept else []
     specs = [spec for place in itertools.product(chosen.columns, chosen.rows) for spec in found[place]]
     refuse_unknown_metrics(chosen.path, chosen.metrics, specs)
+    refuse_unknown_protocol(f"{chosen.path}: table.protocol", chosen.table.protocol, specs)
     return specs
 
 
@@ -166,7 +169,7 @@ def _set_by_debug(name: str, project: str | None) -> Overrides:
     """Keys that debug=NAME sets: it applies last, so an ablation's own values for them must give way."""
     if name in ("none", "null"):
         return {}
-    content = read_yaml(ablations.find("debug", name, project))
+    content = read_mapping(ablations.find("debug", name, project))
     groups = [entry for entry in content.pop("defaults", []) if isinstance(entry, dict)]
     chosen = {key.removeprefix("override /"): str(value) for entry in groups for key, value in entry.items()}
     return flatten(content) | chosen

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.ablation import find
-from launch.overrides import known_keys, mapping, read_yaml
+from launch.overrides import known_keys, mapping, read_mapping
 from vocl.compose import group_choices
 from vocl.errors import UserError
 from vocl.files import write_json, write_text
@@ -86,7 +86,7 @@ def claimed(name: str, project: str | None) -> Claim:
 
 def _read(method: str, project: str | None) -> dict[str, Claim]:
     path = find("published", method, project)
-    content = read_yaml(path)
+    content = read_mapping(path)
     rows = mapping(content.get("rows"), f"{path}: rows")
     found = {}
     for dataset, node in mapping(content.get("verify"), f"{path}: verify").items():

@@ -33,7 +33,7 @@ class Record:
 
     `entries`: by the names of the row's evaluations, in their order; `lacking`: those that the run was not
     scored by yet, with the metrics that each would give (None: its class does not say), `failed` why, where
-    that was tried; `codes`: digests of the evaluations' code.
+    that was tried; `codes`: digests of the evaluations' code; `damaged`: what is wrong with its result.
     """
 
     spec: Spec
@@ -44,6 +44,7 @@ class Record:
     codes: dict[str, str] = field(default_factory=dict)
     wall_s: float | None = None
     code: str | None = None
+    damaged: str | None = None
 
     def score(self, metric: str) -> Score | None:
         """The score that `metric` names: <evaluation>/<metric>, or that of the row's first evaluation
@@ -69,9 +70,14 @@ class Record:
 def read(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
     """The record of the run of `spec`; `protocol` as in `TableSettings`."""
     folder = run_folder(root, spec)
+    try:
+        found = result.read(folder, spec.seed)
+    except UserError as error:
+        return Record(spec, "failed" if state == "done" else state, damaged=str(error))
+    except OSError:
+        return Record(spec, state)
     if state != "done":
         return Record(spec, state)
-    found = result.read(folder)
     evals = found["evals"]
     reports = result.reports(folder, evals)
     keys = {name: _key(folder, spec, name, evals, reports, protocol) for name in spec.config["eval"] or evals}

@@ -11,8 +11,9 @@ from typing import Any
 
 from launch import render
 from launch.ablation import Ablation, TableSettings, find, table_settings
+from launch.metrics import refuse_unknown_protocol
 from launch.notes import notes
-from launch.overrides import read_yaml
+from launch.overrides import read_mapping
 from launch.plan import Selection, select
 from launch.runs import read_table
 from launch.scores import Record, read, refuse_metrics_not_given
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     if chosen is None:
         raise UserError("vocl table: name an ablation, e.g. vocl table demo")
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
+    refuse_unknown_protocol("table.protocol", settings.protocol, selection.specs)
     states, _ = look(selection.root, [spec.id for spec in selection.runs])
     records = [read(s, selection.root, states[s.id].name, settings.protocol) for s in selection.specs]
     table = tabulate(chosen, settings, records, selection)
@@ -185,7 +187,7 @@ def _published(
     evaluation's own where it has one."""
     if settings.published is None:
         return {}
-    content = read_yaml(find("published", settings.published, project_of(selection.arguments)))
+    content = read_mapping(find("published", settings.published, project_of(selection.arguments)))
     configs = {record.spec.column: record.spec.config for record in records}
     found = {}
     for row, scores in content["rows"].items():

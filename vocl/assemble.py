@@ -15,6 +15,7 @@ from vocl.config import Config
 from vocl.curriculum import Curriculum
 from vocl.data.features.cache import FeatureCache
 from vocl.data.features.encoder import Encoder
+from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.evaluate.proof import TRUTH
 from vocl.files import user_path
@@ -161,11 +162,9 @@ def check_evaluations(config: Config) -> None:
             seen.add(key)
             source = make_source(config, split, name)
             source.check()
-            names = (source[i].name for i in range(len(source)))
-            if needs_truth and not any(source.truth(name) for name in names):
-                raise UserError(
-                    f"dataset {dataset['name']}: no video of split {split!r} has a truth to score"
-                )
+            if needs_truth:
+                place = "dataset" if config["eval"][name]["dataset"] is None else f"eval.{name}.dataset"
+                refuse_without_object(source, f"dataset {dataset['name']}", f"split {split!r}", place)
 
 
 def _weights_are_there(config: Config) -> None:

@@ -46,7 +46,7 @@ def coerce(value: Any, kind: Any, path: str, allowed: dict[str, Path]) -> Any:
 def _scalar(value: Any, kind: type, path: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     if kind is float and number:
-        return float(value)
+        return float(value) + 0.0  # -0.0 is 0.0: one run
     if kind is int and number and value == int(value):
         return int(value)
     if kind in (bool, str) and isinstance(value, kind):
@@ -116,7 +116,7 @@ def _without_parts(value: Any, path: str) -> Any:
         return {key: _without_parts(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_parts(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    return value
+    return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0: one run
 
 
 def same_keys(values: Mapping[str, Any], expected: tuple[str, ...], path: str) -> None:

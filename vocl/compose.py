@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl import signature
-from vocl.config import CONF, HASHED, Config, check, packages
-from vocl.errors import UnknownChoice, UnknownKey, UserError
+from vocl.changing import refuse_changing
+from vocl.config import CONF, Config, check, packages
+from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
 from vocl.grammar import literal, text_of
+from vocl.hydra_settings import refuse_without_effect
 from vocl.resolvers import slot_count
+from vocl.yaml_text import read_yaml, refuse_unreadable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-CHANGING = re.compile(r"\$\{\s*(runtime|cluster|project|now|oc\.env|oc\.select|random)\b")
 
 
 def compose(overrides: Iterable[str]) -> Config:
@@ -93,9 +94,7 @@ def _experiments(overrides: list[str]) -> Iterator[Path]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    import yaml
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path)
     return content if isinstance(content, dict) else {}
 
 
@@ -131,9 +130,12 @@ def unresolved(overrides: list[str]) -> DictConfig:
     for override in overrides:
         if override.lstrip("+~").startswith("="):
             raise UserError(f"{override}: expected key=value")
+    refuse_without_effect(overrides)
     project = project_of(overrides)
     own = user_path(project).resolve() / "conf" if project else None
     search = [f"hydra.searchpath=[{literal(f'file://{own}')}]"] if own is not None and own.is_dir() else []
+    if own is not None:
+        _refuse_unreadable(own, overrides)
     outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
     try:
         with _one_line(overrides):
@@ -142,6 +144,15 @@ def unresolved(overrides: list[str]) -> DictConfig:
                 return hydra.compose("config", overrides=[*overrides, *search])
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def _refuse_unreadable(conf: Path, overrides: list[str]) -> None:
+    """Refuse chosen files of a project that Hydra would read for hours, or end in a traceback over."""
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        path = conf / group.partition("@")[0] / f"{name}.yaml"
+        if name and path.is_file():
+            refuse_unreadable(path)
 
 
 def project_of(overrides: Iterable[str]) -> str | None:
@@ -205,23 +216,6 @@ def _drop_stages(curriculum: Any) -> None:
         curriculum["stages"] = kept
 
 
-def refuse_changing(node: Any, path: str = "") -> None:
-    """Nothing that identifies a run may interpolate from a place, a time or the environment."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            below = f"{path}.{key}" if path else str(key)
-            if below.split(".")[0] in HASHED:
-                refuse_changing(value, below)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            refuse_changing(value, f"{path}[{index}]")
-    elif isinstance(node, str) and CHANGING.search(node):
-        raise UserError(
-            f"{path}={node}: is part of the run id, so it may not depend on "
-            "runtime, cluster, time or environment"
-        )
-
-
 @contextmanager
 def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
     """Turn whatever Hydra, OmegaConf or YAML raise into one `UserError`."""
@@ -231,12 +225,17 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
 
     try:
         yield
+    except UserError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}" if mark else "a config file"
         raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides or []) from None
+    except RecursionError:
+        where = " ".join(map(brief, overrides or ["a config file"]))
+        raise UserError(f"{where}: nested too deeply") from None
     except (ValueError, TypeError) as error:  # from inside Hydra: `loss=null`, `cluster=[1,[2]]`
         raise UserError(f"{' '.join(overrides or [])}: cannot be composed: {error}") from None
 

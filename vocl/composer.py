@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from vocl.compose import compose, finished, project_of, quoted, refuse_changing, unresolved
+from vocl.changing import refuse_changing
+from vocl.compose import compose, finished, project_of, quoted, unresolved
 from vocl.config import CONF, Config
 from vocl.errors import UserError
 from vocl.files import user_path

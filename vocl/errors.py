@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 EXIT_USER = 2  # of a command that stopped at the user's mistake
+_BRIEF = 60  # characters of a value in a message
 
 
 class UserError(ValueError):
@@ -21,6 +22,12 @@ class UserError(ValueError):
 
 class RunIsTaken(UserError):
     """Another process works on the run: nothing is wrong with the run, and later it may be free."""
+
+
+def brief(value: object) -> str:
+    """`value` for a message, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
 
 
 class UnknownKey(UserError):

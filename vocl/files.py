@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -201,10 +202,19 @@ def json_or_none(path: str | Path) -> dict[str, Any] | None:
 
 
 def holds(content: Any, kinds: Kinds) -> bool:
-    """Whether `content` is a mapping with values of `kinds`; a key that may lack has NoneType among its."""
-    return isinstance(content, dict) and all(
-        isinstance(content.get(key), kind) for key, kind in kinds.items()
-    )
+    """Whether `content` is a mapping with values of `kinds`; a key that may lack has NoneType among its.
+
+    True is no number, and a number is finite.
+    """
+    return isinstance(content, dict) and all(is_a(content.get(key), kind) for key, kind in kinds.items())
+
+
+def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value of a record is of `kind` (see `holds`)."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) and (not isinstance(value, NUMBER) or abs(value) <= sys.float_info.max)
 
 
 def record_or_none(path: str | Path, kinds: Kinds) -> dict[str, Any] | None:

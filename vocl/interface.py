@@ -140,6 +140,12 @@ class Context:
     frame: int | None = None  # index in the clip of the frame at hand
     extra: dict[str, Tensor] = field(default_factory=dict)
 
+    def call(self, part: nn.Module, *arguments: Any, **options: Any) -> Any:
+        """Call a part of a model; one that declares that it `needs` something gets this context too."""
+        if getattr(part, "needs", frozenset()):
+            options["context"] = self
+        return part(*arguments, **options)
+
 
 @dataclass
 class Corrected:

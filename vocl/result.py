@@ -6,6 +6,7 @@ Imports next to nothing at first: boards ask it about a thousand runs.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import NUMBER, holds, record_or_none, write_json
+from vocl.files import NUMBER, holds, is_a, record_or_none, write_json
 from vocl.measure import Measure
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ RESULT = {
     "metrics": dict,
     "evals": dict,
     "failed": (dict, NoneType),  # {name: why} of the run's own evaluations that say nothing
+    "seed": (int, NoneType),
     "steps": (int, NoneType),
     "wall_s": (*NUMBER, NoneType),
     "gpu_hours": (*NUMBER, NoneType),
@@ -40,21 +42,47 @@ ENTRY = {
     "rows": str,
 }
 REPORT = {**ENTRY, "eval": dict}
+SCORE = (*NUMBER, NoneType)  # null: undefined
+RUN_ID = re.compile("[0-9a-f]{10}")
 DAMAGED = "result.json damaged"  # the reason of a run's state
 UNTRAINED = "untrained"  # the checkpoint of an evaluation of the model before its first step
 
 
-def read(folder: str | Path) -> dict[str, Any]:
-    """The result of the run in `folder`. Raises `UserError` when it is damaged, `OSError` when it
-    cannot be read, as where there is none."""
+def read(folder: str | Path, seed: int | None = None) -> dict[str, Any]:
+    """The result of the run in `folder`, which has `seed` if that is known here. Raises `UserError` when it
+    is damaged or another run's, `OSError` when it cannot be read, as where there is none."""
     with open(f"{folder}/result.json", "rb") as file:
         content = file.read()
-    with suppress(ValueError):
+    name, wrong = Path(folder).name, "damaged"
+    with suppress(ValueError, RecursionError):
         result = json.loads(content)
-        if holds(result, RESULT) and all(holds(entry, ENTRY) for entry in result["evals"].values()):
+        if _is_sound(result) and not (wrong := _of_another(result, name, seed)):
             return result
-    name = Path(folder).name
-    raise UserError(f"{folder}/result.json: damaged; to evaluate the run again: vocl retry {name}")
+    raise UserError(f"{folder}/result.json: {wrong}; to evaluate the run again: vocl retry {name}")
+
+
+def _is_sound(result: Any) -> bool:
+    """Whether everything that is relied on is there, and of the right kind."""
+    return (
+        holds(result, RESULT)
+        and all(isinstance(why, str) for why in (result.get("failed") or {}).values())
+        and all(holds(entry, ENTRY) for entry in result["evals"].values())
+        and all(
+            is_a(score, SCORE)
+            for found in (result, *result["evals"].values())
+            for score in found["metrics"].values()
+        )
+    )
+
+
+def _of_another(result: Mapping[str, Any], name: str, seed: int | None) -> str:
+    """Why a result is not that of the run in folder `name`, which may be a copy by any other name; or ""."""
+    run, said = result["run_id"], result.get("seed")
+    if run != name and RUN_ID.fullmatch(run) and RUN_ID.fullmatch(name):
+        return f"damaged, that of another run, {run}"
+    if None not in (seed, said) and seed != said:
+        return f"damaged, says seed {said} where the run has {seed}; remove it"
+    return ""
 
 
 def read_or_none(folder: str | Path) -> dict[str, Any] | None:
@@ -117,7 +145,9 @@ def measure(entry: Mapping[str, Any], metric: str) -> Measure:
     """How the score `metric` of an entry is read."""
     said = (entry.get("measures") or {}).get(metric)
     kinds = {"higher_is_better": (bool, NoneType), "scale": NUMBER, "digits": (int, NoneType)}
-    return Measure(**{key: said.get(key) for key in kinds}) if holds(said, kinds) else Measure()
+    if not holds(said, kinds) or (said.get("digits") or 0) not in range(10):
+        return Measure()
+    return Measure(**{key: said.get(key) for key in kinds})
 
 
 def find_score(evals: Mapping[str, Any], metric: str) -> tuple[str, str] | None:

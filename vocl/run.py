@@ -192,7 +192,7 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
-    if not config["loss"]:  # a model that nothing is to be trained of, such as a backbone alone
+    if not config["loss"] or not trainer.train.steps:  # nothing is to be trained: a backbone alone, a control
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
@@ -224,7 +224,7 @@ def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) 
     advance = _advance(trainer, "the evaluation")
     final, _ = trainer.checkpoints.newest()
     assert final.step == trainer.train.steps, final
-    trainer.begin(final.step - 1)
+    trainer.begin(max(final.step - 1, 0))
     advance()
     found = evaluate(config, trainer.model, final.digest, folder, trainer.device, advance)
     if dist.rank() == 0:

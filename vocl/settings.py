@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Train:
     """The optimisation: `batch` is global (clips per step over all processes)."""
 
-    steps: Annotated[int, Ge(1)]
+    steps: Annotated[int, Ge(0)]  # 0: the model as it begins, as a control
     batch: Annotated[int, Ge(1)]
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     clip: Annotated[float, Gt(0)] | None  # global L2 norm of the gradients

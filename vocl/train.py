@@ -1,7 +1,7 @@
 """The door: `python -m vocl.train [group=choice ...] [key=value ...]` trains one run.
 
-Options: `--cfg job` prints the composed config and stops; `--config FILE` runs a saved one; `-m`
-takes comma lists and hands all of their runs over, as `vocl submit` does.
+Options: `--cfg job` prints the composed config and stops (with `-m`: that of every run); `--config FILE`
+runs a saved one; `-m` takes comma lists and hands all of their runs over, as `vocl submit` does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vocl import config as configs
 from vocl import result
@@ -32,6 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_TAKEN if isinstance(error, RunIsTaken) and CLAIM in os.environ else EXIT_USER
 
 
+INSTEAD = {
+    ("-p", "--package"): "--cfg job prints the whole config",
+    ("-cd", "--config-dir"): "project=PATH adds the folder PATH/conf",
+    ("-cp", "--config-path"): "project=PATH adds the folder PATH/conf",
+    ("-cn", "--config-name"): "choose an experiment=NAME, or run a saved config by --config FILE",
+    ("-r", "--run"): "leave it out",
+    ("-i", "--info"): "vocl plan says what would run",
+    ("--hydra-help",): "see --help",
+    ("-sc", "--shell-completion"): "there is none",
+    ("--experimental-rerun",): "run a saved config by --config FILE",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as everything else here does."""
 
@@ -39,15 +52,25 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}; see --help")
 
 
+class _Refuse(argparse.Action):
+    """An option of Hydra's that we lack: says what to use instead."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> NoReturn:
+        raise UserError(f"python -m vocl.train: {option}: not here; {self.const}")
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m vocl.train", description=__doc__)
-    parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
+    parser.add_argument("-c", "--cfg", choices=["job"], help="print the composed config and stop")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg, where it is so anyhow")
     parser.add_argument("--config", type=Path, help="run this saved config.yaml instead of composing one")
     parser.add_argument("-m", "--multirun", action="store_true", help="several runs: seed=0,1,2")
     parser.add_argument(
         "overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1"
     )
-    return parser.parse_args(arguments)
+    for flags, instead in INSTEAD.items():
+        parser.add_argument(*flags, action=_Refuse, nargs="?", const=instead, help=argparse.SUPPRESS)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _main(options: argparse.Namespace, stop: StopFlag) -> int:
@@ -56,12 +79,10 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
             f"{options.overrides[0]}: a saved config takes no overrides; leave out --config or this"
         )
     if options.multirun:
-        return _multirun(options.overrides)
+        return _multirun(options)
     config = _saved(options.config) if options.config else composed(options.overrides)
     if options.cfg:
-        import yaml
-
-        print(yaml.safe_dump(config, sort_keys=False), end="")
+        _print([config])
         return 0
     if config["cluster"]["kind"] != "here":
         from launch.submit import submit_one
@@ -73,15 +94,33 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
     return run(config, stop)
 
 
-def _multirun(overrides: list[str]) -> int:
+def _multirun(options: argparse.Namespace) -> int:
     """Hand all runs over; a sweeper other than Hydra's own plain one steers through our launcher."""
-    if not any(override.startswith("hydra/sweeper=") for override in overrides):
+    overrides = options.overrides
+    if options.config:
+        raise UserError("--config: a saved config is one run; leave out -m")
+    steered = any(override.startswith("hydra/sweeper=") for override in overrides)
+    if options.cfg and steered:
+        raise UserError("--cfg: a sweeper chooses its runs as it goes; leave out hydra/sweeper or --cfg")
+    if options.cfg:
+        from launch.plan import select
+
+        _print([spec.config for spec in select(overrides).specs])
+        return 0
+    if not steered:
         from launch.submit import main as submit
 
         return submit(overrides)
     from launch.sweep import main as sweep
 
     return sweep(overrides)
+
+
+def _print(configs: list[Config]) -> None:
+    """As YAML, a document for each."""
+    import yaml
+
+    print(yaml.safe_dump_all(configs, sort_keys=False), end="")
 
 
 def _refuse_taken(config: Config) -> None:

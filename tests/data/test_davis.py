@@ -62,8 +62,47 @@ def test_official_lists_decide(data_root):
 
 def test_without_lists_everything_is_validation(data_root):
     assert names(data_root, "validation") == ["bear", "camel", "dog"]
-    with pytest.raises(UserError, match=r"train.txt: no such file.*name them in dataset.sequences"):
+    with pytest.raises(UserError, match=r"train.txt: no such file.*name them in dataset.source.sequences"):
         names(data_root, "train")
+
+
+def add_bare_lists(data_root: Path, year: str, **lists: list[str]) -> None:
+    folder = data_root / "davis2016" / "ImageSets" / year
+    folder.mkdir(parents=True)
+    for name, sequences in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(sequences) + "\n")
+
+
+def test_tree_of_davis_2017_has_the_lists_of_2016_beside_its_own(data_root):
+    add_bare_lists(data_root, "2017", train=["bear"], val=["camel", "dog"])
+    says = r"ImageSets/480p/val.txt: no such file.*'validation'; lists there: 2017/train.txt, 2017/val.txt"
+    with pytest.raises(UserError, match=says):
+        names(data_root, "validation")
+    add_bare_lists(data_root, "2016", train=["camel", "bear"], val=["dog"])
+    assert names(data_root, "train") == ["bear", "camel"]
+    assert names(data_root, "validation") == ["dog"]
+    with pytest.raises(UserError, match=r"trainval.txt: no such file.*2016/train.txt, 2016/val.txt"):
+        names(data_root, "trainval")
+    add_lists(data_root, train=["camel"], val=["dog", "bear"])
+    assert names(data_root, "validation") == ["bear", "dog"], "the lists of 2016 itself come first"
+
+
+def test_any_folder_of_lists_asks_for_the_right_ones(data_root):
+    (data_root / "davis2016" / "ImageSets").mkdir()
+    with pytest.raises(UserError, match=r"no such file.*lists there: none"):
+        names(data_root, "validation")
+    assert names(data_root, "validation", ["dog"]) == ["dog"]
+
+
+def test_several_objects_of_davis_2017_are_the_one_foreground(data_root):
+    path = data_root / "davis2016" / "Annotations" / "480p" / "dog" / "00000.png"
+    values = np.zeros(SIZE, np.uint8)
+    values[2:5, 1:4], values[6:9, 1:4] = 1, 2
+    image = Image.fromarray(values)
+    image.putpalette([v for i in range(256) for v in (i, 255 - i, i)])
+    image.save(path)
+    source = Davis2016("validation", data_root, name="davis2016", resolution="480p", sequences=["dog"])
+    assert np.array_equal(source[0].labels()[0], (values > 0).astype(np.uint8))
 
 
 @pytest.mark.parametrize("lists", [False, True])
@@ -95,7 +134,7 @@ def test_errors_name_the_path_and_the_choices(data_root):
         names(data_root, "test")
     with pytest.raises(UserError, match=r"1 of 2 sequences are not in .*: cow; it holds bear, camel, dog"):
         names(data_root, "train", ["dog", "cow"])
-    with pytest.raises(UserError, match=r"dataset.sequences: names no sequence"):
+    with pytest.raises(UserError, match=r"dataset.source.sequences: names no sequence"):
         names(data_root, "train", [])
     with pytest.raises(UserError, match="names a sequence twice"):
         names(data_root, "train", ["dog", "dog"])

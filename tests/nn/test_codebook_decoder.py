@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from vocl.interface import Clip, Context, Grid
-from vocl.nn.codebook_decoder import CodebookDecoder
+from vocl.nn.codebook_decoder import CodebookDecoder, FrameCodebookDecoder, PlacedCodebookDecoder
 
 GRID = Grid(3, 4)
 
 
 def decoder(slot_dim: int = 8, target_dim: int = 5) -> CodebookDecoder:
     torch.manual_seed(0)
-    return CodebookDecoder(slot_dim, target_dim, GRID)
+    return CodebookDecoder(slot_dim, target_dim, GRID, temperature=1.0)
 
 
 def context(inputs: Tensor) -> Context:
@@ -56,3 +56,32 @@ def test_masks_learn_kinds_of_patches() -> None:
     winner = part(slots, context=context(inputs)).masks.argmax(2)
     same = kind.unsqueeze(-1) == kind.unsqueeze(-2)
     assert torch.equal(winner.unsqueeze(-1) == winner.unsqueeze(-2), same)
+
+
+def test_a_low_temperature_decides() -> None:
+    slots, inputs = torch.randn(1, 2, 4, 8), torch.randn(1, 2, 12, 8)
+    part = decoder()
+    soft = part(slots, context=context(inputs)).masks
+    part.scale *= 100
+    sharp = part(slots, context=context(inputs)).masks
+    assert torch.equal(soft.argmax(2), sharp.argmax(2))
+    assert sharp.amax(2).mean() > 0.9 > soft.amax(2).mean()
+
+
+def test_slots_out_of_use_get_no_patch() -> None:
+    slots, inputs = torch.randn(3, 1, 4, 8), torch.randn(3, 1, 12, 8)
+    active = torch.tensor([True, False, True, False]).expand(3, 1, 4)
+    part = PlacedCodebookDecoder(8, 5, GRID, temperature=0.25)
+    decoded = part(slots, torch.zeros(3, 1, 4, 12, 2), active, context=context(inputs))
+    assert not decoded.masks[:, :, [1, 3]].any()
+    torch.testing.assert_close(decoded.masks.sum(2), torch.ones(3, 1, 12))
+    two = part(slots[:, :, ::2], torch.zeros(3, 1, 2, 12, 2), active[:, :, ::2], context=context(inputs))
+    torch.testing.assert_close(decoded.recon, two.recon)
+
+
+def test_single_frames_are_rebuilt_as_frames_of_clips_are() -> None:
+    slots, inputs = torch.randn(3, 4, 8), torch.randn(3, 12, 8)
+    torch.manual_seed(0)
+    single = FrameCodebookDecoder(8, 5, temperature=1.0)
+    recon = single(slots, GRID, context=Context(context(inputs[None]).clip, inputs=inputs))
+    torch.testing.assert_close(recon, decoder()(slots[None], context=context(inputs[None])).recon[0])

@@ -263,8 +263,8 @@ def test_a_whole_video(imported, values, settings):
     found = {}
     decode = model._decode_all
 
-    def decoded(bound):
-        found["slots"], found["active"], found["masks"] = decode(bound)
+    def decoded(*given):
+        found["slots"], found["active"], found["masks"] = decode(*given)
         return found["slots"], found["active"], found["masks"]
 
     with pytest.MonkeyPatch.context() as patch:

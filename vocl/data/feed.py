@@ -18,6 +18,7 @@ from vocl.data.loaders import Loaders
 from vocl.data.sampling import Consecutive, Sampling
 from vocl.data.served import Served, ServedVideo
 from vocl.data.transforms import Box, normalised, resized, seen_box, to_input
+from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, Source, Video
 from vocl.ops.random import generator, seed_of
@@ -85,7 +86,9 @@ class Feed:
         the sampling needs."""
         if len(self.source) == 0:
             raise UserError(f"dataset {self.dataset.name}: its training split has no videos")
-        _ = self.source.annotations  # refuses what is not there
+        if {"masks", "boxes"} & {*self.source.annotations}:  # refuses what is not there
+            name = f"dataset {self.dataset.name}"
+            refuse_without_object(self.source, name, "the training split", "dataset", training=True)
         videos, shortest = (self.source[i] for i in range(len(self.source))), self.sampling.shortest
         short = [video for video in videos if video.length < shortest]
         if short:

@@ -1,4 +1,7 @@
-"""Single images from disk: the frames of a folder, their order, size and pixels."""
+"""Single images from disk: the frames of a folder, their order, size and pixels.
+
+A frame is as a viewer shows it: turned or mirrored as its EXIF orientation says.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
+from vocl.data.whole import refuse_a_hole
 from vocl.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr")
 
-_TAIL_BYTES = 4096  # some writers put a few bytes behind the end of an image
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -32,26 +45,30 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the header alone. UserError where it is no image."""
+    """(height, width) of a frame as it is shown, from the header alone. UserError where it is no image."""
     with opened(path) as image:
-        return image.height, image.width
-
-
-def check_whole(path: Path) -> None:
-    """Refuse a JPEG or PNG whose end is missing, by its last bytes alone. UserError."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        tail = file.read()
-    if b"\xff\xd9" not in tail and b"IEND" not in tail:
-        raise UserError(f"{path}: does not decode, its end is missing")
+        turned = _orientation(image) in _ON_ITS_SIDE
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """One image as uint8 h w 3 (RGB). UserError where it does not decode to its end."""
+    """One image as it is shown, uint8 h w 3 (RGB). UserError where it does not decode to its end."""
     with opened(path) as image:
         if image.mode not in _COLOUR_MODES:
             raise UserError(f"{path}: image mode {image.mode}; a frame has 8 bits per channel")
-        return np.array(image.convert("RGB"))
+        orientation = _orientation(image)
+        refuse_a_hole(path)
+        shown = image.convert("RGB")
+        return np.array(shown.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else shown)
+
+
+def _orientation(image: Image.Image) -> int:
+    """What the EXIF data say, 1 (upright) where they say nothing that a viewer would heed."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _UNREADABLE:
+        return 1
+    return found if isinstance(found, int) and found in _UPRIGHT else 1
 
 
 @contextmanager

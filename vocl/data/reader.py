@@ -5,7 +5,8 @@ decord where it is installed and can be trusted, else with PyAV. decord 0.6 cann
 - long videos: its thread decodes ahead without limit while the caller computes, so that the whole
   video ends up in memory (github.com/dmlc/decord/issues/208); only what fits `_READ_AHEAD_BYTES`
   whole is given to it;
-- rotated videos (frames of zeros) and videos where it counts other frames than the container does;
+- rotated videos (frames of zeros), those with several video streams, and videos where it counts other
+  frames than the container does;
 - codecs that it does not know (AV1), which it refuses.
 PyAV also notices a damaged frame that the codec has patched over; decord passes it on as good.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vocl.data.containers import Upright, film, refuse_cut
 from vocl.data.images import FRAME_SUFFIXES, by, check_sizes, frame_files, image_size, opened, read_frame
 from vocl.errors import UserError
 
@@ -173,27 +175,25 @@ def _gif_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
 
 
 def _container(path: Path) -> _Stream:
-    import av
-
-    with _decoding(path), av.open(str(path.resolve())) as container:
-        if not container.streams.video:
-            raise UserError(f"{path}: holds no video stream")
-        stream = container.streams.video[0]
+    with _decoding(path), _opened(path) as container:
+        stream, others = film(container, path), len(container.streams.video) > 1
         announced, unit, rate = stream.frames, float(stream.time_base), float(stream.average_rate or 0)
         # Only stamps are kept: the packets themselves would fill memory.
         packets = [(p.pts, p.is_discard) for p in container.demux(stream) if p.size]
         if "mov" in container.format.name and len(packets) < announced:
             raise UserError(f"{path}: cut short; it announces {announced} frames and holds {len(packets)}")
-    with _decoding(path), av.open(str(path.resolve())) as container:
-        first = next(container.decode(video=0), None)
+    refuse_cut(path)
+    with _decoding(path), _opened(path) as container:
+        first = next(container.decode(film(container, path)), None)
     if first is None:
         raise UserError(f"{path}: holds no frame")
     stamps = [pts for pts, dropped in packets if not dropped]
     stamped = None not in stamps  # old containers stamp only some frames
     times = np.sort(np.array(stamps) * unit) if stamped else np.arange(len(stamps)) / (rate or 25)
-    turns = round(first.rotation / 90)
-    size = (first.width, first.height) if turns % 2 else (first.height, first.width)
-    decode = partial(_container_frames, path, size, len(stamps), turns)
+    upright = Upright.of(first)
+    size = (first.width, first.height) if upright.transposed else (first.height, first.width)
+    trusted = not (upright.changes or others)
+    decode = partial(_container_frames, path, size, len(stamps), upright, trusted)
     return _Stream(size, times, _rate(times, rate), decode)
 
 
@@ -206,13 +206,18 @@ def _rate(times: np.ndarray, announced: float) -> float | None:
 
 
 def _container_frames(
-    path: Path, size: tuple[int, int], length: int, turns: int, wanted: Sequence[int]
+    path: Path,
+    size: tuple[int, int],
+    length: int,
+    upright: Upright,
+    trusted: bool,
+    wanted: Sequence[int],
 ) -> Iterator[np.ndarray]:
     fits = length * size[0] * size[1] * 3 <= _READ_AHEAD_BYTES
-    reader = _open_decord(path) if fits and not turns else None
+    reader = _open_decord(path) if fits and trusted else None
     if reader is not None and len(reader) == length:
         return _decord_frames(path, reader, wanted)
-    return _av_frames(path, wanted, turns)
+    return _av_frames(path, wanted, upright)
 
 
 def _open_decord(path: Path):
@@ -242,21 +247,27 @@ def _decord_frames(path: Path, reader, wanted: Sequence[int]) -> Iterator[np.nda
         yield frame
 
 
-def _av_frames(path: Path, wanted: Sequence[int], turns: int) -> Iterator[np.ndarray]:
-    import av
-
+def _av_frames(path: Path, wanted: Sequence[int], upright: Upright) -> Iterator[np.ndarray]:
     left = list(reversed(wanted))
-    with _decoding(path), av.open(str(path.resolve())) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        for number, frame in enumerate(container.decode(video=0)):
+    with _decoding(path), _opened(path) as container:
+        stream = film(container, path)
+        stream.thread_type = "AUTO"
+        for number, frame in enumerate(container.decode(stream)):
             if frame.is_corrupt:
                 raise UserError(f"{path}: frame {number} does not decode")
             if number == left[-1]:
                 left.pop()
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                yield upright(frame.to_ndarray(format="rgb24"))
             if not left:
                 return
     raise UserError(f"{path}: frame {left[-1]} does not decode: the video ends before it")
+
+
+def _opened(path: Path):
+    """An open PyAV container; its titles may be in any encoding."""
+    import av
+
+    return av.open(str(path.resolve()), metadata_errors="replace")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vocl.errors import UserError
-from vocl.interface import VOID
+from vocl.interface import VOID, Source
 
 RLE = dict[str, Any]  # COCO run-length code of one mask, as pycocotools makes it
 
@@ -37,6 +37,11 @@ class Truth:
         void = tuple(_encode(frame == VOID) for frame in labels)
         return cls((height, width), length, objects, void)
 
+    @property
+    def has_object(self) -> bool:
+        """Whether any frame has one."""
+        return any(code is not None for masks in self.objects for code in masks)
+
     def labels(self, overlap: str) -> tuple[np.ndarray, int]:
         """The label map t h w uint8, and the number of points that several objects claimed.
 
@@ -63,6 +68,30 @@ class Truth:
             if self.void[t] is not None:
                 out[t][coco.decode(self.void[t]).astype(bool)] = VOID
         return out, contested
+
+
+def refuse_without_object(source: Source, where: str, split: str, place: str, training: bool = False) -> None:
+    """Refuse a split in whose masks nothing can be found. UserError.
+
+    `where` names the dataset, `split` the split in it; `place`: where the config says `dataset`. A split
+    without any truth has nothing to score, but may be trained on.
+    """
+    found = (source.truth(source[i].name) for i in range(len(source)))
+    void = None  # whether there is any; None before the first truth
+    for truth in (truth for truth in found if truth is not None):
+        if not isinstance(truth, Truth) or truth.has_object:
+            return
+        void = void or any(truth.void)
+    if void is None and not training:
+        raise UserError(f"{where}: no video of {split} has a truth to score")
+    if void is False:
+        raise UserError(f"{where}: no frame of {split} has an object, its masks are 0 (background) alone")
+    if void:
+        hint = f"; if {VOID} is the object, set {place}.source.binary=true"
+        raise UserError(
+            f"{where}: no frame of {split} has an object, its masks are {VOID} (void) and 0 alone"
+            f"{hint if getattr(source[0], 'binary', None) is False else ''}"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from vocl.build import Part
 from vocl.curriculum import Stage
 from vocl.errors import UserError
-from vocl.interface import Backbone, Clip, Grid, Output, SegmentOptions, Segments, VideoModel
+from vocl.interface import Backbone, Clip, Context, Grid, Output, SegmentOptions, Segments, VideoModel
 from vocl.nn.levels import FrameLevel, VideoLevel, propagate
 from vocl.ops.cache import TensorCache
 from vocl.ops.random import seed_of, uniform
@@ -62,6 +62,7 @@ class Interpreter(VideoModel):
     scored_masks: ClassVar[frozenset[str]] = frozenset({"attention"})
     whole_video: ClassVar[bool] = True
     reads_features: ClassVar[bool] = True
+    gives_context: ClassVar[frozenset[str]] = frozenset({"image.decoder"})
     reads_video: bool = False
 
     def __init__(
@@ -154,8 +155,9 @@ class Interpreter(VideoModel):
         """The image level with its gradient."""
         tokens = self.encode(clip).tokens
         b, t = tokens.shape[:2]
-        slots, attn = self.image(_merged(tokens), _merged(_frame_keys(clip, t)))
-        recon = self.image.decode(slots)
+        inputs = self.image.inputs(_merged(tokens))
+        slots, attn = self.image(inputs, _merged(_frame_keys(clip, t)))
+        recon = self.image.decode(slots, Context(clip, inputs=inputs))
         slots, attn, recon = (rearrange(x, "(b t) ... -> b t ...", b=b) for x in (slots, attn, recon))
         return Output(
             slots=slots,
@@ -178,7 +180,7 @@ class Interpreter(VideoModel):
             index = torch.arange(start, start + CHUNK).clamp(max=len(rows) - 1)
             tokens = self._tokens(rows[index].unsqueeze(1)).squeeze(1)
             used = min(CHUNK, len(rows) - start)
-            found.append([x[:used] for x in self.image(tokens, key[index], iterations)])
+            found.append([x[:used] for x in self.image(self.image.inputs(tokens), key[index], iterations)])
         slots, attn = (torch.cat(parts) for parts in zip(*found, strict=True))
         return slots, attn
 

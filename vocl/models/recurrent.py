@@ -95,10 +95,10 @@ class Recurrent(VideoModel):
         features = self.encode(clip)
         context = self._context(clip, features)
         if not isinstance(self.target, str):
-            context = replace(context, target=call(self.target, context=context))
+            context = replace(context, target=context.call(self.target))
         state = self._first(context)[:, : self.active_slots]
         swept = self._sweep(context, state, None)
-        decoded = call(self.decoder, swept.slots, context=context)
+        decoded = context.call(self.decoder, swept.slots)
         return Output(
             slots=swept.slots,
             attn=swept.attn,
@@ -131,7 +131,7 @@ class Recurrent(VideoModel):
             swept = self._sweep_back(context, swept, options.iterations)
         if options.masks == "attention":
             return Segments(masks=swept.attn, grid=context.grid, slots=swept.slots, carry=carry)
-        decoded = call(self.decoder, swept.slots, reconstruct=False, context=context)
+        decoded = context.call(self.decoder, swept.slots, reconstruct=False)
         return Segments(masks=decoded.masks, grid=decoded.grid, slots=swept.slots, carry=carry)
 
     def embed(self, clip: Clip) -> Tensor:
@@ -149,7 +149,7 @@ class Recurrent(VideoModel):
 
     def _first(self, context: Context) -> Tensor:
         """Slots b k d that a video begins with."""
-        return call(self.initializer, context.clip.key, context=context)
+        return context.call(self.initializer, context.clip.key)
 
     def _sweep(self, context: Context, state: Tensor, iterations: int | None, first: bool = True) -> Unrolled:
         """Unroll over the inputs of `context` from `state` b k d; `first`: frame 0 starts the video."""
@@ -158,10 +158,10 @@ class Recurrent(VideoModel):
         for t, features in enumerate(context.inputs.unbind(1)):
             at = replace(context, frame=t, slots=tuple(c.slots for c in found))
             rounds = self.corrector.first_iterations if first and t == 0 else self.corrector.iterations
-            corrected = call(self.corrector, state, features, iterations or rounds, context=at)
+            corrected = at.call(self.corrector, state, features, iterations or rounds)
             found.append(corrected if isinstance(corrected, Corrected) else Corrected(*corrected))
             slots = found[-1].slots
-            state = call(self.predictor, slots, context=at) if self.predictor else slots
+            state = at.call(self.predictor, slots) if self.predictor else slots
             states.append(state)
         for name in found[0].extra:
             context.extra[name] = torch.stack([c.extra[name] for c in found], dim=1)
@@ -178,10 +178,3 @@ class Recurrent(VideoModel):
         return Unrolled(
             *(torch.cat([b.flip(1), f[:, -1:]], dim=1) for b, f in zip(backward, forward, strict=True))
         )
-
-
-def call(part: nn.Module, *arguments: Any, context: Context, **options: Any) -> Any:
-    """Call a part of a model; one that declares that it `needs` something gets the context too."""
-    if getattr(part, "needs", frozenset()):
-        options["context"] = context
-    return part(*arguments, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from vocl.build import Part
 from vocl.errors import UserError
-from vocl.interface import Backbone, Clip, Features, Output, SegmentOptions, Segments, VideoModel
+from vocl.interface import (
+    Backbone,
+    Clip,
+    Context,
+    Features,
+    Output,
+    SegmentOptions,
+    Segments,
+    VideoModel,
+)
 from vocl.nn.decoders import Decoded
 from vocl.nn.invariant import Bound, pose, relative
 from vocl.nn.merging import Merged, MergeSimilar, alone, merge
@@ -60,6 +69,7 @@ class SOLV(VideoModel):
     any_size: ClassVar[frozenset[str]] = frozenset({"embed"})
     output_frames: ClassVar[int | None] = 1
     reads_features: ClassVar[bool] = True
+    gives_context: ClassVar[frozenset[str]] = frozenset({"decoder"})
     requires: ClassVar[dict[str, dict[str, str]]] = {
         "token_drop": {
             "backbone.drops_tokens": "cannot drop tokens; choose 0, or a vision transformer or filters"
@@ -110,7 +120,8 @@ class SOLV(VideoModel):
         coordinates = self.spatial.coordinates(keep)
         one = self._bind(clip, seen, coordinates, middle)
         merged = self._merge(one, clip.key)
-        decoded = self._decode(merged, self._middle(coordinates, middle))
+        context = Context(clip, features=full.tokens, inputs=self.adapter(full.tokens))
+        decoded = self._decode(merged, self._middle(coordinates, middle), context)
         return Output(
             slots=merged.slots.unsqueeze(1),
             attn=_spread(merged.attn, keep[:, middle], full.tokens.shape[2]).unsqueeze(1),
@@ -133,12 +144,13 @@ class SOLV(VideoModel):
         known, so give whole videos where they fit. `options.cyclic` gives them, and changes
         nothing else.
         """
-        found = self._bind_all(clip, options.iterations)
+        found, inputs = self._bind_all(clip, options.iterations)
         before = found.slots[:, :0] if carry is None else carry.recent
         slots = torch.cat([before, found.slots], dim=1)
         frames = torch.arange(before.shape[1], slots.shape[1], device=slots.device)
         valid = torch.cat([clip.valid.new_ones(before.shape[:2]), clip.valid], dim=1)
-        clusters, active, masks = self._decode_all(found._replace(slots=self.temporal(slots, valid, frames)))
+        found = found._replace(slots=self.temporal(slots, valid, frames))
+        clusters, active, masks = self._decode_all(found, Context(clip, inputs=inputs))
         linked, last, ids = _link(clusters, active, masks, carry)
         recent = slots[:, max(slots.shape[1] - self.window // 2, 0) :]
         return Segments(masks=linked, grid=self.decoder.grid, carry=Carry(recent, last, ids))
@@ -181,28 +193,35 @@ class SOLV(VideoModel):
             return rearrange(coordinates, "b t m two -> (b t) m two")[: len(coordinates)]
         return coordinates[:, middle]
 
-    def _decode(self, merged: Merged, coordinates: Tensor, reconstruct: bool = True) -> Decoded:
-        """One frame per row of `merged`: recon m 1 n e, masks m 1 k n."""
+    def _decode(
+        self, merged: Merged, coordinates: Tensor, context: Context, reconstruct: bool = True
+    ) -> Decoded:
+        """One frame per row of `merged`, and of the inputs m 1 n d: recon m 1 n e, masks m 1 k n."""
         place = relative(self.spatial.grid, *self.spatial.bounded(*pose(merged.weights, coordinates)))
         slots, place, active = (x.unsqueeze(1) for x in (merged.slots, place, merged.active))
-        return self.decoder(slots, place, active, reconstruct)
+        return context.call(self.decoder, slots, place, active, reconstruct)
 
-    def _bind_all(self, clip: Clip, iterations: int | None) -> Bound:
-        """Every frame's slots from all its patches, bound over space alone, some frames at a time."""
-        first, found = self.initializer(clip.key), []
+    def _bind_all(self, clip: Clip, iterations: int | None) -> tuple[Bound, Tensor]:
+        """Every frame's slots from all its patches, bound over space alone, some frames at a time.
+
+        Beside them the inputs b t n d that they were found in.
+        """
+        first, found, read = self.initializer(clip.key), [], []
         for start in range(0, clip.video.shape[1], CHUNK):
             tokens = self.encode(_cut(clip, start, start + CHUNK)).tokens
             coordinates = self.spatial.grid.expand(*tokens.shape[:2], -1, -1)
-            found.append(self.spatial(first, self.adapter(tokens), coordinates, iterations))
-        return Bound(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
+            read.append(self.adapter(tokens))
+            found.append(self.spatial(first, read[-1], coordinates, iterations))
+        return Bound(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True))), torch.cat(read, dim=1)
 
-    def _decode_all(self, bound: Bound) -> tuple[Tensor, Tensor, Tensor]:
+    def _decode_all(self, bound: Bound, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Merged slots b t k d, which are in use b t k, masks b t k n; some frames at a time."""
         found = []
-        for parts in zip(*(x.split(CHUNK, dim=1) for x in bound), strict=True):
+        for *parts, inputs in zip(*(x.split(CHUNK, dim=1) for x in (*bound, context.inputs)), strict=True):
             merged = self._merge(Bound(*parts), None)
             coordinates = self.spatial.grid.expand(len(merged.slots), -1, -1)
-            masks = self._decode(merged, coordinates, reconstruct=False).masks
+            at = replace(context, inputs=rearrange(inputs, "b t n d -> (b t) 1 n d"))
+            masks = self._decode(merged, coordinates, at, reconstruct=False).masks
             rows = (merged.slots, merged.active, masks.squeeze(1))
             found.append([rearrange(x, "(b t) ... -> b t ...", b=len(parts[0])) for x in rows])
         slots, active, masks = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl.build import Part
-from vocl.interface import Grid
+from vocl.interface import Context, Grid
 from vocl.nn.merging import MergeSimilar, alone, merge
 from vocl.nn.positions import sine_cosine
 
@@ -42,14 +42,17 @@ class FrameLevel(nn.Module):
         self.corrector = corrector(slot_dim)
         self.decoder = decoder(slot_dim, feature_dim)
 
-    def forward(self, tokens: Tensor, key: Tensor, iterations: int | None = None) -> tuple[Tensor, Tensor]:
-        """Features m n e to slots m k d and attn m k n; first slots are drawn from `key` (m)."""
-        first = self.initializer(key)
-        return self.corrector(first, self.corrector.prepare(self.adapter(tokens)), iterations)
+    def inputs(self, tokens: Tensor) -> Tensor:
+        """What slots compete for, m n d, from features m n e."""
+        return self.corrector.prepare(self.adapter(tokens))
 
-    def decode(self, slots: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, key: Tensor, iterations: int | None = None) -> tuple[Tensor, Tensor]:
+        """`inputs` m n d to slots m k d and attn m k n; first slots are drawn from `key` (m)."""
+        return self.corrector(self.initializer(key), inputs, iterations)
+
+    def decode(self, slots: Tensor, context: Context) -> Tensor:
         """Features m n e of the frames whose slots are `slots` m k d."""
-        return self.decoder(slots, self.grid)
+        return context.call(self.decoder, slots, self.grid)
 
 
 @dataclass

@@ -46,7 +46,7 @@ class MergeSimilar:
         *,
         threshold: Annotated[float, Gt(0), Le(2)],
         min_clusters: Annotated[int, Ge(1)],
-        steps: Annotated[int, Ge(1)],
+        steps: Annotated[int, Ge(0)],
         epochs: Annotated[int, Ge(1)],
     ) -> None:
         self.threshold, self.min_clusters = threshold, min_clusters
@@ -54,7 +54,7 @@ class MergeSimilar:
 
     def chance_to_keep(self, step: int) -> float:
         """The chance that a clip's slots are not merged at `step`."""
-        epoch = min(step * self.epochs // self.steps, self.epochs - 1)
+        epoch = min(step * self.epochs // max(self.steps, 1), self.epochs - 1)
         return 1 - math.log(epoch + 1) / math.log(self.epochs) if self.epochs > 1 else 0.0
 
     def labels(self, slots: Tensor, key: Tensor | None = None, chance_to_keep: float = 0.0) -> Tensor:

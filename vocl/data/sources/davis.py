@@ -15,10 +15,11 @@ _LISTS = {"train": "train.txt", "validation": "val.txt", "trainval": "trainval.t
 class Davis2016(FolderSource):
     """`<data_root>/<name>/{JPEGImages,Annotations,ImageSets}/<resolution>` (an `interface.Source`).
 
-    `split`: train, validation or trainval, as ImageSets says; where ImageSets is absent every
-    sequence belongs to validation. `sequences`: exactly these, whatever the split is (to train and
-    score on the same few videos); None: all of the split. Masks are {0, 255} and 255 is the object
-    (label 1): the dataset has no void. Only names are read at construction. UserError for what is missing.
+    `split`: train, validation or trainval, as ImageSets/<resolution> says, else ImageSets/2016 (of a
+    DAVIS-2017 tree); where ImageSets is absent every sequence belongs to validation. `sequences`:
+    exactly these, whatever the split is (to train and score on the same few videos); None: all of the
+    split. Masks are {0, 255} and 255 is the object (label 1): the dataset has no void. Only names are
+    read at construction. UserError for what is missing.
     """
 
     def __init__(
@@ -41,25 +42,32 @@ class Davis2016(FolderSource):
         if split not in _LISTS:
             raise UserError(f"{root}: has no split '{split}'; choose from {', '.join(_LISTS)}")
         present = folder_names(frames)
-        lists = root / "ImageSets" / resolution
-        wanted = _listed(split, lists, present) if sequences is None else list(sequences)
-        origin = str(lists / _LISTS[split]) if sequences is None else "dataset.sequences"
+        if sequences is None:
+            origin, wanted = _listed(split, root / "ImageSets", resolution, present)
+        else:
+            origin, wanted = "dataset.source.sequences", list(sequences)
         _all_present(wanted, present, origin, frames)
         super().__init__([FolderVideo(video, frames / video, masks / video, binary=True) for video in wanted])
 
 
-def _listed(split: str, lists: Path, present: Sequence[str]) -> list[str]:
-    """The sequences of an official list, whose lines are `/JPEGImages/480p/<sequence>/00000.jpg ...`."""
-    path = lists / _LISTS[split]
-    if path.is_file():
-        images = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-        return sorted({image.split("/")[-2] if "/" in image else image for image in images})
-    if lists.is_dir() or split != "validation":
+def _listed(split: str, lists: Path, resolution: str, present: Sequence[str]) -> tuple[str, list[str]]:
+    """The sequences of an official list, and where they come from.
+
+    Lines are `/JPEGImages/480p/<sequence>/00000.jpg ...` in DAVIS-2016, `<sequence>` in DAVIS-2017.
+    """
+    for path in (lists / folder / _LISTS[split] for folder in (resolution, "2016")):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            images = [line.split()[0] for line in text.splitlines() if line.strip()]
+            return str(path), sorted({i.split("/")[-2] if "/" in i else i for i in images})
+    if lists.exists() or split != "validation":
+        found = ", ".join(sorted(p.relative_to(lists).as_posix() for p in lists.glob("*/*.txt"))) or "none"
         raise UserError(
-            f"{path}: no such file, so it is unknown which of the {len(present)} sequences belong to "
-            f"'{split}'; add the official ImageSets, or name them in dataset.sequences"
+            f"{lists / resolution / _LISTS[split]}: no such file, so it is unknown which of the "
+            f"{len(present)} sequences belong to '{split}'; lists there: {found}; add the official ImageSets "
+            "of DAVIS-2016, or name them in dataset.source.sequences"
         )
-    return list(present)
+    return str(lists.parent), list(present)
 
 
 def _all_present(wanted: Sequence[str], present: Sequence[str], origin: str, frames: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 from vocl.data.annotations import boxes_of
-from vocl.data.images import by, check_sizes, check_whole, frame_files, image_size, opened, read_frame
+from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
 from vocl.data.truth import Truth
+from vocl.data.whole import check_whole, refuse_a_hole
 from vocl.errors import UserError
 from vocl.interface import VOID, Source
 
@@ -108,30 +110,48 @@ class FolderVideo:
         for path in self.mask_paths or ():
             with opened(path) as image:
                 self._same_size(path, (image.height, image.width), "its frame has")
-                _check_mode(path, image.mode, self.binary)
+                _check_kind(path, image, self.binary)
 
     def _same_size(self, path: Path, found: tuple[int, ...], other: str) -> None:
         if tuple(found) != self.size:
-            raise UserError(f"{path}: {by(found)} pixels; {other} {by(self.size)}")
+            turned = " as it is shown" if tuple(found) == self.size[::-1] else ""
+            raise UserError(f"{path}: {by(found)} pixels; {other} {by(self.size)}{turned}")
 
 
 def read_mask(path: Path, binary: bool) -> np.ndarray:
-    """One mask as uint8 h w: an indexed or grey 8-bit PNG, value = label. `binary`: above 0 is label 1."""
+    """One mask as uint8 h w: an indexed or grey PNG of up to 8 bits, value = label, never turned.
+
+    `binary`: above 0 is label 1.
+    """
     with opened(path) as image:
-        _check_mode(path, image.mode, binary)
+        _check_kind(path, image, binary)
+        refuse_a_hole(path)
         if not binary:
-            return np.array(image)
+            # Pillow spreads grey values of 2 and 4 bits over 0 to 255; labels are as they stand in the file.
+            step = 255 // (2 ** _depth(path) - 1) if image.mode == "L" else 1
+            return np.array(image) // np.uint8(step)
         # A few official binary masks are grey pictures saved in colour.
         grey = image if image.mode in ("P", "L") else image.convert("L")
         return (np.asarray(grey) > 0).astype(np.uint8)
 
 
-def _check_mode(path: Path, mode: str, binary: bool) -> None:
+def _depth(path: Path) -> int:
+    """Bits per value of a PNG, as its header says; 8 of another kind of image."""
+    with path.open("rb") as file:
+        header = file.read(25)
+    return header[24] if header.startswith(b"\x89PNG") else 8
+
+
+def _check_kind(path: Path, image: Image.Image, binary: bool) -> None:
+    mode = image.mode
+    if image.format in ("JPEG", "MPO"):
+        raise UserError(f"{path}: is a JPEG, which changes the values of a mask; save masks as PNG")
     valid = ("P", "L", "1", "RGB", "RGBA") if binary else ("P", "L")
     if mode not in valid:
         raise UserError(
             f"{path}: image mode {mode}; a mask is an 8-bit indexed or grey PNG (mode P or L) whose values "
             f"are labels: 0 background, {VOID} void, others objects"
+            + ("" if binary or mode != "1" else "; for one object per video set binary=true of the source")
         )
 
 
@@ -171,13 +191,15 @@ class FolderSource(Source):
 class FrameFolders(FolderSource):
     """Videos as folders: `<data_root>/<name>/<split>/<video>/{frames,masks}` (an `interface.Source`).
 
-    Frames are *.jpg, *.jpeg or *.png; masks are 8-bit PNG of the same number and size, 0 background,
-    255 void, other values object ids. A video without `masks` has no truth. Splits are the folders'
+    Frames are *.jpg, *.jpeg or *.png; masks are PNG of up to 8 bits, of the same number and size, 0
+    background, 255 void, other values object ids; `binary`: whatever is above 0 is the one object
+    instead, and nothing is void. A video without `masks` has no truth. Splits are the folders'
     names. Only names are read at construction; `check` looks at every file's header.
     UserError for a folder that is missing or empty, naming what must be there.
     """
 
-    def __init__(self, split: str, data_root: Path, *, name: str) -> None:
+    # The default serves classes that inherit from this one; configs say `binary`.
+    def __init__(self, split: str, data_root: Path, *, name: str, binary: bool = False) -> None:
         root = Path(data_root) / name
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; dataset '{name}' needs {root}/{_LAYOUT}")
@@ -188,7 +210,7 @@ class FrameFolders(FolderSource):
         videos = folder_names(root / split)
         if not videos:
             raise UserError(f"{root / split}: holds no video; it must hold <video>/frames/*.jpg or *.png")
-        super().__init__([_video(root / split / video) for video in videos])
+        super().__init__([_video(root / split / video, binary) for video in videos])
 
 
 def folder_names(folder: Path) -> list[str]:
@@ -200,6 +222,6 @@ def folder_names(folder: Path) -> list[str]:
     )
 
 
-def _video(folder: Path) -> FolderVideo:
+def _video(folder: Path, binary: bool) -> FolderVideo:
     masks = folder / "masks"
-    return FolderVideo(folder.name, folder / "frames", masks if masks.is_dir() else None, binary=False)
+    return FolderVideo(folder.name, folder / "frames", masks if masks.is_dir() else None, binary)
