@@ -98,6 +98,8 @@ def find(kind: str, name: str, project: str | None) -> Path:
 
 def read(name: str, project: str | None = None) -> Ablation:
     """The ablation `name`; raises `UserError` with the file, the key and the choices."""
+    if ".." in Path(name).parts:
+        raise UserError(f"ablation={name}: goes up by '..'; give a name of conf/ablation, or a whole path")
     path = find("ablation", name, project)
     content = read_mapping(path, NAMES)
     known_keys(content, KEYS, path)
@@ -113,7 +115,7 @@ def read(name: str, project: str | None = None) -> Ablation:
     if not isinstance(exclude, list):
         raise UserError(f"{path}: exclude: expected a list of mappings")
     found = Ablation(
-        name=name,
+        name=name.lstrip("/"),  # of folders below the results folder, also where a whole path was given
         path=path,
         title=" ".join(str(content.get("title") or name).split()),
         base=cells.base(content.get("base"), f"{path}: base"),

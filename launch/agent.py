@@ -5,7 +5,7 @@ get it passed on, save at a step boundary and leave with 75. After that
 - SIGTERM (preemption, scancel): the scheduler knows what comes next; it requeues by itself or it does not;
 - SIGINT (a person): nothing; `vocl tend` and `vocl submit` take the run up again;
 - USR2 alone (the time limit is near), or another warning: the agent requeues the job, up to `max_requeues`
-  times.
+  times, unless its runs got no further `IDLE_SLICES` times in a row.
 The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Imports no torch.
 """
 
@@ -23,14 +23,19 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from launch import ledger, ports, refusal, slurm
+from launch import advance, ledger, ports, refusal, slurm
+from launch.advance import Mark
 from vocl import claims, result
 from vocl.claims import Claim
 from vocl.errors import UserError
-from vocl.files import open_regular
-from vocl.stop import EXIT_STOPPED, SIGNALS, end_with_parent
+from vocl.files import open_plain, open_regular
+from vocl.record import Attempts
+from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
 
 POLL_S = 0.2
+CLAIM_S = 10.0  # for a network disk to show the claim that its job was queued for
+IDLE_SLICES = 3  # jobs in a row, each up to the time limit, in which a run may get no further
+LEFT = (EXIT_STOPPED, EXIT_TAKEN)  # codes of a child that leaves its run for later
 
 
 @dataclass
@@ -39,6 +44,8 @@ class Child:
 
     claim: Claim
     process: subprocess.Popen[bytes]
+    began_at: Mark
+    idle: int  # slices until now in which the run got no further
     code: int | None = None
 
 
@@ -50,7 +57,7 @@ class Agent:
     token: str
     children: list[Child] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
-    failed_before: bool = False  # a run of this element, before the job was requeued
+    failed: bool = False  # a run of this element that has no child: before the job was requeued, say
 
     def __call__(self) -> NoReturn:
         """Run this element; leaves the process with its exit code, without returning.
@@ -82,7 +89,7 @@ class Agent:
         code = self._verdict()
         warned = self.signals and not {signal.SIGTERM, signal.SIGINT} & set(self.signals)
         if code == EXIT_STOPPED and warned and rank == 0:
-            self._requeue(submission.cluster["max_requeues"])
+            code = self._requeue(submission.cluster["max_requeues"])
         # one rank speaks for all; others that ended too would only make srun kill it
         return code if rank == 0 or code == 1 else 0
 
@@ -102,26 +109,29 @@ class Agent:
 
     def _start(self, run: Path, rank: int, world: int, port: int) -> None:
         """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
-        claim = claims.newest(run)
+        claim = self._claim(run)
         if result.is_done(run):
             print(f"{run.name}: done already")
             if claim and claim.token == self.token and claim.end is None and rank == 0:
                 claims.over(claim, "done", code=0)
             return
-        if claim is None or claim.token != self.token:
-            print(f"{run.name}: claimed by {claim.token if claim else 'nobody'}, not by this job")
+        if claim is None:
+            self._lacks_claim(run, rank)
+            return
+        if claim.token != self.token:
+            print(f"{run.name}: claimed by {claim.token}, not by this job")
             return
         if claim.end is not None and claim.end["outcome"] != "stopped":
             print(f"{run.name}: {claim.end['outcome']} in this job before it was requeued")
             # for rank 0 alone to tell: the others may end before it, and srun would kill it
-            self.failed_before |= rank == 0 and claim.end["outcome"] == "failed"
+            self.failed |= rank == 0 and claim.end["outcome"] == "failed"
             return
+        idle = (claim.start or {}).get("idle") or 0
         if rank == 0:
-            restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-            claims.began(claim, job=_job_id(), restart=restart)
+            self._began(claim, idle)
         command = (sys.executable, "-m", "vocl.train", "--config", str(run / "config.yaml"))
         name = f"log-rank{rank}.txt" if rank else "log.txt"
-        with (run / name).open("ab") as log:
+        with open_plain(run / name) as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -132,7 +142,35 @@ class Agent:
                 # allocation, which the scheduler gives to somebody else
                 preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
-        self.children.append(Child(claim, process))
+        self.children.append(Child(claim, process, advance.mark(run), idle))
+
+    def _claim(self, run: Path) -> Claim | None:
+        """Whose the run is: this submission's, or a later one's. None where none of them is to be seen
+        within `CLAIM_S`: this job may not touch the run then."""
+        until = time.monotonic() + CLAIM_S
+        while True:
+            known = claims.history(run)
+            tokens = [claim.token for claim in known]
+            if self.token in tokens or result.is_done(run):
+                return known[-1] if known else None
+            if time.monotonic() > until or self.signals:
+                return None
+            time.sleep(POLL_S)
+
+    def _lacks_claim(self, run: Path, rank: int) -> None:
+        """Say, and have it on record, that this job found no claim of its own on `run`."""
+        line = f"no claim of submission {self.token} in {run}/jobs, so job {_job_id()} did not train it"
+        print(f"{run.name}: {line}", file=sys.stderr)
+        if rank == 0:
+            self.failed = True
+            other = claims.newest(run)
+            if other is None or not other.is_open:  # else the records are of whoever has the run
+                with suppress(OSError):
+                    Attempts(run).end("failed", kind="NoClaim", message=line)
+
+    def _began(self, claim: Claim, idle: int) -> None:
+        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        claims.began(claim, job=_job_id(), restart=restart, idle=idle)
 
     def _wait(self, rank: int) -> None:
         """Until all children have ended; each end is recorded at once."""
@@ -157,34 +195,53 @@ class Agent:
         code = child.code
         if code == 0:
             claims.over(child.claim, "done", code=0)
-        elif code == EXIT_STOPPED or (self.signals and code is not None and code < 0):
-            if not self.signals:  # somebody stopped the child itself: nothing will bring it back
-                claims.over(child.claim, "stopped", code=code)
+        elif code in LEFT or (self.signals and code is not None and code < 0):
+            if not self.signals:  # nothing will bring it back but tend: it alone was stopped, or was held off
+                line = last_line(child.claim.folder / "log.txt") if code == EXIT_TAKEN else None
+                claims.over(child.claim, "stopped", code=code, line=line)
         else:
             claims.over(child.claim, "failed", code=code, line=last_line(child.claim.folder / "log.txt"))
 
     def _verdict(self) -> int:
         codes = [child.code for child in self.children]
-        wrong = [c for c in codes if c not in (0, EXIT_STOPPED) and not (self.signals and (c or 0) < 0)]
-        if wrong or self.failed_before:
-            stopped = any(code == EXIT_STOPPED for code in codes)
+        wrong = [c for c in codes if c not in (0, *LEFT) and not (self.signals and (c or 0) < 0)]
+        if wrong or self.failed:
+            stopped = any(code in LEFT for code in codes)
             return EXIT_STOPPED if stopped and self.signals else 1
         return EXIT_STOPPED if any(code != 0 for code in codes) else 0
 
-    def _requeue(self, most: int) -> None:
+    def _requeue(self, most: int) -> int:
+        """Have the job come back for the runs that may get further; the exit code of this time."""
         restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        left = [child for child in self.children if child.code in LEFT or (child.code or 0) < 0]
         if restart >= most:
-            self._give_up(f"requeued {restart} times, the most that cluster.max_requeues allows")
-            return
+            for child in left:
+                why = f"requeued {restart} times, the most that cluster.max_requeues allows"
+                claims.over(child.claim, "stopped", code=child.code, line=why)
+            return EXIT_STOPPED
+        going = [child for child in left if self._may_go_on(child)]
+        if not going:
+            return 1
         try:
             slurm.ask("scontrol", "requeue", _job_id())
         except slurm.SlurmError as error:  # also when the scheduler was faster
             print(f"not requeued by this job: {error}", file=sys.stderr)
+        return EXIT_STOPPED
 
-    def _give_up(self, why: str) -> None:
-        for child in self.children:
-            if child.code != 0:
-                claims.over(child.claim, "stopped", code=child.code, line=why)
+    def _may_go_on(self, child: Child) -> bool:
+        """Whether another slice may bring the run further; on record, also that it may not."""
+        now = advance.mark(child.claim.folder)
+        idle = 0 if advance.is_further(now, child.began_at) else child.idle + 1
+        if idle < IDLE_SLICES:
+            self._began(child.claim, idle)
+            return True
+        why = (
+            f"no progress in {idle} jobs in a row, each up to its time limit, at step {now[0]}: "
+            "cluster.time_min is too short for it, or cluster.signal_s too long"
+        )
+        print(f"{child.claim.folder.name}: {why}", file=sys.stderr)
+        claims.over(child.claim, "failed", code=child.code, reason=why, line=why)
+        return False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signals.append(number)

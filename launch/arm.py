@@ -12,7 +12,8 @@ from launch import frozen, policy, sbatch, slurm, snapshot
 from launch.selector import Target
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, look, with_sources
-from vocl.files import write_text
+from vocl.files import open_plain, write_text
+from vocl.grammar import setting
 
 TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is away
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
@@ -62,7 +63,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     cluster, folder = submission.cluster, target.root / "ledger"
     code = frozen.code_of(target.root, claim.folder.name, claim) or snapshot.take(target.root, None)
     chosen = [target.name] if target.name else target.runs
-    words = ["-m", "launch.cli", "tend", *chosen, f"runtime.root={target.root}", "--arm"]
+    words = ["-m", "launch.cli", "tend", *chosen, setting("runtime.root", target.root), "--arm"]
     lines = [
         "#!/bin/sh",
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
@@ -71,6 +72,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     ]
     script = folder / f"{name}.sh"
     write_text(script, "\n".join(lines) + "\n")
+    open_plain(folder / f"{name}.txt").close()  # so that SLURM appends to no link in its place
     options = {"partition": cluster["partition"], "account": cluster["account"], "qos": cluster["qos"]}
     return [
         f"--job-name={name}",

@@ -14,7 +14,7 @@ import yaml
 from vocl import git
 from vocl.config import packages
 from vocl.errors import UserError
-from vocl.files import json_or_none, make_folder, permitted, sync_folder, user_path
+from vocl.files import json_or_none, make_folder, permitted, set_mode, sync_folder, user_path
 from vocl.record import REPOSITORY, SNAPSHOT
 from vocl.secret import refuse_secrets
 from vocl.source import Found, Why, told, walk
@@ -191,7 +191,7 @@ def write(code: Code, folder: Path) -> None:
         mode = _mode(place)
         wanted = permissions(code.folders[name], place.parent, is_folder=True)
         if mode & 0o777 & ~wanted:
-            place.chmod(mode & (wanted | ~0o777))
+            set_mode(place, mode & (wanted | ~0o777))
     for name, file in code.files.items():
         path = folder / name
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from launch.freeze import freeze
 from launch.ledger import Submission
 from launch.plan import Spec, run_folder
 from launch.records import Records
+from launch.request import with_paths
 from launch.slurm import SlurmError
 from launch.states import LIVE, RunState, is_submitting, look
 from launch.view import ask
@@ -51,6 +52,7 @@ def enqueue(
     queued = Queued()
     if not specs:
         return queued
+    specs = [replace(s, config=s.config | {"cluster": with_paths(s.config["cluster"])}) for s in specs]
     try:
         here, room = slurm.controller(), min(room, _room(specs))
     except SlurmError as error:

@@ -32,7 +32,7 @@ from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.errors import UserError
-from vocl.files import json_or_none, user_path
+from vocl.files import json_or_none, make_folder, share, user_path, write_text
 from vocl.find import find_run
 from vocl.folder import new_folder
 from vocl.record import REPOSITORY, SNAPSHOT, code_digest, commit
@@ -65,24 +65,28 @@ def main(arguments: Sequence[str]) -> int:
 
 def _fill(place: Path, folder: Path, root: Path) -> None:
     config, scores = frozen.config_of(folder), result.read(folder)
-    (place / "checkpoints").mkdir()
     for source in (_checkpoint(folder), *sorted((folder / "checkpoints").glob("frozen-*.safetensors"))):
-        shutil.copyfile(source, place / "checkpoints" / source.name)
-    shutil.copyfile(folder / "result.json", place / "result.json")
+        _copy(source, place / "checkpoints" / source.name)
+    _copy(folder / "result.json", place / "result.json")
     for report in sorted((folder / "eval").glob("*/*.json")):
-        copy = place / report.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(report, copy)
+        _copy(report, place / report.relative_to(folder))
     code = _copy_code(place, folder, root, config["project"], scores.get("code"))
     try:
         card = _card(folder, config, scores, code)
     except (KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder}: its config.yaml or result.json is damaged: {told}") from None
-    (place / "config.yaml").write_text(yaml.safe_dump(_of_no_site(config), sort_keys=False))
+    write_text(place / "config.yaml", yaml.safe_dump(_of_no_site(config), sort_keys=False))
     if (REPOSITORY / "LICENSE").is_file():
-        shutil.copyfile(REPOSITORY / "LICENSE", place / "LICENSE")
-    (place / "README.md").write_text(card)
+        _copy(REPOSITORY / "LICENSE", place / "LICENSE")
+    write_text(place / "README.md", card)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    """Copy a file, for those who may read what lies in the folder of the copy."""
+    make_folder(copy.parent)
+    shutil.copyfile(source, copy)
+    share(copy)
 
 
 def _checkpoint(folder: Path) -> Path:

@@ -15,6 +15,7 @@ from launch.selector import of_selection
 from launch.states import look
 from launch.submit import submit
 from vocl import result
+from vocl.grammar import setting
 
 EVAL = (sys.executable, "-m", "vocl.evaluate.add")
 
@@ -49,7 +50,7 @@ def _evaluate(selection: Selection) -> int:
             lacking[spec.id, *overrides] = f"{spec.label}): {name}"
     for number, ((run, *overrides), label) in enumerate(lacking.items(), 1):
         print(f"evaluation {number} of {len(lacking)}: {run} ({label}", flush=True)
-        done = subprocess.run([*EVAL, run, *overrides, f"runtime.root={root}"])
+        done = subprocess.run([*EVAL, run, *overrides, setting("runtime.root", root)])
         worst = max(worst, done.returncode if done.returncode > 0 else abs(done.returncode) and 1)
     return worst
 

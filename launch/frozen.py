@@ -12,9 +12,11 @@ from launch import ledger, refusal
 from launch.enqueue import Queued, enqueue
 from launch.ledger import Submission
 from launch.plan import Spec
+from launch.request import check_limit
 from launch.runs import Entry
 from launch.states import RunState
 from vocl import claims
+from vocl import config as configs
 from vocl.cell import cell_of
 from vocl.claims import Claim
 from vocl.compose import compose
@@ -42,12 +44,23 @@ def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str,
     if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
         raise UserError(f"{root / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME")
     try:
-        config["cluster"] = (submission.cluster if submission else config["cluster"]) | dict(cluster or {})
+        config["cluster"] = _changed(submission.cluster if submission else config["cluster"], cluster or {})
         cell = cell_of(config)
     except (KeyError, TypeError, AttributeError) as error:
         path = root / "runs" / entry.id / "config.yaml"
         raise UserError(f"{path}: damaged, {type(error).__name__}: {error}; {AGAIN}") from None
+    if cluster and config["cluster"]["kind"] == "slurm":
+        check_limit(config["cluster"])
     return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
+
+
+def _changed(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`cluster` with `changes`; what maps options to values keeps the others, as in Hydra's overrides."""
+    merged = dict(cluster)
+    for key, value in changes.items():
+        merges = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and "kind" not in changes
+        merged[key] = {**merged[key], **value} if merges else value
+    return merged
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -120,13 +133,26 @@ def _is_wrong(claim: Claim) -> bool:
 
 def asked(arguments: Sequence[str]) -> dict[str, Any] | None:
     """What overrides say of the cluster: all keys with cluster=NAME, else those that are named. Raises
-    `UserError` where they hold a secret."""
-    overrides = [a for a in arguments if a.startswith(("cluster=", "cluster."))]
-    if not overrides:
-        return None
-    cluster = compose(overrides)["cluster"]
+    `UserError` where they hold a secret, or what cannot be asked for."""
+    cluster, keys = _section("cluster", arguments)
     refuse_secrets({"cluster": cluster})
-    if any(o.startswith("cluster=") for o in overrides):
-        return cluster
-    keys = [o.partition("=")[0].removeprefix("cluster.").partition(".")[0] for o in overrides]
-    return {key: cluster[key] for key in keys if key in cluster}
+    return cluster if "" in keys else {key: cluster[key] for key in keys} or None
+
+
+def asked_of_runtime(arguments: Sequence[str]) -> dict[str, Any]:
+    """What overrides say of how a run executes, beside where; else as `asked`."""
+    runtime, keys = _section("runtime", [a for a in arguments if not a.startswith("runtime.root=")])
+    refuse_secrets({"runtime": runtime})
+    return {key: runtime[key] for key in keys}
+
+
+def _section(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """A section as composed of the overrides that are about it, and which of its keys they name ("": it)."""
+    paths = {a: a.lstrip("+~").partition("=")[0] for a in arguments}
+    overrides = [a for a, path in paths.items() if path == name or path.startswith(f"{name}.")]
+    for removed in (o for o in overrides if o.startswith("~")):
+        raise UserError(f"{removed}: what a run was submitted with is not removed but replaced: key=value")
+    if not overrides:
+        return {}, []
+    section = configs.check_section(name, compose(overrides)[name])
+    return section, [paths[o].removeprefix(name).removeprefix(".").partition(".")[0] for o in overrides]

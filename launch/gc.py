@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import ledger
+from launch import alive, ledger
 from launch.runs import is_word
 from launch.selector import results_root
 from vocl import claims, result
@@ -134,11 +133,9 @@ def _links(root: Path) -> Iterator[Waste]:
 
 
 def _is_recent(path: Path) -> bool:
-    """Whether it was written lately: a process may be about to need it."""
-    try:
-        return time.time() - path.lstat().st_mtime < RECENT_S
-    except FileNotFoundError:
-        return True
+    """Whether it was written lately, or is gone: a process may be about to need it."""
+    age = alive.age_s(path)
+    return age is None or age < RECENT_S
 
 
 def _is_folder(path: Path) -> bool:

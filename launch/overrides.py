@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vocl.errors import UserError, brief
+from vocl.grammar import literal
 from vocl.yaml_text import NOTHING, read_yaml
 
 BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -37,8 +38,7 @@ def in_grammar(value: Any) -> str:
     if isinstance(value, str):
         if BARE.fullmatch(value) and value.lower() not in WORDS:
             return value
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-        return f"'{escaped}'"
+        return literal(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(map(in_grammar, value))}]"
     if isinstance(value, Mapping):

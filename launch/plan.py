@@ -15,6 +15,7 @@ from launch.cells import Variant, sources_first
 from launch.escape import one_line
 from launch.metrics import refuse_unknown_metrics, refuse_unknown_protocol
 from launch.overrides import Overrides, flatten, in_grammar, read_mapping
+from launch.request import check_request
 from launch.runs import is_word
 from vocl import config as configs
 from vocl.cell import cell_of
@@ -223,7 +224,9 @@ class _Cell:
 
 
 def _checked(composer: Composer, overrides: Sequence[str]) -> Config:
-    return checked(composer.compose(overrides), overrides)
+    config = checked(composer.compose(overrides), overrides)
+    check_request(config)
+    return config
 
 
 def _seeds(values: list[str] | None) -> list[int] | None:

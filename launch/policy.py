@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch import frozen, ledger, refusal, slurm
+from launch import advance, frozen, ledger, refusal, slurm
 from launch.records import Records
 from launch.slurm import EndedJob
 from launch.states import DAMAGED, RunState
-from vocl import claims, recorded
+from vocl import claims
 from vocl.claims import Claim
 from vocl.saved import newest_step
+from vocl.stop import EXIT_TAKEN
 
 OUT_OF_MEMORY = "out of memory"
 PASSING = ("time limit", "node failure")  # reasons of failures that are not the run's own
@@ -61,7 +62,8 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
             key = "mem_gb is not set" if memory is None else "mem_factor is 1"
             return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
         return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
-    if not progressed(run, claim):
+    began = claim.end.get("code") != EXIT_TAKEN  # else another process had the run, until now perhaps
+    if began and not advance.progressed(run, claim):
         return Verdict(False, f"{cause}; {_stuck(run)}", {})
     return Verdict(True, cause, {})
 
@@ -91,16 +93,6 @@ def is_left_out(claim: Claim | None) -> bool:
     if claim is None or claim.end is None or claim.cluster != "slurm" or not is_mine(claim):
         return False
     return claim.end["outcome"] == "withdrawn" and refusal.is_passing(claim.end.get("line", ""))
-
-
-def progressed(run: Path, claim: Claim) -> bool:
-    """Whether the attempts under `claim` brought the run further: a later checkpoint, or an evaluation."""
-    starts = recorded.starts(run)
-    first = next((start for start in starts if start["time"] >= claim.time), None)
-    if first is None:
-        return False
-    scored = any(path.stat().st_mtime > claim.time for path in (run / "eval").glob("*/report.json"))
-    return scored or (newest_step(run / "checkpoints") or 0) > first["step"]
 
 
 def accounted(root: Path, states: Mapping[str, RunState]) -> dict[str, EndedJob]:

@@ -17,7 +17,8 @@ from launch.agent import last_line
 from launch.progress import Board
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.stop import EXIT_STOPPED, SIGNALS
+from vocl.files import open_plain
+from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS
 
 POLL_S = 0.1
 
@@ -59,7 +60,7 @@ class Outcome:
         """done, stopped (goes on when run again) or failed."""
         if self.code == 0 or self.trained:
             return "done"
-        stopped = self.code == EXIT_STOPPED or (self.asked_to_stop and self.code < 0)
+        stopped = self.code in (EXIT_STOPPED, EXIT_TAKEN) or (self.asked_to_stop and self.code < 0)
         return "stopped" if stopped else "failed"
 
 
@@ -115,7 +116,7 @@ class Pool:
         return outcomes
 
     def _start(self, job: Job) -> None:
-        log = (job.folder / "log.txt").open("ab")
+        log = open_plain(job.folder / "log.txt")
         offset = log.tell()
         process = subprocess.Popen(
             job.command,

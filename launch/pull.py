@@ -5,20 +5,24 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from launch import alive
 from launch.freeze import PATHS
 from launch.ls import read_config
+from launch.records import Records
 from launch.selector import results_root
-from launch.states import LIVE, STALE_S, UNKNOWN, RunState, look
+from launch.states import LIVE, UNKNOWN, RunState, look
 from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
@@ -49,27 +53,32 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"runtime.root={root}: cannot write there: {error.strerror}") from None
     with (
         tempfile.TemporaryDirectory(dir=root, prefix=f"{TEMPORARY}pull-") as temporary,
-        _source(words[0], root, Path(temporary)) as (source, take),
+        _source(words[0], root, Path(temporary)) as source,
     ):
-        counts = _merge(source, root, Path(temporary), take)
+        counts = _merge(source, root, Path(temporary))
     told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
     print(f"{words[0]}: {told or 'nothing new'}")
     return 0
 
 
-Take = Callable[[Path, Path], Any]  # brings the folder of a run to a new place on root's file system
+@dataclass(frozen=True)
+class _Source:
+    """Other runs, here or fetched to here."""
+
+    runs: Path
+    take: Callable[[Path, Path], Any]  # brings the folder of a run to a new place on root's file system
+    beats: Callable[[Path], bool]  # whether a process lives that works on the run in that folder
 
 
 @contextmanager
-def _source(place: str, root: Path, temporary: Path) -> Iterator[tuple[Path, Take]]:
-    """The folder with the other runs, here or fetched to here."""
+def _source(place: str, root: Path, temporary: Path) -> Iterator[_Source]:
     local = user_path(place)
     if local.exists() or not REMOTE.fullmatch(place):
         if not (local / "runs").is_dir():
             raise UserError(f"{place}: no results folder (it has no runs/)")
         if local.resolve() == root.resolve():
             raise UserError(f"{place}: is this very results folder")
-        yield local / "runs", _copy
+        yield _Source(local / "runs", _copy, _beats_here)
         return
     fetched = temporary / "fetched"
     fetched.mkdir()
@@ -84,7 +93,37 @@ def _source(place: str, root: Path, temporary: Path) -> Iterator[tuple[Path, Tak
         _call("scp", "-rpq", "--", f"{place}/runs", f"{fetched}/runs")
     else:
         raise UserError(f"{place}: neither rsync nor scp on this machine")
-    yield fetched / "runs", lambda old, new: old.rename(new)
+    later = _Later(place, temporary, time.monotonic())
+    yield _Source(fetched / "runs", lambda old, new: old.rename(new), later.beats)
+
+
+def _beats_here(folder: Path) -> bool:
+    return alive.beats(folder, recorded.heartbeat(folder), 2 * alive.STALE_S)
+
+
+@dataclass(frozen=True)
+class _Later:
+    """Second looks at heartbeats that were fetched from `place` at `began`: nothing here tells the time by
+    the clock of the file server there."""
+
+    place: str
+    temporary: Path
+    began: float
+
+    def beats(self, folder: Path) -> bool:
+        """Whether the heartbeat of a run has changed since it was fetched; waits until it should have."""
+        before = recorded.heartbeat(folder)
+        if before is None:
+            return False
+        left_s = alive.STALE_S - (time.monotonic() - self.began)
+        if left_s > 0:
+            print(f"{folder.name} may be running there: looking again in {left_s:.0f} s", file=sys.stderr)
+            time.sleep(left_s)
+        again = self.temporary / "again" / folder.name
+        again.mkdir(parents=True)
+        tool = ("rsync", "-a") if shutil.which("rsync") else ("scp", "-pq")
+        _call(*tool, "--", f"{self.place}/runs/{folder.name}/heartbeat.json", f"{again}/heartbeat.json")
+        return recorded.heartbeat(again) != before
 
 
 def _call(*command: str) -> None:
@@ -102,24 +141,26 @@ def _copy(old: Path, new: Path) -> None:
     shutil.copytree(old, new, ignore=links)
 
 
-def _merge(source: Path, root: Path, temporary: Path, take: Take) -> Counter[str]:
+def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
-    runs = sorted(folder.name for folder in source.iterdir() if (folder / "config.yaml").is_file())
+    runs = sorted(folder.name for folder in source.runs.iterdir() if (folder / "config.yaml").is_file())
     states, _ = look(root, [run for run in runs if ID.fullmatch(run)])
     for run in runs:
-        theirs, ours = source / run, root / "runs" / run
+        theirs, ours = source.runs / run, root / "runs" / run
         if result.is_done(ours):
             counts["done here already"] += 1
             continue
-        trouble = _why_not(theirs, ours, states.get(run))
+        trouble = _why_not(theirs, ours, states.get(run), source.beats)
         if trouble:
             print(f"not pulled: {run}: {trouble}")
             counts["not pulled"] += 1
             continue
         fresh = temporary / run
-        take(theirs, fresh)
+        source.take(theirs, fresh)
         # looked at once more as it came: it may have been moving while it was copied
         trouble = _broken(fresh) if (fresh / "result.json").is_file() else _moving(fresh)
+        if not trouble and theirs.is_dir() and not (fresh / "result.json").is_file():
+            trouble = _moving(theirs, source.beats)
         if trouble:
             print(f"not pulled: {run}: {trouble}; pull again")
             counts["not pulled"] += 1
@@ -132,7 +173,7 @@ def _merge(source: Path, root: Path, temporary: Path, take: Take) -> Counter[str
     return counts
 
 
-def _why_not(theirs: Path, ours: Path, here: RunState | None) -> str:
+def _why_not(theirs: Path, ours: Path, here: RunState | None, beats: Callable[[Path], bool]) -> str:
     """What speaks against taking a run; "" if nothing."""
     if not ID.fullmatch(theirs.name) or here is None:
         return "its name is no run id"
@@ -145,17 +186,17 @@ def _why_not(theirs: Path, ours: Path, here: RunState | None) -> str:
         return ""
     if ours.exists() and here.name != "absent":
         return f"unfinished there, and {here.name} here; finish it in one place"
-    return _moving(theirs)
+    return _moving(theirs, beats)
 
 
-def _moving(folder: Path) -> str:
-    """Whether somebody may be at an unfinished run, as far as its files tell."""
-    beat, claim = recorded.heartbeat(folder), claims.newest(folder)
+def _moving(folder: Path, beats: Callable[[Path], bool] | None = None) -> str:
+    """Whether somebody may be at an unfinished run, as far as its records and its heartbeat tell."""
+    claim = claims.newest(folder)
     if claim is not None and claim.is_lost:
         return f"unfinished, and nobody knows who has it: damaged record: {', '.join(claim.damaged)}"
     if claim is not None and claim.end is None:
         return f"unfinished, and its job there has not said that it is over (claim of {claim.user})"
-    if beat is not None and time.time() - beat["time"] < 2 * STALE_S:
+    if beats is not None and Records(folder).end_name is None and beats(folder):
         return "is running there"
     return ""
 

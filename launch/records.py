@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from launch import alive
 from vocl import claims, recorded
 from vocl import result as results
 from vocl.claims import Claim
@@ -104,7 +104,7 @@ class Records:
         last = [e for e in self.events if e[:4] == self.events[-1][:4] and not e.endswith("-start.json")]
         failed = [e for e in last if "-failed" in e]
         if len(failed) > 1:  # ranks: the first is the cause, the others lost their connection to it
-            return min(failed, key=lambda e: (self._event(e) or {}).get("time", 0.0))
+            return min(failed, key=lambda e: alive.written_at(self.folder / "events" / e) or 0.0)
         return next(iter(failed), last[-1] if last else None)
 
     @cached_property
@@ -115,6 +115,17 @@ class Records:
         outcome = self.end_name[len("0001-") : -len(".json")].partition("-")[0]
         lost = {"time": 0.0, "outcome": outcome, "message": "its record cannot be read"}
         return self._event(self.end_name) or lost
+
+    def ended_under(self, claim: Claim) -> bool:
+        """Whether the record of how the last attempt ended was written since `claim` was made."""
+        name = self.end_name
+        return name is not None and not alive.is_later(claim.path, self.folder / "events" / name)
+
+    @property
+    def beat_is_older(self) -> bool:
+        """Whether the last heartbeat is of before the present claim's job began."""
+        start = self.claim.start_path if self.claim and self.claim.start else None
+        return start is not None and alive.is_later(start, self.folder / "heartbeat.json")
 
     @cached_property
     def started(self) -> dict[str, Any] | None:
@@ -190,8 +201,8 @@ class Records:
         return seconds / 3600
 
     def _until(self, start: dict[str, Any]) -> float:
-        beat = self.beat or {}
-        return min(time.time(), beat["time"]) if beat.get("attempt") == start["attempt"] else start["time"]
+        beat = self.beat or {}  # of the same process, so of the same clock
+        return beat["time"] if beat.get("attempt") == start["attempt"] else start["time"]
 
     @cached_property
     def _tail(self) -> bytes:

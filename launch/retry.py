@@ -26,12 +26,12 @@ OPTIONS = ("--exclude-node", "--new-code")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`vocl retry SELECTOR [--exclude-node NODE] [--new-code] [cluster.KEY=VALUE]`.
+    """`vocl retry SELECTOR [--exclude-node NODE] [--new-code] [cluster.KEY=VALUE] [runtime.KEY=VALUE]`.
 
-    They go on from their last checkpoint, on the cluster of their last submission. `--exclude-node`:
-    not on that node (a host list such as gpu[3,7]). `--new-code`: with today's files instead of the
-    snapshot. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 2 when a run's
-    records do not tell how it was submitted; 75 when stopped.
+    They go on from their last checkpoint, on the cluster of their last submission but for these keys.
+    `--exclude-node`: not on that node (a host list such as gpu[3,7]). `--new-code`: with today's files
+    instead of the snapshot. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 2 when
+    a run's records do not tell how it was submitted; 75 when stopped.
     """
     rest, nodes, new_code = _options(arguments)
     target = resolve(rest)
@@ -59,7 +59,8 @@ def again(
     """Queue, or train here, runs that were submitted before; the verb's exit code."""
     root, changes = target.root, frozen.asked(arguments) or {}
     found = [_frozen(root, entry, states[entry.id], changes, new_code) for entry in entries]
-    specs = [_without(spec, nodes) for spec in found if spec is not None]
+    runtime = frozen.asked_of_runtime(arguments)
+    specs = [_changed(spec, nodes, runtime) for spec in found if spec is not None]
     if new_code:
         specs = [_as_of_today(spec, (*target.arguments, *arguments)) for spec in specs]
     on_slurm = [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
@@ -67,7 +68,7 @@ def again(
         queued = enqueue(root, on_slurm, dict(states), arguments)
     else:
         queued = frozen.again(root, on_slurm, states, arguments)
-    tell(queued)
+    tell(queued, root)
     here = [spec for spec in specs if spec not in on_slurm]
     code = local.run_all(root, here, dict(states), arguments)
     return code or (1 if queued.refused else EXIT_USER if None in found else 0)
@@ -105,14 +106,14 @@ def _options(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
     return rest, nodes, new_code
 
 
-def _without(spec: Spec, nodes: Sequence[str]) -> Spec:
-    """`spec`, kept from `nodes`."""
-    if not nodes:
-        return spec
-    cluster: dict[str, Any] = spec.config["cluster"]
-    known = [cluster["exclude"]] if cluster["exclude"] else []
-    excluded = ",".join(dict.fromkeys([*known, *nodes]))
-    return replace(spec, config=spec.config | {"cluster": cluster | {"exclude": excluded}})
+def _changed(spec: Spec, nodes: Sequence[str], runtime: Mapping[str, Any]) -> Spec:
+    """`spec`, kept from `nodes` and with changes of its section `runtime`."""
+    config = spec.config | {"runtime": {**spec.config["runtime"], **runtime}}
+    if nodes:
+        cluster: dict[str, Any] = config["cluster"]
+        known = [cluster["exclude"]] if cluster["exclude"] else []
+        config["cluster"] = cluster | {"exclude": ",".join(dict.fromkeys([*known, *nodes]))}
+    return replace(spec, config=config)
 
 
 def _as_of_today(spec: Spec, arguments: Sequence[str]) -> Spec:

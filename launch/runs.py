@@ -13,7 +13,7 @@ from typing import Any
 from launch.escape import one_line
 from vocl.errors import UserError
 from vocl.files import holds, is_there, record_or_none, user_path
-from vocl.grammar import unquoted
+from vocl.grammar import text_of
 
 ROOT = "results"  # as in conf/runtime/default.yaml
 SELECTION = {"arguments": list, "runs": list}
@@ -57,8 +57,7 @@ def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
     """The results folder that `runtime.root=PATH` says, and the other arguments."""
     given = [a.partition("=")[2] for a in arguments if a.startswith("runtime.root=")]
     rest = [a for a in arguments if not a.startswith("runtime.root=")]
-    root = given[-1] if given else ROOT
-    root = unquoted(root)  # as Hydra's grammar takes them
+    root = text_of(given[-1]) if given else ROOT
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
     folder = user_path(root)
@@ -74,7 +73,10 @@ def is_word(argument: str) -> bool:
 
 def read_table(root: Path, name: str) -> Table | None:
     """What was submitted last as ablation `name`, if it was; raises `UserError` where that is damaged."""
+    name = name.lstrip("/")
     path = root / "by-name" / name / "selection.json"
+    if ".." in Path(name).parts:
+        return None
     found = submitted(path)
     if found is None and not is_there(path):
         return None

@@ -14,7 +14,7 @@ from typing import Any
 from launch import ports, slurm
 from launch.ledger import Submission
 from launch.slurm import SlurmError
-from vocl.files import user_path
+from vocl.files import own_folder
 
 SIGNAL = "USR2"  # that the time limit is near
 
@@ -24,7 +24,7 @@ def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] =
 
     The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `SlurmError`.
     """
-    submission.folder.mkdir(parents=True, exist_ok=True)
+    own_folder(submission.folder)
     with _environment(slurm.clean_environment()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import submitit  # in here: it reads variables of its own as it is imported
@@ -99,9 +99,11 @@ def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[st
 
 
 def _env_file(name: str) -> list[str]:
-    """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script."""
-    quoted = shlex.quote(str(user_path(name)))
-    return ["set -a", f". {quoted}", "set +a"]
+    """Shell lines that read KEY=value lines of a file on the node; only the name stands in the script.
+    Where it cannot be read the job ends: its run would train on without."""
+    quoted = shlex.quote(name)
+    told = shlex.quote(f"cluster.env_file={name}: cannot be read on this node, the job ends")
+    return ["set -a", f"[ -r {quoted} ] || echo {told}", f". {quoted} || exit 1", "set +a"]
 
 
 def _ports(cluster: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from launch.states import RunState, look, with_sources
 from launch.view import Asker, ask
 from vocl.errors import UnknownChoice, UserError
 from vocl.find import all_runs, find_run
+from vocl.grammar import setting
 
 if TYPE_CHECKING:  # boards read the results folder alone, in a fraction of a second
     from launch.plan import Selection
@@ -79,7 +80,7 @@ def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
     unknown = next((word for word in words if known[word] is None), None)
     if unknown and not compose:
         raise UserError(f"{unknown}: no ablation that was submitted, and no run in {root}/runs begins so")
-    if words and not unknown and all(a.startswith(BESIDE) for a in plain if not is_word(a)):
+    if words and not unknown and all(_is_beside(a) for a in plain if not is_word(a)):
         return _stored(root, {word: table for word, table in known.items() if table}, _seeds(plain))
     try:
         return _composed(arguments)
@@ -132,8 +133,11 @@ def results_root(overrides: Iterable[str]) -> Path:
 
 def _selects(argument: str) -> bool:
     """Whether an argument says which runs, and not only where they are."""
-    where = tuple(key for key in BESIDE if key != "seed=")
-    return not argument.startswith((*where, "-"))
+    return argument.startswith("seed=") or not (_is_beside(argument) or argument.startswith("-"))
+
+
+def _is_beside(argument: str) -> bool:
+    return argument.lstrip("+~").startswith(BESIDE)  # as Hydra spells what it adds and takes away
 
 
 def _known(root: Path, word: str) -> Table | None:
@@ -163,5 +167,5 @@ def _stored(root: Path, known: dict[str, Table], seeds: list[int] | None) -> Tar
         if missing := [seed for seed in seeds if seed not in found]:
             if not name:
                 raise UserError(f"seed={missing[0]}: {', '.join(known)}: no run of this seed")
-            return _composed((*arguments, f"runtime.root={root}"))  # not submitted yet
+            return _composed((*arguments, setting("runtime.root", root)))  # not submitted yet
     return Target(root, groups, name, arguments, None)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 TIMEOUT_S = 60.0
+CLOCKS_S = 86400.0  # by which a submitter's clock may be ahead of accounting's
 ACTIVE = (
     "RUNNING",
     "COMPLETING",
@@ -76,7 +77,7 @@ class Controller:
     """What SLURM's controller says of itself."""
 
     cluster: str  # name@host: two clusters may have been given one name
-    max_array_size: int  # the bound of an array's indices: 0 to this - 1 are allowed
+    max_array_size: int  # elements of an array at most; 1 also where arrays are off: a job alone is none
     hides_jobs: bool  # of other users (PrivateData)
 
 
@@ -146,7 +147,9 @@ def controller(timeout_s: float = TIMEOUT_S) -> Controller:
     host = found.get("SlurmctldHost[0]", found.get("ControlMachine", "")).partition("(")[0]
     hidden = found.get("PrivateData", "").split(",")
     try:
-        return Controller(f"{found['ClusterName']}@{host}", int(found["MaxArraySize"]), "jobs" in hidden)
+        return Controller(
+            f"{found['ClusterName']}@{host}", max(1, int(found["MaxArraySize"])), "jobs" in hidden
+        )
     except (KeyError, ValueError):
         raise SlurmError("scontrol show config: names no ClusterName and MaxArraySize") from None
 
@@ -215,7 +218,7 @@ def accounting(
     jobs = sorted(set(jobs))
     if not jobs:
         return {}
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 60))
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(0.0, since - CLOCKS_S)))
     columns = "JobName,JobID,State,ExitCode,NodeList,ElapsedRaw"
     try:
         text = ask(

@@ -13,7 +13,7 @@ from pathlib import Path
 from launch import codebase
 from launch.codebase import Code, permissions
 from vocl import git
-from vocl.files import TEMPORARY, json_or_none, make_folder, share, sync, sync_folder
+from vocl.files import TEMPORARY, json_or_none, make_folder, share, sync_folder
 from vocl.record import CODE, REPOSITORY, SNAPSHOT, commit
 from vocl.source import is_private
 
@@ -58,7 +58,6 @@ def write_record(folder: Path, head: str | None, diff: str | None, mode: int) ->
     with os.fdopen(handle, "w") as file:
         json.dump({"schema": SCHEMA, "commit": head, "diff": diff}, file, indent=1)
     share(path, mode & 0o444)
-    sync(path)
     sync_folder(folder)
 
 

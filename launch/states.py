@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from launch import alive
 from launch.records import Records
 from launch.slurm import QueuedJob
 from launch.view import Asker, View, ask
@@ -17,7 +18,6 @@ from vocl.claims import Claim
 from vocl.errors import UserError
 from vocl.result import DAMAGED as DAMAGED_RESULT
 
-STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
 UNKNOWN = "unknown"  # a job may have it, and nobody here can tell: nothing takes it, nothing ends it
 STATES = ("absent", "waiting", "blocked", "queued", "running", UNKNOWN, "interrupted", "failed", "done")
@@ -25,6 +25,9 @@ FAILURES = {"TIMEOUT": "time limit", "NODE_FAIL": "node failure", "OUT_OF_MEMORY
 LIVE = ("waiting", "queued", "running")
 SHOWN = 3  # run ids of a line about many
 SIGKILL = -9
+# Exit codes, as accounting tells them, of jobs whose script or srun was killed: by the shell's count or
+# by SLURM's, or of the signal itself
+KILLED_JOB = re.compile(r"(?:9|15|129|137|143):0|\d+:(?:1|9|15)")
 DAMAGED = "damaged record: "  # and its name: a reason
 GIVE_UP = "if you know that its job is gone: vocl cancel {run} --gone"
 
@@ -146,7 +149,7 @@ def _state_of(records: Records, view: View) -> RunState:
         return RunState("done", reason, **_facts(records))
     if records.trouble:
         return RunState(UNKNOWN, records.trouble)
-    claim, fresh = records.claim, _beats(records.beat)
+    claim, fresh = records.claim, alive.beats(records.folder, records.beat)
     if claim is None or not claim.is_open:
         ended = _from_records(records, claim, view)
         unowned = ended.name == "interrupted" or (claim is not None and claim.is_lost)
@@ -207,9 +210,10 @@ def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunSt
     if ended.state == "CANCELLED":
         return RunState("failed", "cancelled" if claim.start else "cancelled while pending", **facts)
     if ended.state == "FAILED":
-        own = records.ended if (records.ended or {"time": 0.0})["time"] > claim.time else None
+        own = records.ended if records.ended_under(claim) else None
         word = f"job failed, exit code {ended.exit_code}"
-        if own is not None and own["outcome"] == "stopped":  # saved, but its agent did not live to tell
+        saved = own is not None and own["outcome"] == "stopped"  # but its agent did not live to tell
+        if saved or (own is None and claim.start and KILLED_JOB.fullmatch(ended.exit_code)):
             return RunState("interrupted", word, **facts)
         return RunState("failed", _reason(own, {"line": word}), **facts)
     if ended.state in FAILURES:
@@ -249,8 +253,7 @@ def _running(records: Records, job: QueuedJob | None) -> RunState:
     facts = _facts(records)
     if job is not None:
         facts |= {"job": job.id, "in_queue": True, "node": job.node or facts["node"]}
-    claim, beat = records.claim, records.beat
-    if beat is None or (claim is not None and claim.start and claim.start["time"] > beat["time"]):
+    if records.beat is None or records.beat_is_older:
         return RunState("running", "starting", **facts)  # what there is to read is of an earlier attempt
     reports = records.reports
     return RunState("running", rate=reports[-1].get("steps_per_s") if reports else None, **facts)
@@ -285,8 +288,8 @@ def _is_unclear(records: Records) -> bool:
 
 def is_submitting(claim: Claim) -> bool:
     """Whether the submitter that made a claim may still be at it."""
-    alive = _is_alive(claim)
-    return alive if alive is not None else time.time() - claim.time < SUBMITTING_S
+    known = _is_alive(claim)
+    return known if known is not None else alive.is_recent(claim.path, SUBMITTING_S)
 
 
 def _is_alive(claim: Claim) -> bool | None:
@@ -294,12 +297,3 @@ def _is_alive(claim: Claim) -> bool | None:
     if claim.host != os.uname().nodename or claim.born is None:
         return None
     return claims.lives(claim.pid, claim.born)
-
-
-def _beats(beat: dict[str, Any] | None) -> bool:
-    """Whether the process that wrote a heartbeat lives, as far as this machine can tell."""
-    if beat is None:
-        return False
-    if beat.get("host") == os.uname().nodename:
-        return claims.born(beat["pid"]) is not None and time.time() - beat["time"] < 10 * STALE_S
-    return time.time() - beat["time"] < STALE_S

@@ -12,18 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from launch import arm, local
+from launch import arm, local, policy, refusal
 from launch.ablation import Ablation
 from launch.enqueue import Queued, enqueue, recover
 from launch.overrides import slug
 from launch.plan import Selection, Spec, run_folder, select
 from launch.preflight import missing
+from launch.request import check_request
 from launch.runs import submitted
 from launch.selector import of_selection
 from launch.slurm import SlurmError, announced
 from launch.states import LIVE, UNKNOWN, RunState, left_alone, look
+from vocl import claims, result
 from vocl import config as configs
-from vocl import result
 from vocl.cell import cell_of
 from vocl.config import Config
 from vocl.errors import UserError
@@ -70,7 +71,7 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
         for line in left_alone(states):
             print(line, file=sys.stderr)
         queued = enqueue(root, on_slurm, states, selection.arguments)
-        tell(queued)
+        tell(queued, root)
         code = local.run_all(root, [s for s in todo if s not in on_slurm], states, selection.arguments)
     except OSError as error:
         place = f"{error.strerror}: {error.filename}" if error.filename else str(error)
@@ -84,6 +85,7 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
 
 def submit_one(config: Config) -> int:
     """Hand over one checked config; prints its scores when it is done and the exit code of its end."""
+    check_request(config)
     spec = Spec(configs.run_id(config), cell_of(config), config, "", "", config["seed"])
     selection = Selection([spec], None, ())
     code = submit(selection, (*TAKEN, "failed"))
@@ -163,12 +165,24 @@ def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[S
     return f"{len(runs)} runs: {', '.join([*words, f'{len(todo)} to do{where}'])}{hint}"
 
 
-def tell(queued: Queued) -> None:
+def tell(queued: Queued, root: Path) -> None:
     """Print what a submission came to: each array, runs that another submit claimed first, and, to
-    stderr, those that were refused and why."""
+    stderr, those that were refused, why, and for how many of them `vocl tend` will try again."""
     for job, runs in queued.arrays.items():
         print(f"queued job {job}: {len(runs)} runs", flush=True)
     if queued.lost:
         print(f"{len(queued.lost)} runs were claimed by another submit at the same moment", flush=True)
     if queued.refused:
-        print(f"not queued: {len(queued.refused)} runs: {queued.trouble}; later: vocl tend", file=sys.stderr)
+        later = sum(_is_for_tend(root, spec, queued.trouble) for spec in queued.refused)
+        some = "" if later == len(queued.refused) else f", for {later} of them"
+        hint = f"; later{some}: vocl tend" if later else ""
+        print(f"not queued: {len(queued.refused)} runs: {queued.trouble}{hint}", file=sys.stderr)
+
+
+def _is_for_tend(root: Path, spec: Spec, trouble: str) -> bool:
+    """Whether `vocl tend` will try a run again that was refused: claimed and withdrawn, or never claimed,
+    for a reason that passes; where it starts from another run, whether it will try that."""
+    claim = claims.newest(run_folder(root, spec))
+    if claim is None and spec.after is not None:
+        claim = claims.newest(root / "runs" / spec.after)
+    return refusal.is_passing(trouble) if claim is None else policy.is_left_out(claim)

@@ -18,6 +18,7 @@ from vocl.compose import project_of
 from vocl.config import CONF
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.grammar import literal
 from vocl.hydra_settings import EVERYWHERE, OF_A_SWEEP, refuse_without_effect
 
 
@@ -62,7 +63,8 @@ def _own(overrides: Sequence[str], made: set[Path]) -> Iterator[str]:
         yield "hydra.sweep.dir='${sweep_folder:${runtime.root}}'"
     yield "hydra/job_logging=none"
     if (project := project_of(overrides)) is not None:
-        yield f"hydra.searchpath=[file://{user_path(project).resolve() / 'conf'}]"
+        place = literal(f"file://{user_path(project).resolve() / 'conf'}")
+        yield f"hydra.searchpath=[{place}]"
 
 
 @contextmanager

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from launch import alive
 from launch.ls import read_config
-from launch.states import STALE_S
 from vocl import mirror, recorded, result
 from vocl.errors import EXIT_USER, UserError
 from vocl.files import parse_json, user_path
@@ -85,7 +84,7 @@ def is_synced(path: Path) -> bool:
 def is_live(folder: Path) -> bool:
     """Whether a training may be writing: it has no end yet, and beat a moment ago."""
     heartbeat = recorded.heartbeat(folder)
-    if not heartbeat or time.time() - heartbeat["time"] > STALE_S:
+    if heartbeat is None or not alive.beats(folder, heartbeat):
         return False
     return all(
         path.stem.endswith("-start")

@@ -27,6 +27,7 @@ from launch.states import LIVE, UNKNOWN, RunState, left_alone, look, with_source
 from vocl import claims, result
 from vocl.claims import Claim
 from vocl.errors import UserError
+from vocl.grammar import setting
 from vocl.saved import newest_step
 
 WATCH_S = 60.0
@@ -196,7 +197,7 @@ def _composed(target: Target, runs: set[str]) -> list[Spec]:
     """Runs whose submission broke off before they were claimed; those of other ids by now are left."""
     if not runs or not target.arguments:
         return []
-    selection = target.selection or select([*target.arguments, f"runtime.root={target.root}"])
+    selection = target.selection or select([*target.arguments, setting("runtime.root", target.root)])
     specs = [spec for spec in selection.runs if spec.id in runs]
     return [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
 

@@ -138,7 +138,7 @@ def child(
         os._exit(code)
 
 
-def wait(pid: int, timeout_s: float = 60) -> int:
+def wait(pid: int, timeout_s: float = 300) -> int:
     """The exit code of a child (negative: the signal that ended it)."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:

@@ -20,7 +20,7 @@ from vocl import train
 from vocl.compose import compose, group_choices
 from vocl.errors import UserError
 from vocl.files import user_path
-from vocl.grammar import in_quotes, unquoted
+from vocl.grammar import literal, text_of
 
 
 def project(folder, **files):
@@ -229,12 +229,12 @@ def test_a_project_may_lie_in_a_folder_of_any_name(tmp_path, name):
     group = tmp_path / name / "conf" / "experiment"
     group.mkdir(parents=True)
     (group / "mine.yaml").write_text("# @package _global_\noptim: {lr: 0.125}\n")
-    config = compose([f"project={in_quotes(str(tmp_path / name))}", "experiment=mine"])
+    config = compose([f"project={literal(str(tmp_path / name))}", "experiment=mine"])
     assert config["optim"]["lr"] == 0.125
     assert config["project"] == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["a", "a'b", 'a"b', "a\\", 'a\\"b', 'ü"', '\\\\"', "a\\\\b", ""])
 def test_quotes_are_put_and_taken_as_the_grammar_does(text):
-    assert unquoted(in_quotes(text)) == text
-    assert OverridesParser.create().parse_override(f"key={in_quotes(text)}").value() == text
+    assert text_of(literal(text)) == text
+    assert OverridesParser.create().parse_override(f"key={literal(text)}").value() == text

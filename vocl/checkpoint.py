@@ -94,12 +94,12 @@ class Checkpoints:
         digest = digest_of(content)
         path = self.folder / frozen_name(digest)
         original = shared / path.name
-        if not original.exists() or digest_of(original.read_bytes()) != digest:
+        if original.is_symlink() or not original.exists() or digest_of(original.read_bytes()) != digest:
             write_bytes(original, content)
         make_folder(path.parent)
         path.unlink(missing_ok=True)
         try:
-            os.link(original, path)
+            os.link(original, path, follow_symlinks=False)
         except OSError:  # another file system, or one without links
             write_bytes(path, content)
         return digest

@@ -12,37 +12,53 @@ from pathlib import Path
 from typing import IO
 
 from vocl import claims
-from vocl.errors import UserError
-from vocl.files import make_folder, share
+from vocl.errors import RunIsTaken, UserError
+from vocl.files import make_folder, open_plain, refuse_planted
+from vocl.stop import StopFlag
 
 CLAIM = "VOCL_CLAIM"  # environment variable: the token of the claim that this process works for
+WAIT_S = 60.0  # of a job for the process of its run's last attempt, which may take long to die
+POLL_S = 0.5
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[list[str]]:
+def hold(folder: Path, stop: StopFlag | None = None) -> Iterator[list[str]]:
     """Within the block this process alone works on the run in `folder`, which is made if absent.
 
     A job's process works for the claim that its agent names in the environment; any other makes one
     of its own. The last item put into the list that the block is given says how the run fared (see
-    `claims.over`). Raises `UserError` when another process works on the run, naming it, or when the
-    folder cannot be written. The lock dies with the process, however it ends, and is not inherited by
-    loader processes.
+    `claims.over`). Raises `RunIsTaken` when another process works on the run, naming it; a job's
+    process gives it `WAIT_S` to leave, unless `stop` is set meanwhile. Raises `UserError` when the folder
+    cannot be written. The lock dies with the process, however it ends, and is not inherited by loader
+    processes.
     """
-    try:
+    with _writing(folder):
+        refuse_planted(folder)
         make_folder(folder)
-        lock = _open(folder / "lock")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written (runtime.root): {error.strerror}") from None
+        lock = open_plain(folder / "lock", "a+")
     with lock:
-        _take(lock, folder)
+        with _writing(folder):
+            _take(lock, folder, stop)
         outcome: list[str] = []
-        claim = _claim(folder)
+        with _writing(folder):
+            claim = _claim(folder)
         try:
             yield outcome
         finally:
             if claim is not None:
                 with suppress(OSError):
                     claims.over(claim, outcome[-1] if outcome else "failed")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Tell what a full, read-only or otherwise hostile folder does to a run in one line."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        why = error.strerror or error
+        raise UserError(f"{place}: cannot be written (runtime.root): {why}") from None
 
 
 def _claim(folder: Path) -> claims.Claim | None:
@@ -59,22 +75,23 @@ def _claim(folder: Path) -> claims.Claim | None:
     return made
 
 
-def _open(path: Path) -> IO[str]:
-    lock = path.open("a+")
-    with suppress(PermissionError):  # another user's; then it is shared already, or opening it failed
-        share(path)
-    return lock
+def _take(lock: IO[str], folder: Path, stop: StopFlag | None) -> None:
+    until = time.monotonic() + (WAIT_S if CLAIM in os.environ else 0.0)
+    while not _is_free(lock):
+        if stop or time.monotonic() >= until:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise RunIsTaken(f"{folder}: this run is being worked on already, by {holder}")
+        time.sleep(POLL_S)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%F %T')}\n")
+    lock.flush()
 
 
-def _take(lock: IO[str], folder: Path) -> None:
+def _is_free(lock: IO[str]) -> bool:
+    """Whether nobody else had the lock; it is this process's then."""
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename} since {time.strftime('%F %T')}\n")
-        lock.flush()
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        raise UserError(f"{folder}: this run is being worked on already, by {holder}") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written (runtime.root): {error.strerror}") from None
+    except (BlockingIOError, PermissionError):  # some file systems say EACCES
+        return False
+    return True

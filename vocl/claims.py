@@ -21,6 +21,7 @@ import getpass
 import json
 import os
 import re
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,12 +30,21 @@ from types import NoneType
 from typing import Any
 
 from vocl import result
-from vocl.files import NUMBER, TEMPORARY, Kinds, make_folder, record_or_none, share, sync, write_json
+from vocl.files import (
+    NUMBER,
+    TEMPORARY,
+    Kinds,
+    make_folder,
+    record_or_none,
+    refuse_planted,
+    share,
+    write_json,
+)
 
 MADE_NAME = re.compile(r"\d{4}\.json")
 TEXT, COUNT = (str, NoneType), (int, NoneType)
 MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
-START = {"time": NUMBER, "job": TEXT, "node": TEXT}
+START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT}
 END = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
 
 
@@ -54,6 +64,16 @@ class Claim:
     start: dict[str, Any] | None
     end: dict[str, Any] | None
     damaged: tuple[str, ...] = ()  # names of its records that cannot be read
+
+    @property
+    def path(self) -> Path:
+        """The file that made it."""
+        return self.folder / "jobs" / f"{self.number:04d}.json"
+
+    @property
+    def start_path(self) -> Path:
+        """The file that says that its job began."""
+        return self.folder / "jobs" / f"{self.number:04d}-start.json"
 
     @property
     def is_open(self) -> bool:
@@ -86,7 +106,7 @@ def history(run: Path) -> list[Claim]:
 def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | None:
     """Claim the run after `after`, which is over; None when somebody else was faster.
 
-    A damaged result is set aside: the job would take its presence for the run's end.
+    A damaged result is set aside: the job would take its presence for the run's end. Raises `OSError`.
     """
     number = after.number + 1 if after else 1
     path = run / "jobs" / f"{number:04d}.json"
@@ -99,18 +119,22 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
         "born": born(os.getpid()),
         "time": time.time(),
     }
-    temporary = path.with_name(f"{TEMPORARY}{token}.{os.getpid()}")
+    refuse_planted(run)
+    make_folder(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{token}.")
     try:
-        make_folder(path.parent)
-        temporary.write_text(json.dumps(content))
-        share(temporary)
-        sync(temporary)
-        os.link(temporary, path)
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file)
+        share(Path(temporary))
+        os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         return None
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)
     result.set_aside(run)
     return Claim(folder=run, number=number, start=None, end=None, **content)
 
@@ -119,7 +143,7 @@ def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
     """Record that the job of `claim` begins on this node, in process `pid` (by default in this one)."""
     pid = pid or os.getpid()
     event = {"time": time.time(), "node": os.uname().nodename, "pid": pid, "born": born(pid), **facts}
-    write_json(claim.folder / "jobs" / f"{claim.number:04d}-start.json", event)
+    write_json(claim.start_path, event)
 
 
 def over(claim: Claim, outcome: str, **facts: Any) -> None:

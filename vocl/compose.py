@@ -13,7 +13,7 @@ from vocl.changing import refuse_changing
 from vocl.config import CONF, Config, check, packages
 from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
-from vocl.grammar import in_quotes, quoted, quoting_hint, unquoted
+from vocl.grammar import literal, quoted, quoting_hint, text_of
 from vocl.hydra_settings import refuse_without_effect
 from vocl.mirror import refuse_project
 from vocl.resolvers import slot_count
@@ -130,7 +130,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
     refuse_without_effect(overrides)
     project = project_of(overrides)
     own = user_path(project).resolve() / "conf" if project else None
-    search = [f"hydra.searchpath=[{in_quotes(f'file://{own}')}]"] if own and own.is_dir() else []
+    search = [f"hydra.searchpath=[{literal(f'file://{own}')}]"] if own is not None and own.is_dir() else []
     if own is not None:
         _refuse_unreadable(own, overrides)
     outer = GlobalHydra.instance().hydra  # of a program that runs under Hydra itself
@@ -154,7 +154,7 @@ def _refuse_unreadable(conf: Path, overrides: list[str]) -> None:
 
 def project_of(overrides: Iterable[str]) -> str | None:
     """The folder that `project=PATH` names, made absolute by nobody; None without one."""
-    found = [unquoted(o.partition("=")[2]) for o in overrides if o.startswith("project=")]
+    found = [text_of(o.partition("=")[2]) for o in overrides if o.startswith("project=")]
     folder = found[-1] if found and found[-1] not in ("", "null") else None
     if folder and not user_path(folder).is_dir():
         raise UserError(f"project={folder}: no such folder")

@@ -20,7 +20,7 @@ import annotated_types
 from vocl import signature
 from vocl.classes import Packages
 from vocl.coerce import coerce, mapping, same_keys
-from vocl.consistency import check_together
+from vocl.consistency import check_together, refuse_own_options
 from vocl.errors import UserError
 from vocl.evaluate.proof import check_evaluations
 from vocl.files import user_path
@@ -96,6 +96,14 @@ def check(config: Config) -> Config:
     check_together(out, allowed)
     check_evaluations(out, allowed)
     return {key: out[key] for key in ROOT}
+
+
+def check_section(name: str, values: Mapping[str, Any]) -> Config:
+    """A section of plain values alone (of `SECTIONS`), coerced as `check` does. Raises `UserError`."""
+    found = _section(values, SECTIONS[name], name, packages(None))
+    if name == "cluster":
+        refuse_own_options(found)
+    return found
 
 
 def weights_source(config: Config) -> tuple[str, str] | None:

@@ -46,8 +46,7 @@ def check_together(config: Config, allowed: Packages) -> None:
         raise UserError("loss=[]: nothing to train on, choose at least one term")
     if len(config["dataset"]["size_px"]) != 2 or min(config["dataset"]["size_px"]) < 1:
         raise UserError(f"dataset.size_px={config['dataset']['size_px']}: expected [height, width] in pixels")
-    if "signal" in config["cluster"]["sbatch"]:
-        raise UserError("cluster.sbatch.signal: is vocl's own; how long before the limit: cluster.signal_s")
+    refuse_own_options(config["cluster"])
     given = _provided(config, declared)
     for name, node in config["loss"].items():
         _check_term(config, name, node, given, declared)
@@ -60,6 +59,12 @@ def check_together(config: Config, allowed: Packages) -> None:
     _check_stages(config)
     check_needs(config, allowed)
     check_feature_cache(config, allowed)
+
+
+def refuse_own_options(cluster: Config) -> None:
+    """Refuse options of sbatch that the keys of the section `cluster` decide."""
+    if "signal" in cluster["sbatch"]:
+        raise UserError("cluster.sbatch.signal: is vocl's own; how long before the limit: cluster.signal_s")
 
 
 def _provided(config: Config, declared: _Declarations) -> frozenset[str]:

@@ -29,6 +29,10 @@ class UserError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
+class RunIsTaken(UserError):
+    """Another process works on the run: nothing is wrong with the run, and later it may be free."""
+
+
 def brief(value: object) -> str:
     """`value` for a message, cut where it is long."""
     text = str(value)

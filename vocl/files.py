@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from vocl.errors import UserError
 
@@ -31,28 +31,90 @@ def user_path(text: str | Path) -> Path:
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed, else removed."""
+    with _replacing(path) as (handle, temporary):
+        os.close(handle)
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[tuple[int, Path]]:
+    """Yield a new file beside `path`, open as a descriptor for the block to close, and its name."""
     make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.stem}.", suffix=path.suffix)
-    os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        yield handle, temporary
         share(temporary)
-        sync(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # of a write or a sync, which know their descriptor alone
         raise
     sync_folder(path.parent)
+
+
+def open_plain(path: Path, mode: str = "ab") -> IO[Any]:
+    """Open the file `path` to append to it ("a", "ab", or "a+" to read as well); made where absent.
+
+    Others may have written in its folder: no link is followed, and nothing but a file with this one name
+    is opened. Raises `OSError`. Of this user's files the permissions become those of its folder.
+    """
+    flags = os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe blocks for ever
+    try:
+        handle = os.open(path, flags | (os.O_RDWR if "+" in mode else os.O_WRONLY), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _planted(path, "a link") from None
+        raise
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise _planted(path, "no plain file")
+        if status.st_nlink > 1:
+            raise _planted(path, "a link (it has another name)")
+        if status.st_uid == os.geteuid():
+            os.fchmod(handle, 0o666 & permitted(path.parent))
+        return os.fdopen(handle, mode)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def own_folder(folder: Path) -> None:
+    """Make `folder`, whose content this user alone vouches for. Raises `OSError` where another made it."""
+    make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir()
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise _planted(folder, "no folder of yours")
+
+
+def refuse_planted(folder: Path) -> None:
+    """Raise `OSError` where the folder `folder` of a results folder is a link that another user made, so
+    that what is meant to be written there would come to lie in a place of their choice."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+        raise _planted(folder, f"a link of another user's (number {status.st_uid})")
+
+
+def _planted(path: Path, what: str) -> OSError:
+    return OSError(errno.ELOOP, f"is {what}, nothing is written there", str(path))
 
 
 def make_folder(folder: Path) -> None:
     """Make `folder` and its parents. Below a folder that a group shares (setgid, group-writable) the
     new ones are shared too, whatever the umask: several people may work in one results folder."""
     if folder.is_dir():
+        refuse_planted(folder)
         return
-    make_folder(folder.parent)
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
     before = _umask()
     os.umask(before & ~_shared_bits(folder.parent))  # not by chmod: others look as soon as it is there
     try:
@@ -66,8 +128,26 @@ def make_folder(folder: Path) -> None:
 
 def share(path: Path, most: int = 0o666) -> None:
     """Give the file `path`, of this user, the permissions that it should have in its folder: those of
-    `most` that the umask, or a folder that is shared, lets through."""
-    path.chmod(most & permitted(path.parent))
+    `most` that the umask, or a folder that is shared, lets through. It survives a power cut from then on."""
+    with _opened(path) as handle:
+        os.fchmod(handle, most & permitted(path.parent))
+        os.fsync(handle)
+
+
+def set_mode(folder: Path, mode: int) -> None:
+    """Give `folder`, of this user, the permissions `mode`; a link in its place is an `OSError`."""
+    with _opened(folder) as handle:
+        os.fchmod(handle, mode)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A descriptor of `path`, not of what has taken its name meanwhile."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def permitted(folder: Path) -> int:
@@ -87,12 +167,6 @@ def _umask() -> int:
     return umask
 
 
-def sync(file: Path) -> None:
-    """Have what was written to `file` survive a power cut."""
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
-
-
 def sweep(folder: Path, spare: Sequence[str] = ()) -> None:
     """Remove what killed processes left unfinished anywhere in `folder`, but for its folders `spare`, in
     which others may be writing at this moment."""
@@ -103,8 +177,8 @@ def sweep(folder: Path, spare: Sequence[str] = ()) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    with _replacing(path) as (handle, _), os.fdopen(handle, "wb") as file:
+        file.write(content)
 
 
 def write_text(path: Path, content: str) -> None:

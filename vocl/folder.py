@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vocl.errors import UserError
+from vocl.files import make_folder, permitted, set_mode
 
 
 @contextmanager
@@ -23,12 +24,11 @@ def new_folder(path: Path, key: str) -> Iterator[Path]:
         raise UserError(f"{key}={path}: exists already and is not empty; choose another folder or remove it")
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        # from the start, so that what is made in it is shared with a group as well; setgid stays
+        set_mode(temporary, stat.S_IMODE(temporary.stat().st_mode) & ~0o777 | permitted(path.parent))
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
         temporary.rename(path)  # an empty folder is replaced, a filled one is an OSError
     except OSError as error:
         detail = f"{error.strerror or error}: {error.filename}" if error.filename else error.strerror or error

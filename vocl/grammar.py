@@ -1,27 +1,37 @@
-"""Text as values of the overrides that Hydra's grammar takes, and back."""
+"""Text in the grammar of Hydra's overrides, and back; Hydra itself is imported for a hint alone."""
 
 from __future__ import annotations
 
 import re
 import shlex
 
+PLAIN = re.compile(r"/[A-Za-z0-9_./-]+")  # a path that reads the same without quotes
+
+
+def setting(key: str, text: object) -> str:
+    """The override that sets `key` to `text` (a path, say), whatever signs that has."""
+    value = str(text)
+    return f"{key}={value if PLAIN.fullmatch(value) else literal(value)}"
+
+
+def literal(text: str) -> str:
+    """`text` in quotes: backslashes count only before a quote or the end, and are doubled there."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
+
+
+def text_of(value: str) -> str:
+    """What the value of an override says, in quotes or bare."""
+    mark = value[:1]
+    if len(value) < 2 or mark not in ("'", '"') or value[-1] != mark:
+        return value
+    inner = re.sub(r"(\\+)$", lambda found: found[0][: len(found[0]) // 2], value[1:-1])
+    return re.sub(rf"(\\+){mark}", lambda found: "\\" * ((len(found[0]) - 2) // 2) + mark, inner)
+
 
 def quoted(override: str) -> str:
     """`override` with its value in quotes where letters beyond ASCII, which Hydra refuses bare, need them."""
     key, sign, value = override.partition("=")
-    return override if value.isascii() or value[:1] in "'\"[{" else f"{key}{sign}{in_quotes(value)}"
-
-
-def in_quotes(text: str) -> str:
-    """`text` as a quoted value of Hydra's grammar."""
-    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
-
-
-def unquoted(value: str) -> str:
-    """`value`, without the quotes that Hydra's grammar would take away."""
-    if len(value) < 2 or value[0] != value[-1] or value[0] not in "'\"":
-        return value
-    return re.sub(rf"(\\*)\1\\?({value[0]}|$)", r"\1\2", value[1:-1])
+    return override if value.isascii() or value[:1] in "'\"[{" else f"{key}{sign}{literal(value)}"
 
 
 def quoting_hint(override: str) -> str:
@@ -30,7 +40,7 @@ def quoting_hint(override: str) -> str:
     from hydra.errors import HydraException
 
     key, sign, value = override.partition("=")
-    better = f"{key}{sign}{in_quotes(value)}"
+    better = f"{key}{sign}{literal(value)}"
     try:
         OverridesParser.create().parse_overrides([better])
     except HydraException:

@@ -46,7 +46,8 @@ def code_digest(project: str | None) -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with a + when files differ from it; None outside a checkout.
+    """The checkout's commit, with a + when files differ from it; None outside a checkout, and, once that is
+    said, where git does not answer: in another user's checkout, say.
 
     In a snapshot: that of the checkout it was taken of.
     """
@@ -55,7 +56,10 @@ def commit() -> str | None:
     try:
         head = git.call(REPOSITORY, "rev-parse", "HEAD").strip()
         return head + ("+" if git.call(REPOSITORY, "status", "--porcelain", "--untracked-files=no") else "")
-    except git.GitError:
+    except git.GitError as error:
+        if git.is_checkout(REPOSITORY):
+            why = f"git does not answer: {error}; no commit and no changes are on record"
+            print(f"note: {REPOSITORY}: {why}", file=sys.stderr)
         return None
 
 

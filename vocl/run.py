@@ -20,7 +20,7 @@ from vocl.config import Config
 from vocl.data.features.cache import mirror_images
 from vocl.data.features.progress import Progress
 from vocl.data.served import Served
-from vocl.errors import UserError
+from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
 from vocl.mirror import Mirror
@@ -71,10 +71,10 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
     except UserError:
         raise
     except Exception as error:
-        with _claimed(folder):
+        with _claimed(folder, stop):
             _record_crash(error, Attempts(folder))
         return 1
-    with _claimed(folder) as outcome:
+    with _claimed(folder, stop) as outcome:
         if result.is_done(folder):  # by another process, since `run` looked
             outcome.append("done")
             return _show(folder, config)
@@ -286,18 +286,19 @@ def _record_crash(error: Exception, attempts: Attempts) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[list[str]]:
+def _claimed(folder: Path, stop: StopFlag) -> Iterator[list[str]]:
     """Within the block rank 0 holds the run (see `hold`); what it is refused, all ranks refuse."""
     with ExitStack() as stack:
         refusal, outcome = None, []
         if dist.rank() == 0:
             try:
-                outcome = stack.enter_context(hold(folder))
+                outcome = stack.enter_context(hold(folder, stop))
             except UserError as error:
-                refusal = str(error)
+                refusal = (RunIsTaken if isinstance(error, RunIsTaken) else UserError, str(error))
         refusal = dist.gather_objects(refusal)[0]
         if refusal is not None:
-            raise UserError(refusal)
+            kind, message = refusal
+            raise kind(message)
         yield outcome
 
 

@@ -18,6 +18,7 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 NOT_FOR_HELPERS = SIGNALS  # nor for loaders, mirrors and git, which share its process group
 EXIT_STOPPED = 75  # stopped and resumable
+EXIT_TAKEN = 76  # of a job's process: another one had the run all the while that it waited for it
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 _prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vocl.files import finite, parse_json, write_json, write_text
+from vocl.files import finite, open_plain, parse_json, write_json, write_text
 from vocl.mirror import Mirror
 
 HEARTBEAT_S = 10.0
@@ -78,7 +78,7 @@ class Track:
         self._clear()
         if self.folder is None:
             return
-        with (self.folder / "metrics.jsonl").open("a") as log:
+        with open_plain(self.folder / "metrics.jsonl", "a") as log:
             log.write(json.dumps(finite(line)) + "\n")
         if self.mirror:
             self.mirror.check()

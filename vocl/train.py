@@ -17,9 +17,9 @@ from vocl import config as configs
 from vocl import launching, result
 from vocl.claim import CLAIM
 from vocl.config import Config
-from vocl.errors import EXIT_USER, UserError, say_everything
+from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
 from vocl.files import user_path
-from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
+from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)
     except UserError as error:
         print(error, file=sys.stderr)
-        return EXIT_USER
+        return EXIT_TAKEN if isinstance(error, RunIsTaken) and CLAIM in os.environ else EXIT_USER
 
 
 INSTEAD = {

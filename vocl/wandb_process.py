@@ -31,7 +31,7 @@ import yaml
 from vocl import config as configs
 from vocl import recorded, result
 from vocl.cell import cell_of
-from vocl.files import holds, json_or_none, write_json
+from vocl.files import holds, json_or_none, make_folder, open_plain, write_json
 from vocl.mirror import END, command, environment, fitting, wait_for_second
 from vocl.saved import newest_step
 from vocl.stop import ignore_signals
@@ -86,8 +86,8 @@ class View:
         """Show the run until the process `training` has ended; 0: as it is now."""
         if training:
             threading.Thread(target=_die_after, args=(training,), daemon=True).start()
-        self.place.mkdir(exist_ok=True)
-        with (self.place / "lock").open("a") as lock:
+        make_folder(self.place)
+        with open_plain(self.place / "lock") as lock:
             _take(lock)
             self._drop_unsealed("offline-run-*")
             run = self._open(mode, training)

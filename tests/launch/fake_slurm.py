@@ -205,7 +205,7 @@ def _sbatch(content: dict[str, Any], arguments: list[str]) -> int:
     given = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", script, re.MULTILINE))
     count = re.match(r"0-(\d+)", given.get("array", "0-0"))
     last = int(count[1]) if count else 0
-    if last >= content["max_array_size"]:
+    if "array" in given and last >= content["max_array_size"]:
         print("sbatch: error: Batch job submission failed: Invalid job array specification", file=sys.stderr)
         return 1
     job = str(content["next"])

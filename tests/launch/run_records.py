@@ -71,9 +71,10 @@ def put(path: Path, content: Any) -> None:
 
 
 def beat(folder: Path, step: int, steps: int = 100, age_s: float = 0.0, host: str = "elsewhere") -> None:
-    """A heartbeat."""
+    """A heartbeat, written so long ago."""
     content = {"attempt": 1, "step": step, "steps": steps, "pid": os.getpid(), "host": host}
     put(folder / "heartbeat.json", content | {"time": time.time() - age_s})
+    os.utime(folder / "heartbeat.json", (time.time() - age_s,) * 2)
 
 
 def start(folder: Path, attempt: int = 1, age_s: float = 7200.0, **facts: Any) -> None:

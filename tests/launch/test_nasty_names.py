@@ -91,7 +91,7 @@ def arguments(declare, root: Path) -> list[str]:
     }
     return [
         "nasty/表",
-        declare(json.dumps(content, ensure_ascii=False), "nasty/表"),
+        declare(yaml.dump(content, Dumper=_Quoting), "nasty/表"),
         *TINY,
         f"runtime.root={root}",
     ]

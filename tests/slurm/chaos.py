@@ -30,7 +30,7 @@ PERIOD_S = 3.0  # between two disturbances
 STEPS = 150  # so that a run trains for some seconds beside those that it takes to start
 PACKED = 3  # runs per job, for a part of them
 AT_ONCE = 3  # jobs of one run: more would starve each other of this machine's cores while they start
-OPTIONS = {"kill_wait": 30, "cred_expire": 20}  # a job that is launched late has not lost its credentials
+OPTIONS = {"kill_wait": 30}  # as on a real cluster
 
 
 class Chaos:
@@ -100,7 +100,7 @@ class Chaos:
         job = self.sweeps.job(spec)
         if self.sweeps.cluster.state(job) != "RUNNING":
             return False
-        self.sweeps.cluster.preempt(job, 60)
+        self.sweeps.cluster.preempt(job)
         return True
 
     def check(self, states: dict[str, RunState]) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from cluster_daemons import ClusterError, Daemons, clean_environment, why_not
 from cluster_files import Options, free_ports, write_all
 
+WAIT_S = 600.0  # for what takes ten seconds on an idle machine: others may be at work on few cores
 SACCT = "JobID,JobIDRaw,JobName,User,Partition,State,ExitCode,Submit,Start,End,ElapsedRaw,AllocTRES,NodeList"
 SQUEUE = {
     "id": "%i",
@@ -109,7 +110,7 @@ class TestCluster:
         with open(self.daemons.log("mariadb-install-db"), "wb") as log:
             made = subprocess.run(
                 ["mariadb-install-db", *common, "--skip-test-db"],
-                env=self.env, stdout=log, stderr=log, timeout=60,
+                env=self.env, stdout=log, stderr=log, timeout=300,
             )  # fmt: skip
         if made.returncode:
             raise ClusterError(f"mariadb-install-db failed{self.daemons.tail('mariadb-install-db')}")
@@ -124,7 +125,7 @@ class TestCluster:
     def start_dbd(self) -> None:
         """slurmdbd (again); the database itself runs on."""
         self.daemons.start("slurmdbd", "-D")
-        self.daemons.wait_for("slurmdbd", lambda: self._answers("sacctmgr", "-n", "list", "cluster"), 30)
+        self.daemons.wait_for("slurmdbd", lambda: self._answers("sacctmgr", "-n", "list", "cluster"))
 
     def stop_dbd(self) -> None:
         """No sacct from now on; slurmctld keeps what it has to say for later."""
@@ -160,7 +161,7 @@ class TestCluster:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(
-        self, *command: str | Path, timeout: float = 30, check: bool = False, **keywords
+        self, *command: str | Path, timeout: float = 180, check: bool = False, **keywords
     ) -> subprocess.CompletedProcess[str]:
         """A command against this cluster; ``check`` raises with what it said; ``user=``: run as that user."""
         done = subprocess.run(
@@ -174,7 +175,7 @@ class TestCluster:
     def _answers(self, *command: str, words: Sequence[str] = ("",)) -> bool:
         """Whether the command succeeds and says one of the words."""
         try:
-            done = self.run(*command, timeout=10)
+            done = self.run(*command, timeout=60)
         except subprocess.TimeoutExpired:
             return False
         return done.returncode == 0 and any(word in done.stdout for word in words)
@@ -212,7 +213,7 @@ class TestCluster:
         rows = [row for row in self.squeue("--states=all") if job_id in (row["id"], row["array"])]
         return rows[0]["state"] if rows else None
 
-    def wait_until(self, true: Callable[[], object], seconds: float = 30, every: float = 0.3):
+    def wait_until(self, true: Callable[[], object], seconds: float = WAIT_S, every: float = 0.3):
         """The first true value of ``true()``, asked ``every`` so often; ClusterError after ``seconds``."""
         deadline = time.monotonic() + seconds
         while not (value := true()):
@@ -222,7 +223,7 @@ class TestCluster:
             time.sleep(every)
         return value
 
-    def preempt(self, job_id: str, seconds: float = 30, needs: Sequence[str] = ("--exclusive",)) -> None:
+    def preempt(self, job_id: str, needs: Sequence[str] = ("--exclusive",)) -> None:
         """Have a running job preempted by a short one in ``high``, which is gone again when this returns.
 
         By default it needs the whole node, so every other job of ``low`` and ``cancel`` is preempted with it.
@@ -231,10 +232,10 @@ class TestCluster:
             "-p", "high", *needs, "-J", "preempt", "-o", "/dev/null", "--chdir", "/", "--wrap", "sleep 600"
         )
         try:
-            self.wait_until(lambda: self.state(job_id) not in ("RUNNING", "COMPLETING"), seconds)
+            self.wait_until(lambda: self.state(job_id) not in ("RUNNING", "COMPLETING"))
         finally:
             self.run("scancel", intruder)
-        self.wait_until(lambda: self.state(intruder) in (None, "CANCELLED"), seconds)
+        self.wait_until(lambda: self.state(intruder) in (None, "CANCELLED"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

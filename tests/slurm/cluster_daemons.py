@@ -74,7 +74,7 @@ class Daemons:
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
 
-    def stop(self, program: str, seconds: float = 20) -> None:
+    def stop(self, program: str, seconds: float = 120) -> None:
         """SIGTERM, so that the daemon saves its state; SIGKILL when it does not end."""
         child = self._children.pop(program)
         child.terminate()
@@ -84,7 +84,7 @@ class Daemons:
             child.kill()
             child.wait()
 
-    def wait_for(self, program: str, ready: Callable[[], bool], seconds: float = 20) -> None:
+    def wait_for(self, program: str, ready: Callable[[], bool], seconds: float = 180) -> None:
         """Until ``ready``; a daemon that ends or does not get there raises with the tail of its log."""
         deadline = time.monotonic() + seconds
         while not ready():
@@ -107,7 +107,7 @@ class Daemons:
             lines = ["(no log)"]
         return f"; end of {self.log(program)}:\n" + "\n".join(f"  {line}" for line in lines)
 
-    def kill_all(self, seconds: float = 10) -> None:
+    def kill_all(self, seconds: float = 60) -> None:
         """Daemons, job steps and the processes of jobs: ended at once, since nothing of them is kept."""
         deadline = time.monotonic() + seconds
         unseen = 0

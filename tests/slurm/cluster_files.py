@@ -31,8 +31,9 @@ class Ports:
 class Options:
     """What differs between clusters.
 
-    cred_expire: seconds, at least 5; a requeued job is eligible again one second later than this.
-    kill_wait: seconds from SIGTERM to SIGKILL.
+    cred_expire: seconds, at least 5; a requeued job is eligible again one second later than this, and one
+        that a busy machine launches later than this has lost its credentials.
+    kill_wait: seconds from SIGTERM to SIGKILL; nobody waits for them but what does not leave.
     grace_time: seconds from the preemption to its SIGTERM; SLURM looks only now and then, so rather +10.
     accounting: without it there is neither slurmdbd nor a database, and sacct fails.
     signal_user: a preempted job gets the signal of its ``--signal`` as well, ``grace_time`` before SIGTERM.
@@ -40,8 +41,8 @@ class Options:
     """
 
     max_array_size: int = 1001
-    cred_expire: int = 5
-    kill_wait: int = 5
+    cred_expire: int = 20
+    kill_wait: int = 300
     grace_time: int = 0
     accounting: bool = True
     signal_user: bool = False
@@ -157,6 +158,11 @@ def _plugins() -> dict[str, object]:
         "SelectTypeParameters": "CR_CPU",
         "MinJobAge": 60,
         "InactiveLimit": 0,
+        # On a busy machine an answer, the launch of a job, or the end of a step may take long.
+        "MessageTimeout": 30,
+        "TCPTimeout": 20,
+        "BatchStartTimeout": 300,
+        "UnkillableStepTimeout": 900,
     }
 
 

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cluster import TestCluster
+from cluster import WAIT_S, TestCluster
 from running import TINY, child, final, same
 
 from launch import cli, ledger
 from launch.plan import Spec, select
 from launch.states import RunState, look
 from vocl import claims, run
-
-WAIT_S = 240  # for what takes ten seconds on an idle machine: several tests may share two cores
 
 # What a user's shell may hold for SLURM's commands, and vocl's own calls must not see.
 SHELL = {
@@ -30,9 +28,10 @@ SHELL = {
 }
 
 # A package of a project: its loss and its evaluation say in a folder that they are reached and wait there
-# for `go`, so that there is time to disturb a run, or raise. Twins in this process do not wait.
+# for `go`, or until their run is asked to stop (unless `stay` lies there), so that a run is disturbed where
+# it shall be, however busy the machine is; or they raise. Twins in this process do not wait.
 PROBE = '''
-import os, time
+import os, signal, time
 from pathlib import Path
 import torch
 from torch import nn
@@ -44,6 +43,9 @@ def hold(folder):
     if folder and "PROBE_TWIN" not in os.environ:
         (Path(folder) / "arrived").touch()
         while not (Path(folder) / "go").exists():
+            flag = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+            if flag and not (Path(folder) / "stay").exists():
+                return
             time.sleep(0.05)
 
 
@@ -117,7 +119,7 @@ class Sweeps:
             f"train.steps={steps}",
             f"project={self.project}",
             "loss=[feature_mse,slot_contrast,probe]",
-            f"runtime.root={self.root}",
+            f"runtime.root='{self.root}'",
             *("cluster=slurm", "cluster.gpus=0", "cluster.cpus=1", "cluster.partition=low"),
             "cluster.time_min=20",
             *own,
@@ -131,6 +133,11 @@ class Sweeps:
     def arrived(self, *gates: Path) -> None:
         """Wait until a run is held up in each of `gates`."""
         self.wait(lambda: all((gate / "arrived").exists() for gate in gates))
+
+    def let_go(self, spec: Spec, gate: Path) -> None:
+        """Once a run that was held up in `gate` has been stopped there: let its next attempt pass."""
+        self.wait(lambda: "stopped" in self.ends(spec))
+        (gate / "go").touch()
 
     def specs(self, words: Sequence[str]) -> list[Spec]:
         return select(words).runs
@@ -183,7 +190,7 @@ class Sweeps:
         """Wait until the runs are done and their jobs have said so."""
         self.wait_for(specs)
         with self._telling(specs):
-            self.wait(lambda: all(self.claims(spec)[-1].end for spec in specs), 60)
+            self.wait(lambda: all(self.claims(spec)[-1].end for spec in specs))
 
     @contextmanager
     def _telling(self, specs: Sequence[Spec]) -> Iterator[None]:
@@ -227,7 +234,7 @@ class Sweeps:
 
     def sacct(self, job: str, count: int = 1) -> list[tuple[str, str]]:
         """(state, exit code) of the executions of an element, once `count` of them are over."""
-        rows = self.wait(lambda: self.cluster.ended(job, count), 30)
+        rows = self.wait(lambda: self.cluster.ended(job, count))
         return [(row["State"].split()[0], row["ExitCode"]) for row in rows]
 
     # --------------------------------------------------------------------------------- the truth

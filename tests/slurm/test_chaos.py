@@ -9,6 +9,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_disturbed_runs_end_done_or_failed_and_as_if_undisturbed(start_cluster):
-    line = chaos(start_cluster(**OPTIONS), count=20, seed=1, seconds=900)
+    line = chaos(start_cluster(**OPTIONS), count=20, seed=1, seconds=3600)
     print(line)
     assert line.startswith("runs=20 ")

@@ -44,13 +44,16 @@ def test_sacct_tells_how_jobs_ended_and_whose_they_were(cluster, submit):
 
 
 def test_jobs_see_the_gpus_they_asked_for(cluster, submit, tmp_path):
-    jobs = [submit("echo $CUDA_VISIBLE_DEVICES; sleep 2", "--gres=gpu:1") for _ in range(2)]
+    line = f"echo $CUDA_VISIBLE_DEVICES; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    jobs = [submit(line, "--gres=gpu:1") for _ in range(2)]
+    cluster.wait_until(lambda: {cluster.state(job) for job in jobs} == {"RUNNING"})
+    (tmp_path / "go").touch()
     cluster.wait_until(lambda: {cluster.state(job) for job in jobs} == {"COMPLETED"})
     assert sorted((tmp_path / f"{job}.txt").read_text() for job in jobs) == ["0\n", "1\n"]
 
 
 def test_preempted_job_is_requeued_and_runs_again(cluster, submit, tmp_path):
-    line = 'echo restart $SLURM_RESTART_COUNT; [ -n "$SLURM_RESTART_COUNT" ] || sleep 100'
+    line = 'echo restart $SLURM_RESTART_COUNT; [ -n "$SLURM_RESTART_COUNT" ] || sleep 10000'
     job = submit(line, "-p", "low", "--open-mode=append")
     cluster.wait_until(lambda: (tmp_path / f"{job}.txt").exists())
     cluster.preempt(job)
@@ -82,11 +85,12 @@ def test_submitit_maps_an_array(cluster, tmp_path, monkeypatch):
 
 
 def test_controller_comes_back_with_its_jobs(cluster, submit, tmp_path):
-    job = submit("sleep 2")
+    job = submit(f"until [ -e {tmp_path}/go ]; do sleep 0.1; done")
     cluster.wait_until(lambda: cluster.state(job) == "RUNNING")
     cluster.stop_controller()
     assert "is DOWN" in cluster.run("scontrol", "ping").stdout
     cluster.start_controller()
+    (tmp_path / "go").touch()
     cluster.wait_until(lambda: cluster.state(job) == "COMPLETED")
 
 

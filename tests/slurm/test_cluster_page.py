@@ -32,7 +32,7 @@ def test_the_six_commands(cluster, tmp_path_factory: pytest.TempPathFactory) -> 
         small = " debug=tiny" if command.startswith(("vocl plan", "vocl submit", "vocl table")) else ""
         words = (command + small).split()
         done = subprocess.run(
-            words, cwd=checkout, env=environment, capture_output=True, text=True, timeout=400
+            words, cwd=checkout, env=environment, capture_output=True, text=True, timeout=1800
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         said[" ".join(words[:2])] = done.stdout

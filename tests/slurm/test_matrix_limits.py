@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,19 +19,16 @@ def sweeps(start_cluster) -> Iterator[Sweeps]:
 
 @pytest.fixture(scope="module", autouse=True)
 def limited(sweeps: Sweeps) -> Iterator[tuple]:
-    """A run that meets its time limit while other tests run, and goes on once it has the signal of that."""
+    """A run that meets its time limit while other tests run: two minutes to arrive, two to save and leave."""
     gate = sweeps.gate("limited")
-    own = ("cluster.time_min=2", "cluster.signal_s=60", f"loss.probe.folder={gate}")
+    own = ("cluster.time_min=4", "cluster.signal_s=120", f"loss.probe.folder={gate}")
     words = sweeps.words("seed=1", *own)
     (spec,) = sweeps.specs(words)
     assert sweeps.submit(words) == 0
 
     def wait() -> None:
         sweeps.arrived(gate)
-        began = sweeps.claims(spec)[-1].start["time"]
-        # SLURM looks every 30 s: the signal of 60 s before the end came by now, the end at 120 s has not
-        sweeps.wait(lambda: time.time() > began + 95)
-        (gate / "go").touch()
+        sweeps.let_go(spec, gate)
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -44,7 +40,7 @@ def limited(sweeps: Sweeps) -> Iterator[tuple]:
 def delayed(start_cluster) -> Iterator[tuple]:
     """A run that is preempted while other tests run, on a cluster with SLURM's default delays."""
     with shared_folder() as folder:
-        own = Sweeps(start_cluster(cred_expire=120, kill_wait=30), folder)
+        own = Sweeps(start_cluster(cred_expire=120), folder)
         gate = own.gate("delayed")
         words = own.words("seed=1", f"loss.probe.folder={gate}")
         (spec,) = own.specs(words)
@@ -52,9 +48,8 @@ def delayed(start_cluster) -> Iterator[tuple]:
 
         def disturb() -> None:
             own.arrived(gate)
-            opens = threading.Timer(5, (gate / "go").touch)
-            opens.start()
-            own.cluster.preempt(own.job(spec), 60)
+            own.cluster.preempt(own.job(spec))
+            own.let_go(spec, gate)
 
         thread = threading.Thread(target=disturb)
         thread.start()
@@ -91,7 +86,8 @@ def test_runs_go_on_without_controller(sweeps: Sweeps, capsys):
 
 def test_without_accounting_the_queue_and_the_records_say_it_all(start_cluster):
     with shared_folder() as folder:
-        own = Sweeps(start_cluster(accounting=False), folder)
+        # the queue alone knows how a job was ended, for as long as this test may take
+        own = Sweeps(start_cluster(accounting=False, slurm={"MinJobAge": "3600"}), folder)
         assert own.cluster.run("sacct").returncode != 0
         gate = own.gate("killed")
         words = {
@@ -107,7 +103,6 @@ def test_without_accounting_the_queue_and_the_records_say_it_all(start_cluster):
         own.arrived(gate)
         own.settled(specs["good"])
         own.cluster.run("scancel", own.job(specs["killed"]), check=True)
-        (gate / "go").touch()
         own.wait(lambda: not own.cluster.squeue())
         states = own.look(specs.values())
         found = {name: (states[spec.id].name, states[spec.id].reason) for name, spec in specs.items()}
@@ -128,7 +123,7 @@ def test_signal_of_a_near_limit_saves_and_requeues(sweeps: Sweeps):
     assert sweeps.submit(words) == 0
     sweeps.arrived(gate)
     sweeps.cluster.run("scancel", "--signal=USR2", sweeps.job(spec), check=True)
-    (gate / "go").touch()
+    sweeps.let_go(spec, gate)
     sweeps.settled(spec)
     sweeps.assert_whole(spec)
     assert sweeps.ends(spec) == ["stopped", "done"]

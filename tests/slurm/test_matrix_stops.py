@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def sweeps(start_cluster) -> Iterator[Sweeps]:
-    """KillWait as on a real cluster: nothing here may depend on a short one."""
     with shared_folder() as folder:
-        yield Sweeps(start_cluster(kill_wait=30), folder)
+        yield Sweeps(start_cluster(), folder)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +39,9 @@ def preempted(sweeps: Sweeps) -> dict[str, tuple]:
         assert sweeps.submit(each) == 0
     specs = {name: sweeps.specs(each)[0] for name, each in words.items()}
     sweeps.arrived(*gates.values())
-    preemption = threading.Thread(target=sweeps.cluster.preempt, args=(sweeps.job(specs["late"]), 60))
-    preemption.start()
-    sweeps.wait(lambda: {sweeps.cluster.state(sweeps.job(s)) for s in specs.values()} == {"COMPLETING"}, 60)
-    for gate in gates.values():
-        (gate / "go").touch()
-    preemption.join()
+    sweeps.cluster.preempt(sweeps.job(specs["late"]))
+    for name in own.keys() - {"late"}:
+        sweeps.let_go(specs[name], gates[name])
     return {name: (words[name], specs[name]) for name in own}
 
 
@@ -92,6 +87,7 @@ def test_run_on_two_ranks_stops_as_one_and_goes_on(sweeps: Sweeps, preempted):
 
 def test_a_signal_to_all_processes_of_a_job_stops_a_run_with_loaders(sweeps: Sweeps):
     gate = sweeps.gate("signalled")
+    (gate / "stay").touch()
     words = sweeps.words("seed=6", f"loss.probe.folder={gate}", "runtime.workers=2")
     assert sweeps.submit(words) == 0
     (spec,) = sweeps.specs(words)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import submitit
+from cluster import WAIT_S
 from running import wait
 from sweeps import Sweeps, shared_folder
 
@@ -72,7 +73,7 @@ def test_submitter_killed_at_each_stage(sweeps: Sweeps):
     for stage, (count, dies) in STAGES.items():
         words = sweeps.words("seed=" + ",".join(str(seed + i) for i in range(count)), steps=3)
         specs[stage], seed = sweeps.specs(words), seed + count
-        assert wait(sweeps.submit_in_child(words, dies)) == 9, stage
+        assert wait(sweeps.submit_in_child(words, dies), WAIT_S) == 9, stage
     again = sweeps.words("seed=" + ",".join(str(i) for i in range(seed)), steps=3)
     assert sweeps.submit(again) == 0
     everything = [spec for found in specs.values() for spec in found]
@@ -105,8 +106,22 @@ def test_two_submitters_at_once(sweeps: Sweeps):
     words = sweeps.words("seed=110,111,112", steps=3)
     specs = sweeps.specs(words)
     pids = [sweeps.submit_in_child(words) for _ in range(3)]
-    assert [wait(pid) for pid in pids] == [0, 0, 0]
+    assert [wait(pid, WAIT_S) for pid in pids] == [0, 0, 0]
     sweeps.settled(*specs)
     for spec in specs:
         assert len(sweeps.claims(spec)) == 1
     sweeps.assert_whole(*specs)
+
+
+def test_a_folder_with_odd_signs_is_written_to_as_it_is_called(sweeps: Sweeps):
+    """A lone run and an array; nothing appears beside it."""
+    place, name = sweeps.folder / "odd", "50%_jobs é$x %"
+    own = Sweeps(sweeps.cluster, sweeps.folder / "plain")
+    own.root = place / name
+    words = [own.words(seeds, steps=3) for seeds in ("seed=120", "seed=121,122")]
+    specs = [spec for each in words for spec in own.specs(each)]
+    for each in words:
+        assert own.submit(each) == 0
+    own.settled(*specs)
+    assert [path.name for path in place.iterdir()] == [name]
+    assert len(list((own.root / "ledger").glob("*/*_0_log.out"))) == 3

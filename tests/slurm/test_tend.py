@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cluster import TestCluster
+from sweeps import Sweeps, shared_folder
 
+from launch import cli
 from launch.states import look
-from vocl import claims
 
 TINY = (
     "experiment=slotcontrast/synthetic",
@@ -33,7 +35,7 @@ def vocl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
         environment = cluster.env | {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"]}
         command = [sys.executable, "-m", "launch.cli", *words, f"runtime.root={tmp_path}/r"]
-        done = cluster.run(*command, env=environment, cwd=REPOSITORY, timeout=120)
+        done = cluster.run(*command, env=environment, cwd=REPOSITORY, timeout=600)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -46,33 +48,38 @@ def _folders(root: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_runs_whose_preemption_ends_their_job_go_on_from_where_they_saved(cluster, vocl, tmp_path) -> None:
-    words = (*TINY, "cluster.partition=cancel", "seed=0,1", "train.steps=250")
-    said = vocl(cluster, "submit", *words)
-    job = said.partition("queued job ")[2].partition(":")[0]
-    root = tmp_path / "r"
-    try:
-        cluster.wait_until(
-            lambda: all(list((f / "checkpoints").glob("[0-9]*.pt")) for f in _folders(root)), 90
-        )
-        cluster.preempt(f"{job}_0")
-        cluster.wait_until(lambda: cluster.state(f"{job}_1") not in ("RUNNING", "COMPLETING"))
-        said = cluster.wait_until(
-            lambda: (text := vocl(cluster, "tend", *words)) and text.count("preempted on") == 2 and text
-        )
-        assert said.count("queued ") >= 2 and "2 runs: 2 queued" in said
-        ids = [folder.name for folder in _folders(root)]
-        assert vocl(cluster, "tend", *words).count("job") == 0
-        cluster.wait_until(lambda: all(s.name == "done" for s in look(root, ids)[0].values()), 120, 1.0)
-        for folder in _folders(root):
-            assert len(claims.history(folder)) == 2
-            starts = [
-                json.loads(p.read_text())["step"] for p in sorted((folder / "events").glob("*-start.json"))
-            ]
-            assert starts[0] == 0 and starts[-1] > 0
-        assert "2 runs: 2 done" in vocl(cluster, "tend", *words)
-    finally:
-        cluster.run("scancel", "--user=root")
+def test_runs_whose_preemption_ends_their_job_go_on_from_where_they_saved(cluster, capsys) -> None:
+    with shared_folder() as folder:
+        own = Sweeps(cluster, folder)
+        gates = [own.gate(name) for name in ("first", "second")]
+        specs = []
+        for seed, gate in enumerate(gates):
+            words = own.words(f"seed={seed}", "cluster.partition=cancel", f"loss.probe.folder={gate}")
+            specs += own.specs(words)
+            assert own.submit(words) == 0
+        chosen = [*(spec.id for spec in specs), f"runtime.root={own.root}"]
+
+        def tend() -> str:
+            capsys.readouterr()
+            with own.environment():
+                assert cli.main(["tend", *chosen]) == 0
+            return capsys.readouterr().out
+
+        own.arrived(*gates)
+        cluster.preempt(own.job(specs[0]))
+        own.wait(lambda: all("stopped" in own.ends(spec) for spec in specs))
+        said: list[str] = []
+        own.wait(lambda: said.append(tend()) or all(len(own.claims(spec)) == 2 for spec in specs))
+        assert "".join(said).count("collected ") == 2 and "".join(said).count("preempted on") == 2
+        assert tend().count("job") == 0
+        for gate in gates:
+            (gate / "go").touch()
+        own.settled(*specs)
+        own.assert_whole(*specs)
+        for spec in specs:
+            assert [start["step"] for start in own.starts(spec)] == [0, 3]
+            assert len(own.claims(spec)) == 2
+        assert "2 runs: 2 done" in tend()
 
 
 @pytest.mark.slow
@@ -94,8 +101,43 @@ def test_what_the_users_limit_keeps_out_follows_as_others_end(start_cluster, voc
             said += vocl(cluster, "tend", *words)
             return all(state.name == "done" for state in look(tmp_path / "r", ids)[0].values())
 
-        cluster.wait_until(finished, 120, 1.0)
+        cluster.wait_until(finished, every=1.0)
         assert "was left out" in said
         assert len(ids) == 3
     finally:
         cluster.run("scancel", "--user=root")
+
+
+@pytest.mark.slow
+def test_a_run_whose_srun_was_killed_goes_on(cluster, capsys) -> None:
+    """What SLURM does then to the run's own process differs; the run comes back in any case."""
+    with shared_folder() as folder:
+        own = Sweeps(cluster, folder)
+        gate = own.gate("killed")
+        words = own.words("seed=0", f"loss.probe.folder={gate}", "runtime.checkpoint_every=1")
+        (spec,) = own.specs(words)
+        assert own.submit(words) == 0
+        own.arrived(gate)
+        job = own.job(spec)
+        for pid in _processes_of(job, "srun"):
+            os.kill(pid, signal.SIGKILL)
+        own.wait(lambda: cluster.ended(job))
+        (gate / "go").touch()
+        with own.environment():
+            chosen = [spec.id, f"runtime.root={own.root}"]
+            own.wait(lambda: cli.main(["tend", *chosen]) == 0 and len(own.claims(spec)) == 2)
+        own.settled(spec)
+        own.assert_never_twice(spec)
+        first, *_, last = own.starts(spec)
+        assert first["step"] == 0 < last["step"]
+
+
+def _processes_of(job: str, program: str) -> list[int]:
+    """Numbers of a program's processes that a job has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            name = (path.parent / "comm").read_text().strip()
+            if name == program and f"SLURM_JOB_ID={job}".encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found

@@ -24,7 +24,7 @@ from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
-from vocl.grammar import in_quotes
+from vocl.grammar import setting
 from vocl.interface import VideoModel
 from vocl.load import initial_model, load_folder, pick_device, saved_config, trusted_run
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
@@ -159,7 +159,7 @@ def _other_dataset(saved: Config, overrides: list[str]) -> Config:
 
 
 def _project(saved: Config) -> list[str]:
-    return [f"project={in_quotes(saved['project'])}"] if saved["project"] else []
+    return [setting("project", saved["project"])] if saved["project"] else []
 
 
 def _key(override: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from vocl import result
 from vocl.config import Config
 from vocl.evaluate.store import Entry, Evaluated
-from vocl.files import write_json
+from vocl.files import open_plain, write_json
 
 LONGEST = 100  # characters of a key
 
@@ -92,6 +92,6 @@ def _changes(first: Config, settings: Config) -> list[str]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for other evaluations of the run to have written theirs."""
-    with (folder / "lock").open("a+") as lock:
+    with open_plain(folder / "lock") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

@@ -1,0 +1,164 @@
+"""In a results folder that several people write to, no link of a colleague's leads a write elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launch.agent import Agent
+from launch.pool import Job, Pool
+from launch.progress import make_board
+from vocl import claims
+from vocl.claim import hold
+from vocl.errors import UserError
+from vocl.evaluate import names
+from vocl.files import make_folder, open_plain, share, write_json
+from vocl.track import Track
+
+SECRET = "my thesis\n"
+
+
+def in_agent(run: Path) -> None:
+    claims.make(run, None, "token", "slurm")
+    Agent(str(run.parent.parent), "token")._start(run, 0, 1, 0)
+
+
+def in_pool(run: Path) -> None:
+    claim = claims.make(run, None, "token", "local")
+    Pool(1, {}, make_board(1))._start(Job("x", "x", ("true",), run, 1, claim))
+
+
+def in_track(run: Path) -> None:
+    track = Track(run, 5, progress=False)
+    track.step(0, norm=1.0, clip=None)
+    track.log(0, {"loss": 1.0})
+
+
+def in_lock(run: Path) -> None:
+    with hold(run):
+        pass
+
+
+def in_evaluation(run: Path) -> None:
+    with names._alone(run):
+        pass
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "lock": ("lock", in_lock),
+    "lock of evaluations": ("lock", in_evaluation),
+    "log of a job": ("log.txt", in_agent),
+    "log of a pool": ("log.txt", in_pool),
+    "reports": ("metrics.jsonl", in_track),
+}
+
+
+@pytest.fixture
+def thesis(tmp_path: Path) -> Path:
+    file = tmp_path / "thesis.tex"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "shared" / "runs" / "aaaaaaaaaa"
+    folder.mkdir(parents=True)
+    folder.chmod(0o2770)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nothing_is_appended_through_a_link(thesis: Path, run: Path, writer: str, kind: str) -> None:
+    name, write = WRITERS[writer]
+    if kind == "link":
+        (run / name).symlink_to(thesis)
+    else:
+        os.link(thesis, run / name)
+    with pytest.raises((UserError, OSError), match="is a link") as told:
+        write(run)
+    assert name in str(told.value)
+    assert thesis.read_text() == SECRET and stat.S_IMODE(thesis.stat().st_mode) == 0o600
+
+
+def test_a_pipe_in_the_place_of_a_log_stops_nobody(run: Path) -> None:
+    os.mkfifo(run / "lock")
+    with pytest.raises(UserError, match="lock: cannot be written"):
+        in_lock(run)
+
+
+def test_a_training_refuses_a_planted_lock_in_one_line(thesis: Path, tmp_path: Path) -> None:
+    arguments = ["debug=tiny", f"runtime.root={tmp_path}/r"]
+    command = [sys.executable, "-m", "vocl.train", *arguments]
+    from vocl.config import run_id
+    from vocl.train import composed
+
+    folder = tmp_path / "r" / "runs" / run_id(composed(arguments))
+    folder.mkdir(parents=True)
+    (folder / "lock").symlink_to(thesis)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{folder}/lock: cannot be written (runtime.root): is a link" in done.stderr
+    assert thesis.read_text() == SECRET
+
+
+def test_what_replaces_a_file_meanwhile_keeps_its_permissions(thesis: Path, run: Path) -> None:
+    (run / "new").symlink_to(thesis)
+    with pytest.raises(OSError, match="symbolic"):
+        share(run / "new")
+    assert stat.S_IMODE(thesis.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_is_a_colleagues_link_is_not_entered(run: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "home").mkdir()
+    (run / "jobs").symlink_to(tmp_path / "home")
+    make_folder(run / "jobs")  # of this user's own: a disk of runs may well be elsewhere
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    os.lchown(run / "jobs", 54322, -1) if os.getuid() == 0 else None
+    with pytest.raises(OSError, match="link of another user's"):
+        write_json(run / "jobs" / "0001.json", {})
+    (run.parent / "bbbbbbbbbb").symlink_to(tmp_path / "home")
+    os.lchown(run.parent / "bbbbbbbbbb", 54322, -1) if os.getuid() == 0 else None
+    with pytest.raises(OSError, match="link of another user's"):
+        claims.make(run.parent / "bbbbbbbbbb", None, "token", "slurm")
+    with pytest.raises(UserError, match="link of another user's"):
+        in_lock(run.parent / "bbbbbbbbbb")
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_appended_files_are_the_groups_where_the_folder_is(run: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        open_plain(run / "log.txt").close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((run / "log.txt").stat().st_mode) == 0o660
+
+
+def test_a_claim_that_cannot_be_written_is_told_in_one_line(run: Path, monkeypatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"jobs/0001\.json: cannot be written .*No space left"):
+        in_lock(run)
+    assert not list((run / "jobs").iterdir())
+
+
+def test_a_record_that_cannot_be_written_names_its_file(run: Path, monkeypatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as told:
+        write_json(run / "heartbeat.json", json.loads("{}"))
+    assert told.value.filename == str(run / "heartbeat.json") and not list(run.iterdir())
