@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vocl.interface import Clip, Context, Grid
-from vocl.nn.codebook_decoder import CodebookDecoder, FrameCodebookDecoder, PlacedCodebookDecoder
+from vocl.nn.codebook_decoder import CodebookDecoder, LevelCodebookDecoder, PlacedCodebookDecoder
 
 GRID = Grid(3, 4)
 
@@ -82,6 +82,6 @@ def test_slots_out_of_use_get_no_patch() -> None:
 def test_single_frames_are_rebuilt_as_frames_of_clips_are() -> None:
     slots, inputs = torch.randn(3, 4, 8), torch.randn(3, 12, 8)
     torch.manual_seed(0)
-    single = FrameCodebookDecoder(8, 5, temperature=1.0)
+    single = LevelCodebookDecoder(8, 5, temperature=1.0)
     recon = single(slots, GRID, context=Context(context(inputs[None]).clip, inputs=inputs))
     torch.testing.assert_close(recon, decoder()(slots[None], context=context(inputs[None])).recon[0])

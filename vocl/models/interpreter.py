@@ -62,7 +62,7 @@ class Interpreter(VideoModel):
     scored_masks: ClassVar[frozenset[str]] = frozenset({"attention"})
     whole_video: ClassVar[bool] = True
     reads_features: ClassVar[bool] = True
-    gives_context: ClassVar[frozenset[str]] = frozenset({"image.decoder"})
+    gives_context: ClassVar[frozenset[str]] = frozenset({"image.decoder", "video.decoder"})
     reads_video: bool = False
 
     def __init__(
@@ -109,7 +109,7 @@ class Interpreter(VideoModel):
             attn=found.attn,
             grid=Grid(1, slots.shape[2]),
             target=slots,
-            recon=self.video.decode(found),
+            recon=self.video.decode(found, Context(clip, inputs=found.inputs)),
             active=found.active,
         )
 

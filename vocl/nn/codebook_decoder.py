@@ -70,12 +70,13 @@ class PlacedCodebookDecoder(CodebookDecoder):
         return self.decode(slots, inputs, active, reconstruct)
 
 
-class FrameCodebookDecoder(CodebookDecoder):
-    """`CodebookDecoder` for single frames (Interpreter's image level)."""
+class LevelCodebookDecoder(CodebookDecoder):
+    """`CodebookDecoder` for the levels of Interpreter: of single frames, or of a video's sets of slots."""
 
     def __init__(self, slot_dim: int, target_dim: int, **rest: float) -> None:
         super().__init__(slot_dim, target_dim, Grid(1, 1), **rest)
 
-    def forward(self, slots: Tensor, grid: Grid, *, context: Context) -> Tensor:
-        """`slots` m k d of m frames to their features m n e; the inputs of `context` are m n d."""
-        return self.decode(slots.unsqueeze(1), context.inputs.unsqueeze(1), None, True).recon.squeeze(1)
+    def forward(self, slots: Tensor, grid: Grid, active: Tensor | None = None, *, context: Context) -> Tensor:
+        """`slots` m k d, of which `active` m k are in use (None: all), to m n e; inputs are m n d."""
+        active = None if active is None else active.unsqueeze(1)
+        return self.decode(slots.unsqueeze(1), context.inputs.unsqueeze(1), active, True).recon.squeeze(1)

@@ -57,11 +57,15 @@ class FrameLevel(nn.Module):
 
 @dataclass
 class VideoSlots:
-    """`slots` b k d of videos, those in use `active` b k; `attn` b t k n to the n slots of each frame."""
+    """`slots` b k d of videos, those in use `active` b k; `attn` b t k n to the n slots of each frame.
+
+    `inputs` b (t n) d: what they competed for.
+    """
 
     slots: Tensor
     attn: Tensor
     active: Tensor
+    inputs: Tensor
 
 
 class VideoLevel(nn.Module):
@@ -114,15 +118,18 @@ class VideoLevel(nn.Module):
         tokens = self.norm_inputs(slots) + time.unsqueeze(1)
         encoded = self.adapter(self.encoder(rearrange(tokens, "b t n d -> b (t n) d")))
         first = self.initializer(key)[:, :num_slots]
-        found, attn = self.corrector(first, self.corrector.prepare(encoded), iterations)
+        inputs = self.corrector.prepare(encoded)
+        found, attn = self.corrector(first, inputs, iterations)
         with torch.autocast(slots.device.type, enabled=False):
             merged = merge(found, None, attn, self._labels(found, key, chance_to_keep))
-        return VideoSlots(merged.slots, rearrange(merged.attn, "b k (t n) -> b t k n", t=t), merged.active)
+        attn = rearrange(merged.attn, "b k (t n) -> b t k n", t=t)
+        return VideoSlots(merged.slots, attn, merged.active, inputs)
 
-    def decode(self, video: VideoSlots) -> Tensor:
+    def decode(self, video: VideoSlots, context: Context) -> Tensor:
         """Slots b t n d of the frames, as far as those of the video tell them."""
         _, t, _, n = video.attn.shape
-        return rearrange(self.decoder(video.slots, Grid(t, n), video.active), "b (t n) d -> b t n d", t=t)
+        recon = context.call(self.decoder, video.slots, Grid(t, n), video.active)
+        return rearrange(recon, "b (t n) d -> b t n d", t=t)
 
     def chance_to_keep(self, step: int) -> float:
         """The chance in training that a video's slots are not merged at `step`."""
