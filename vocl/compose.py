@@ -51,7 +51,7 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
         node["dataset"] = completed(node["dataset"])
     debug = [o.partition("=")[2] for o in overrides if o.startswith("debug=")]
     if debug and debug[-1] not in ("none", "null"):
-        _drop_leftovers(config)
+        _drop_leftovers(config, debug[-1])
         if _replaces_dataset(debug[-1], config["project"]):
             for node in _evaluations_with_a_dataset(config):
                 node["dataset"] = None
@@ -196,15 +196,35 @@ def _replaces_dataset(debug: str, project: str | None) -> bool:
     return any("override /dataset:" in file.read_text() for file in files if file.is_file())
 
 
-def _drop_leftovers(config: Config) -> None:
-    """Drop what an experiment set for a backbone or source that debug=... has replaced since.
+def _drop_leftovers(config: Config, debug: str) -> None:
+    """Drop what an experiment set for a backbone or source that debug=... has replaced since, and
+    what debug=... sets to narrow parts of a model where the experiment has chosen other parts.
 
-    Only keys that the new one does not take; without a debug choice they are mistakes and stay.
+    Only keys that a part does not take; without a debug choice they are mistakes and stay.
     """
-    for node in (config["backbone"], config["dataset"]["source"]):
+    for path in ("backbone", "dataset.source"):
+        _drop_untaken(config, path, set(_at(config, path)))
+    for file in (CONF / "debug" / "narrow" / debug).glob("*.yaml"):
+        for key in _keys(_content(file)):
+            parent, _, name = key.rpartition(".")
+            _drop_untaken(config, parent, {name})
+
+
+def _drop_untaken(config: Config, path: str, keys: set[str]) -> None:
+    """Drop `keys` of the part at `path`, if there is one, that its class does not take."""
+    node = _at(config, path)
+    if isinstance(node, dict) and "_target_" in node:
         taken = signature.read(node["_target_"], packages(config["project"])).parameters
-        for key in set(node) - {"_target_", *taken}:
+        for key in (keys & set(node)) - {"_target_", *taken}:
             del node[key]
+
+
+def _at(config: Config, path: str) -> Any:
+    """What stands at a dotted path, or None."""
+    found: Any = config
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _drop_stages(curriculum: Any) -> None:

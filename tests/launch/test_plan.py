@@ -123,7 +123,7 @@ def test_strings_survive_the_grammar_of_overrides(value: str) -> None:
 
 
 def test_values_in_the_grammar() -> None:
-    assert in_grammar([1, None, True, "a b"]) == "[1,null,true,'a b']"
+    assert in_grammar([1, None, True, "a b"]) == '[1,null,true,"a b"]'
     assert in_grammar({}) == "{}"
 
 
