@@ -70,17 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 crashed, 2 the user's mistake, 75 stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     say_everything()
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE.format(verbs="\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())))
-        return 0
-    verb, *rest = arguments
     try:
-        if verb not in VERBS:
-            raise UserError(f"vocl {verb}: no such verb, choose from {', '.join(VERBS)}")
-        if rest and rest[0] in ("-h", "--help"):
-            print(f"vocl {verb}: {VERBS[verb][1]}")
-            return 0
-        return importlib.import_module(VERBS[verb][0]).main(rest)
+        return _run(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER
@@ -94,6 +85,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(UserError(f"{error.filename}: {error.strerror or error}"), file=sys.stderr)
         return EXIT_USER
+
+
+def _run(arguments: list[str]) -> int:
+    """What `arguments` ask for."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(
+            USAGE.format(verbs="\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())),
+            flush=True,
+        )
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise UserError(f"vocl {verb}: no such verb, choose from {', '.join(VERBS)}")
+    if rest and rest[0] in ("-h", "--help"):
+        print(f"vocl {verb}: {VERBS[verb][1]}", flush=True)
+        return 0
+    return importlib.import_module(VERBS[verb][0]).main(rest)
 
 
 if __name__ == "__main__":
