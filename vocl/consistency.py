@@ -68,10 +68,11 @@ def refuse_own_options(cluster: Config) -> None:
 
 
 def _provided(config: Config, declared: _Declarations) -> frozenset[str]:
-    """Names of what the model of `config` and its parts give to losses."""
-    given = _given(config["model"], declared)
-    for _, part in parts_of(config["model"], "model"):
-        given |= {name for name in _given(part, declared) if name.startswith("extra.")}
+    """Names of what the model of `config`, and the parts that it calls with a context, give to losses."""
+    given, calls = _given(config["model"], declared), declared(config["model"]).get("gives_context", NONE)
+    for path, part in parts_of(config["model"]):
+        if any(path == call or path.startswith(f"{call}.") for call in calls):
+            given |= {name for name in _given(part, declared) if name.startswith("extra.")}
     if "keys" in given and "keys" not in _given_by_backbone(config, declared):
         given -= {"keys"}
     return given
