@@ -38,6 +38,8 @@ class Trouble(Evaluation):
         subject.advance()
         if way == "mistake":
             raise UserError("the annotation of video 3 is empty")
+        if way == "exit":
+            raise SystemExit("no such option")
         if way == "crash":
             return {}["absent"]
         if way == "dict":

@@ -267,6 +267,7 @@ def troubled(ours, tmp_path):
     [
         ("mistake", "the annotation of video 3 is empty"),
         ("crash", "KeyError: 'absent'"),
+        ("exit", "SystemExit: no such option"),
         ("dict", "its run() returned dict, not vocl.interface.Report"),
         ("word", "its score 'score' is str, not a number"),
         ("several", "its score 'score' is Tensor, not a number"),

@@ -59,7 +59,7 @@ def run_guarded(evaluation: Evaluation, subject: Subject, seed: int) -> Report |
         raise
     except _Elsewhere:
         return _first(dist.gather_objects(None))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that exits ends its evaluation, not the run
         failure = Failure(type(error).__name__, str(error), "".join(traceback.format_exception(error)))
     if dist.any_of(failure is not None):
         return _first(dist.gather_objects(failure))
