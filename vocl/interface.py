@@ -341,8 +341,8 @@ class Evaluation:
     `run` these are frozen, and torch's global generator is seeded, so that scores can be repeated.
 
     `needs` names what it asks for: names of the model's `answers`, and "truth" where each scored split
-    must have videos with a truth. `scores` names the metrics that it gives, where the class knows them.
-    `vocl plan` proves both from the source text.
+    must have videos with a truth. `scores` names the metrics that each of its reports has, where the class
+    knows them. `vocl plan` proves both from the source text.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
