@@ -223,6 +223,7 @@ class VideoModel(nn.Module):
 
     `reads_features`: `encode` is all that it asks its backbone, so features may come with the clip.
     `reads_video` False: then it does not look at `clip.video`, which may be None.
+    `one_frame_per_token`: a backbone whose tokens span several frames is refused.
     """
 
     provides: ClassVar[frozenset[str]]
@@ -232,6 +233,7 @@ class VideoModel(nn.Module):
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
     whole_video: ClassVar[bool] = False  # `segment` needs all frames of a video at once, whatever the window
     reads_features: ClassVar[bool] = False
+    one_frame_per_token: ClassVar[bool] = False
     reads_video: bool = True
     backbone: Backbone
 
