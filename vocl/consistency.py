@@ -10,7 +10,7 @@ Classes say what they need and give by class attributes that are read from their
                 where the place has a setting of the attribute's name, that says whether it has it
     excludes    {setting: {place: reason}}: places that must be null or absent while the setting is set
     gives_context  names of the parts of a model that it calls with a Context
-    min_frames, output_frames, divides_batch, scored_masks: see the checks below
+    min_frames, output_frames, divides_batch, scored_masks, one_frame_per_token: see the checks below
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def check_together(config: Config, allowed: Packages) -> None:
     _check_presets(config)
     _check_context(config, declared)
     _check_scored_masks(config, declared)
+    _check_tokens(config, declared)
     _check_stages(config)
     check_needs(config, allowed)
     check_feature_cache(config, allowed)
@@ -68,10 +69,11 @@ def refuse_own_options(cluster: Config) -> None:
 
 
 def _provided(config: Config, declared: _Declarations) -> frozenset[str]:
-    """Names of what the model of `config` and its parts give to losses."""
-    given = _given(config["model"], declared)
-    for _, part in parts_of(config["model"], "model"):
-        given |= {name for name in _given(part, declared) if name.startswith("extra.")}
+    """Names of what the model of `config`, and the parts that it calls with a context, give to losses."""
+    given, calls = _given(config["model"], declared), declared(config["model"]).get("gives_context", NONE)
+    for path, part in parts_of(config["model"]):
+        if any(path == call or path.startswith(f"{call}.") for call in calls):
+            given |= {name for name in _given(part, declared) if name.startswith("extra.")}
     if "keys" in given and "keys" not in _given_by_backbone(config, declared):
         given -= {"keys"}
     return given
@@ -211,6 +213,17 @@ def _check_scored_masks(config: Config, declared: _Declarations) -> None:
                 f"eval.{name}.options.masks={asked}: model {config['model']['_target_']} gives no choice of "
                 f"it; choose from {', '.join(['null', *sorted(can)])}"
             )
+
+
+def _check_tokens(config: Config, declared: _Declarations) -> None:
+    """Whether a model that cannot do with a token for several frames has a backbone without such."""
+    backbone = config["backbone"]["_target_"]
+    span = declared(config["backbone"]).get("frames_per_token", 1)
+    if span > 1 and declared(config["model"]).get("one_frame_per_token", False):
+        raise UserError(
+            f"backbone._target_={backbone}: its tokens span {span} frames, and model "
+            f"{config['model']['_target_']} needs those of single frames; choose another backbone"
+        )
 
 
 def _check_stages(config: Config) -> None:

@@ -223,6 +223,7 @@ class VideoModel(nn.Module):
 
     `reads_features`: `encode` is all that it asks its backbone, so features may come with the clip.
     `reads_video` False: then it does not look at `clip.video`, which may be None.
+    `one_frame_per_token`: a backbone whose tokens span several frames is refused.
     """
 
     provides: ClassVar[frozenset[str]]
@@ -232,6 +233,7 @@ class VideoModel(nn.Module):
     output_frames: ClassVar[int | None] = None  # t of its `Output`; None: that of the clip
     whole_video: ClassVar[bool] = False  # `segment` needs all frames of a video at once, whatever the window
     reads_features: ClassVar[bool] = False
+    one_frame_per_token: ClassVar[bool] = False
     reads_video: bool = True
     backbone: Backbone
 
@@ -341,8 +343,8 @@ class Evaluation:
     `run` these are frozen, and torch's global generator is seeded, so that scores can be repeated.
 
     `needs` names what it asks for: names of the model's `answers`, and "truth" where each scored split
-    must have videos with a truth. `scores` names the metrics that it gives, where the class knows them.
-    `vocl plan` proves both from the source text.
+    must have videos with a truth. `scores` names the metrics that each of its reports has, where the class
+    knows them. `vocl plan` proves both from the source text.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

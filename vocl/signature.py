@@ -36,7 +36,7 @@ TYPES: dict[str, Any] = {
 DECLARED = (
     *("needs", "provides", "optional", "requires", "excludes", "gives_context", "scored_masks"),
     *("min_frames", "output_frames", "divides_batch", "frames_per_token", "drops_tokens"),
-    *("answers", "any_size", "scores"),
+    *("answers", "any_size", "scores", "one_frame_per_token"),
 )
 
 

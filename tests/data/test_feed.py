@@ -212,6 +212,28 @@ def test_views_do_not_disturb_the_clip():
     assert torch.equal(plain.video, make(batch=8, flip=0.5, views=1, augment=[Half]).batch(1).video)
 
 
+class Beside(Geometric):
+    def window(self, size, generator):
+        return 3, 0, size[0], size[1]
+
+
+class Grey(Photometric):
+    def __call__(self, frames, generator):
+        return frames[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Beside, r"Beside: a window .* of \(3, 0, 8, 12\) in a frame of 8 x 12"),
+        (Grey, r"Grey: made frames of shape \[2, 1, 8, 12\] of those of \[2, 3, 8, 12\]"),
+    ],
+)
+def test_what_an_augmentation_must_not_do_is_refused(kind, said):
+    with pytest.raises(UserError, match=rf"dataset\.augment: {__name__}\.{said}"):
+        make(augment=[kind]).batch(0)
+
+
 def test_an_augmentation_is_of_one_of_the_two_kinds():
     with pytest.raises(UserError, match=r"dataset\.augment: each is a Geometric or a Photometric"):
         make(augment=[dict])

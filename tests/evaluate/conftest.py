@@ -24,6 +24,7 @@ class Trouble(Evaluation):
     """Fails in the way that the file `signs`/trouble says; scores 0.25 without one."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
+    scores: ClassVar[frozenset[str]] = frozenset({"score"})
 
     def __init__(self, *, split: str, signs: str) -> None:
         self.split, self.signs = split, Path(signs)
@@ -37,16 +38,21 @@ class Trouble(Evaluation):
         subject.advance()
         if way == "mistake":
             raise UserError("the annotation of video 3 is empty")
+        if way == "exit":
+            raise SystemExit("no such option")
         if way == "crash":
             return {}["absent"]
         if way == "dict":
             return {"score": 1.0}
         if way == "train":
             sum(p.sum() for p in subject.model.parameters()).backward()
-        score = torch.tensor([float("nan")]) if way == "undefined" else torch.tensor([SCORE])
-        measures = {"sore": Measure()} if way == "misspelt" else {}
-        word = "a word" if way == "word" else score
-        return Report("none", [{"video": "v", "seen": subject.model.training}], {"score": word}, measures)
+        found = {"undefined": torch.tensor([float("nan")]), "diverged": 1e300, "word": "a word"}
+        found |= {"several": torch.ones(3), "huge": 10**400}
+        score = found.get(way, torch.tensor([SCORE]))
+        measures = {"sore": Measure()} if way == "misspelt" else {"score": True} if way == "measure" else {}
+        rows = {"v": 1} if way == "rows" else [{"video": "v", "seen": subject.model.training}]
+        protocol = None if way == "nameless" else "none"
+        return Report(protocol, rows, {"other" if way == "other" else "score": score}, measures)
 
 
 class Dense(Evaluation):

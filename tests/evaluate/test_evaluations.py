@@ -267,8 +267,14 @@ def troubled(ours, tmp_path):
     [
         ("mistake", "the annotation of video 3 is empty"),
         ("crash", "KeyError: 'absent'"),
+        ("exit", "SystemExit: no such option"),
         ("dict", "its run() returned dict, not vocl.interface.Report"),
         ("word", "its score 'score' is str, not a number"),
+        ("several", "its score 'score' is Tensor, not a number"),
+        ("other", "its class names the scores score, which its report lacks"),
+        ("measure", "its measure of 'score' is bool, not a Measure"),
+        ("rows", "its rows are not a list with a dict for each video"),
+        ("nameless", "its protocol is NoneType, not a name"),
         ("misspelt", "its measures name 'sore', which is none of its scores score"),
         ("train", "RuntimeError: element 0 of tensors does not require grad"),
     ],
@@ -309,9 +315,10 @@ def test_a_rank_that_fails_alone_leaves_no_other_waiting(troubled, tmp_path):
     assert list(found["evals"]) == ["discovery"]
 
 
-def test_an_undefined_score_and_the_mode_of_the_model(troubled):
+@pytest.mark.parametrize("way", ["undefined", "diverged", "huge"])
+def test_an_undefined_score_and_the_mode_of_the_model(troubled, way):
     config, sign = troubled
-    sign.write_text("undefined")
+    sign.write_text(way)
     assert run.run(config) == 0
     entry = entries(config)["trouble"]
     assert entry["metrics"] == {"score": None}

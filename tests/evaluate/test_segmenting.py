@@ -62,6 +62,7 @@ def test_a_fitting_answer_passes_as_it_is() -> None:
         ({"scores": torch.ones(1, 4, 2)}, r"scores of shape \[1, 4, 2\], expected \[1, 4, 3\]"),
         ({"parent": torch.zeros(2)}, r"parent of shape \[2\], expected \[3\]"),
         ({"slots": torch.ones(1, 4, 2, 5)}, r"slots of shape \[1, 4, 2, 5\]"),
+        ({"masks": torch.ones(1, 4, 1, 6, dtype=torch.bool)}, "masks of torch.bool; expected soft masks"),
         ({"exclusive": False}, "its masks overlap"),
     ],
 )
@@ -70,6 +71,13 @@ def test_an_answer_that_does_not_fit_is_refused_with_the_model_and_the_reason(
 ) -> None:
     with pytest.raises(UserError, match=rf"model {__name__}\.Says: segment: .*{words}"):
         segment(Says(**(good() | change)), clip_of(), OPTIONS)
+
+
+def test_an_answer_of_another_kind_is_refused() -> None:
+    model = Says(**good())
+    model.answer = model.answer.masks
+    with pytest.raises(UserError, match=r"\.Says: segment: it returned Tensor, not vocl"):
+        segment(model, clip_of(), OPTIONS)
 
 
 def test_overlapping_masks_reach_those_who_can_use_them() -> None:

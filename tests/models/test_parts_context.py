@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+import small_interpreters
 import torch
+from test_solv_model import clip_of as small_solv_clip
+from test_solv_model import make as small_solv
 from torch import Tensor, nn
+from walks import project
 
+from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Context, Corrected, Features, Grid, SegmentOptions
 from vocl.models.recurrent import Recurrent
 from vocl.nn.decoders import Decoded, MLPDecoder
 from vocl.nn.slot_attention import SlotAttention
 from vocl.nn.slot_init import Learned
+from vocl.train import composed
 
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0, masks=None)
 
@@ -138,3 +145,81 @@ def test_parts_that_need_nothing_are_called_as_before() -> None:
     )
     output = model(clip_of())
     assert output.extra is None and output.grid == Grid(2, 2)
+
+
+class Reading(Telling):
+    """Cannot do without what the initializer says."""
+
+    needs = frozenset({"frame", "slots", "extra"})
+
+    def forward(self, slots: Tensor, features: Tensor, iterations: int, context: Context) -> Corrected:
+        assert context.extra["positions"].shape == (3, 2, 4)
+        return super().forward(slots, features, iterations, context)
+
+
+class Looking(MLPDecoder):
+    """Keeps what it is given."""
+
+    needs = frozenset({"extra"})
+
+    def forward(self, slots: Tensor, reconstruct: bool = True, *, context: Context) -> Decoded:
+        self.seen = dict(context.extra)
+        return super().forward(slots, reconstruct)
+
+
+def test_what_parts_say_follows_a_cyclic_sweep() -> None:
+    model, clip = model_of().eval(), clip_of()
+    settings = {"first_iterations": 2, "iterations": 1, "mlp_dim": None, "hidden": "raw"}
+    model.corrector = Reading(8, **settings)
+    model.decoder = Looking(8, 3, Grid(2, 2), hidden_dim=8, num_layers=1)
+    model.segment(clip, SegmentOptions(cyclic=True, iterations=None, seed=0, masks=None))
+    assert torch.equal(model.decoder.seen["positions"], clip.boxes[:, 0, :, :4])
+    assert model.decoder.seen["seen"][0].tolist() == [[2, 2], [1, 1], [0, 0], [3, 3]]
+
+
+class Further(nn.Module):
+    """A decoder `inner` that looks at all there is, and says one thing more of each of its rows."""
+
+    needs = frozenset({"extra"})
+
+    def __init__(self, inner: nn.Module, *there: str) -> None:
+        super().__init__()
+        self.inner, self.there = inner, there
+
+    def forward(self, *arguments, context: Context):
+        assert all(getattr(context, name) is not None for name in self.there)
+        context.extra["rows"] = torch.arange(len(arguments[0]))
+        return self.inner(*arguments)
+
+
+def test_decoders_of_other_models_read_and_give_too() -> None:
+    solv = small_solv()
+    solv.decoder = Further(solv.decoder, "features", "inputs", "grid", "target")
+    assert solv(small_solv_clip()).extra["rows"].tolist() == [0, 1]
+    interpreter = small_interpreters.make()
+    interpreter.image.decoder = Further(interpreter.image.decoder, "features", "inputs", "grid", "target")
+    interpreter.video.decoder = Further(interpreter.video.decoder, "inputs", "target")
+    clip = small_interpreters.clip_of()
+    image = small_interpreters.begin(interpreter, "image")(clip)
+    assert image.extra["rows"].tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert image.children.extra is image.extra
+    assert small_interpreters.begin(interpreter, "video")(clip).extra["rows"].tolist() == [0, 1]
+
+
+TELLING = """from typing import ClassVar
+
+from vocl.nn.adapters import MLPAdapter
+
+
+class Telling(MLPAdapter):
+    provides: ClassVar[frozenset[str]] = frozenset({"extra.margin"})
+"""
+
+
+def test_a_plan_counts_on_those_parts_alone_whose_words_the_model_hands_on(tmp_path) -> None:
+    ours = project(tmp_path)
+    (ours / "mine" / "telling.py").write_text(TELLING)
+    asked = [f"project={ours}", "loss=[feature_mse,sureness]", "model.adapter._target_=mine.telling.Telling"]
+    with pytest.raises(UserError, match=r"loss\.sureness: needs extra\.margin, which model"):
+        composed(asked)
+    composed([*asked, "model/corrector=sure"])

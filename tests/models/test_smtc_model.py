@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from einops import rearrange
+from walks import project
 
 from vocl import assemble
 from vocl.errors import UserError
@@ -313,6 +314,25 @@ def test_other_sizes_and_iterations() -> None:
 def test_bad_values_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(*overrides)
+
+
+TUBELETS = """from typing import ClassVar
+
+from vocl.nn.filters import Filters
+
+
+class Tubelets(Filters):
+    frames_per_token: ClassVar[int] = 2
+"""
+
+
+def test_tokens_that_span_several_frames_are_refused_by_a_plan(tmp_path) -> None:
+    ours = project(tmp_path)
+    (ours / "mine" / "tubelets.py").write_text(TUBELETS)
+    asked = [f"project={ours}", "backbone=filters", "backbone._target_=mine.tubelets.Tubelets"]
+    with pytest.raises(UserError, match=r"backbone\._target_=mine\.tubelets\.Tubelets: its tokens span 2"):
+        composed([*asked, "experiment=smtc/synthetic"])
+    composed(asked)
 
 
 def test_a_stage_cannot_train_a_frozen_backbone() -> None:

@@ -148,7 +148,10 @@ def test_a_dino_file_is_no_checkpoint_of_smtc_and_the_other_way_round(state, tmp
 
 
 def test_a_file_without_weights_is_told(tmp_path, capsys):
-    for i, content in enumerate(({"iteration": 1}, {"a": torch.ones(1), "b": 2}, [1], {})):
+    none = "holds no 'state_dict' or 'model_state_dict'"
+    told = [({"iteration": 1}, none), ([1], none), ({}, none)]
+    told += [({"a": torch.ones(1), "b": 2}, "not a checkpoint of smtc: unknown a;")]
+    for i, (content, why) in enumerate(told):
         torch.save(content, tmp_path / f"{i}.pth")
         assert importer.main(["smtc", str(tmp_path / f"{i}.pth"), str(tmp_path / "out"), *TINY]) == 2
-        assert "holds no 'state_dict' or 'model_state_dict'" in complaint(capsys)
+        assert why in complaint(capsys)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vocl import dist
 from vocl.build import Part
 from vocl.data.annotations import Placement, in_fields, placed, stacked
-from vocl.data.augment import Geometric, Photometric
+from vocl.data.augment import Geometric, Photometric, check_frames, check_window
 from vocl.data.loaders import Loaders
 from vocl.data.sampling import Consecutive, Sampling
 from vocl.data.served import Served, ServedVideo
@@ -151,6 +151,7 @@ class Feed:
         chance = generator(self.seed, "geometric", draw.position)
         for augmentation in self._geometric:
             part = augmentation.window(tuple(inner), chance)
+            check_window(augmentation, part, tuple(inner))
             top, left, inner = top + part[0], left + part[1], part[2:]
         return top, left, *inner
 
@@ -164,6 +165,7 @@ class Feed:
             seen, chance = frames, generator(self.seed, "photometric", draw.position, view)
             for augmentation in self._photometric:
                 seen = augmentation(seen, chance)
+                check_frames(augmentation, seen, frames.shape)
             views.append(normalised(seen, self.dataset.normalise))
         return views
 

@@ -30,9 +30,13 @@ def segment(
     return found
 
 
-def _misfit(found: Segments, clip: Clip) -> str | None:
+def _misfit(found: Any, clip: Clip) -> str | None:
     """What is wrong with `found`; None if nothing is."""
+    if not isinstance(found, Segments):
+        return f"it returned {type(found).__name__}, not vocl.interface.Segments"
     masks, (rows, columns) = found.masks, found.grid
+    if not masks.is_floating_point():
+        return f"masks of {masks.dtype}; expected soft masks, of floats"
     if masks.ndim != 4 or masks.shape[:2] != clip.valid.shape:
         b, t = clip.valid.shape
         return f"masks of shape {list(masks.shape)} for a clip of b={b}, t={t}; expected b t k n"

@@ -101,16 +101,20 @@ class Interpreter(VideoModel):
     def forward(self, clip: Clip) -> Output:
         if self.level == "image":
             image = self._image_output(clip)
-            return Output(slots=image.slots, attn=image.attn, grid=image.grid, children=image)
+            return Output(
+                slots=image.slots, attn=image.attn, grid=image.grid, children=image, extra=image.extra
+            )
         slots = self._frame_slots(clip)
         found = self.video(slots, clip.key, self.active_slots, self.chance_to_keep)
+        context = Context(clip, inputs=found.inputs, target=slots)
         return Output(
             slots=_every_frame(found.slots, slots.shape[1]),
             attn=found.attn,
             grid=Grid(1, slots.shape[2]),
             target=slots,
-            recon=self.video.decode(found, Context(clip, inputs=found.inputs)),
+            recon=self.video.decode(found, context),
             active=found.active,
+            extra=context.extra or None,
         )
 
     @torch.no_grad()
@@ -157,15 +161,18 @@ class Interpreter(VideoModel):
         b, t = tokens.shape[:2]
         inputs = self.image.inputs(_merged(tokens))
         slots, attn = self.image(inputs, _merged(_frame_keys(clip, t)))
-        recon = self.image.decode(slots, Context(clip, inputs=inputs))
+        context = Context(clip, tokens, inputs, self.image.grid, tokens.detach())
+        recon = self.image.decode(slots, context)
         slots, attn, recon = (rearrange(x, "(b t) ... -> b t ...", b=b) for x in (slots, attn, recon))
+        extra = {name: rearrange(x, "(b t) ... -> b t ...", b=b) for name, x in context.extra.items()}
         return Output(
             slots=slots,
             attn=attn,
             grid=self.image.grid,
             features=tokens,
-            target=tokens.detach(),
+            target=context.target,
             recon=recon,
+            extra=extra or None,
         )
 
     @torch.no_grad()

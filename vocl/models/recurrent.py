@@ -27,11 +27,12 @@ from vocl.nn.targets import Target
 
 
 class Unrolled(NamedTuple):
-    """A sweep over frames: `slots`, `predicted` b t k d; `attn` b t k n."""
+    """A sweep over frames: `slots`, `predicted` b t k d; `attn` b t k n; `extra` b t ... of the corrector."""
 
     slots: Tensor
     predicted: Tensor
     attn: Tensor
+    extra: dict[str, Tensor]
 
 
 class Recurrent(VideoModel):
@@ -163,18 +164,22 @@ class Recurrent(VideoModel):
             slots = found[-1].slots
             state = at.call(self.predictor, slots) if self.predictor else slots
             states.append(state)
-        for name in found[0].extra:
-            context.extra[name] = torch.stack([c.extra[name] for c in found], dim=1)
+        extra = {name: torch.stack([c.extra[name] for c in found], dim=1) for name in found[0].extra}
+        context.extra.update(extra)
         rows = ([c.slots for c in found], states, [c.attn for c in found])
-        return Unrolled(*(torch.stack(row, dim=1) for row in rows))
+        return Unrolled(*(torch.stack(row, dim=1) for row in rows), extra)
 
     def _sweep_back(self, context: Context, forward: Unrolled, iterations: int | None) -> Unrolled:
         """In time order: the last frame from the forward sweep, the others from a sweep that starts
         at its prediction and walks back to frame 0 (never `first`)."""
         if context.inputs.shape[1] == 1:
             return forward
-        back = replace(context, inputs=context.inputs[:, :-1].flip(1), extra={})
+        back = replace(context, inputs=context.inputs[:, :-1].flip(1), extra=dict(context.extra))
         backward = self._sweep(back, forward.predicted[:, -1], iterations, first=False)
-        return Unrolled(
-            *(torch.cat([b.flip(1), f[:, -1:]], dim=1) for b, f in zip(backward, forward, strict=True))
-        )
+
+        def joined(b: Tensor, f: Tensor) -> Tensor:
+            return torch.cat([b.flip(1), f[:, -1:]], dim=1)
+
+        extra = {name: joined(backward.extra[name], f) for name, f in forward.extra.items()}
+        context.extra.update(extra)
+        return Unrolled(*map(joined, backward[:3], forward[:3]), extra)

@@ -144,6 +144,7 @@ class SMTC(VideoModel):
     answers: ClassVar[frozenset[str]] = frozenset({"masks", "scores", "parent", "slots", "embed"})
     any_size: ClassVar[frozenset[str]] = frozenset({"masks", "scores", "parent", "slots", "embed"})
     reads_features: ClassVar[bool] = True
+    one_frame_per_token: ClassVar[bool] = True  # it compares frames
     reads_video = False
     requires: ClassVar[dict[str, dict[str, str]]] = {
         "keys": {"backbone.keys": "gives none; choose false, or a vision transformer with backbone.keys=true"}
@@ -169,8 +170,6 @@ class SMTC(VideoModel):
         noise_at_test: Literal["video", "frame"],
     ) -> None:
         super().__init__()
-        if backbone.frames_per_token > 1:
-            raise UserError("backbone: its tokens span several frames, and this model compares frames")
         self.preset, self.keys = preset, keys
         self.noise_shape = (num_semantics, num_instances, slot_dim or backbone.dim)
         self.window, self.noise_at_test = window, noise_at_test

@@ -120,18 +120,20 @@ class SOLV(VideoModel):
         coordinates = self.spatial.coordinates(keep)
         one = self._bind(clip, seen, coordinates, middle)
         merged = self._merge(one, clip.key)
-        context = Context(clip, features=full.tokens, inputs=self.adapter(full.tokens))
+        target = full.tokens.detach()
+        context = Context(clip, full.tokens, self.adapter(full.tokens), full.grid, target)
         decoded = self._decode(merged, self._middle(coordinates, middle), context)
         return Output(
             slots=merged.slots.unsqueeze(1),
             attn=_spread(merged.attn, keep[:, middle], full.tokens.shape[2]).unsqueeze(1),
             grid=full.grid,
             features=full.tokens,
-            target=full.tokens.detach(),
+            target=target,
             recon=decoded.recon,
             masks=decoded.masks,
             keys=full.keys,
             active=merged.active,
+            extra=context.extra or None,
         )
 
     @torch.no_grad()

@@ -60,7 +60,10 @@ class CodebookDecoder(nn.Module):
 
 
 class PlacedCodebookDecoder(CodebookDecoder):
-    """`CodebookDecoder` for slots that have a place, which it does not read, and may be out of use (SOLV)."""
+    """`CodebookDecoder` for slots that have a place, which it does not read, and may be out of use (SOLV).
+
+    It normalises the inputs, as the corrector of such slots does within itself.
+    """
 
     def forward(
         self, slots: Tensor, place: Tensor, active: Tensor, reconstruct: bool = True, *, context: Context

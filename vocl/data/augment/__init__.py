@@ -35,6 +35,30 @@ class Photometric(Augmentation):
         raise NotImplementedError
 
 
+def check_window(augmentation: Geometric, window: Box, size: tuple[int, int]) -> None:
+    """Refuse a window that does not lie in a frame of `size`: slices would cut it in silence."""
+    top, left, height, width = window
+    inside = 0 <= top <= size[0] - height and 0 <= left <= size[1] - width
+    if not inside or min(height, width) < 1:
+        raise UserError(
+            f"dataset.augment: {_named(augmentation)}: a window (top, left, height, width) of "
+            f"{tuple(window)} in a frame of {size[0]} x {size[1]}"
+        )
+
+
+def check_frames(augmentation: Photometric, frames: Tensor, shape: torch.Size) -> None:
+    """Refuse frames of another shape than before: normalising would spread one channel over three."""
+    if frames.shape != shape:
+        raise UserError(
+            f"dataset.augment: {_named(augmentation)}: made frames of shape {list(frames.shape)} of those of "
+            f"{list(shape)}; it must keep it"
+        )
+
+
+def _named(augmentation: Augmentation) -> str:
+    return f"{type(augmentation).__module__}.{type(augmentation).__qualname__}"
+
+
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
