@@ -17,11 +17,12 @@ from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import read_bytes, user_path
+from vocl.files import user_path
 from vocl.find import find_run
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
 from vocl.saved import Checkpoint
+from vocl.yaml_text import read_saved
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def read_config(path: Path, check: bool = True) -> Config:
     """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
     path = path / "config.yaml" if path.is_dir() else path
     try:
-        saved = yaml.safe_load(read_bytes(path))
+        saved = read_saved(path)
+    except UserError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date, an encoding
         raise UserError(f"{path}: not valid YAML: {error}") from None
     except OSError as error:
