@@ -21,10 +21,11 @@ from vocl.checkpoint import Checkpoints
 from vocl.compose import compose
 from vocl.errors import EXIT_USER, UserError
 from vocl.interface import Clip
-from vocl.load import saved_config, trusted_run
+from vocl.load import saved_config
 from vocl.run import make_trainer, prepare, restore
 from vocl.stop import StopFlag
 from vocl.trainer import NonFinite, Taken, Trainer
+from vocl.trusted import trusted_run
 
 
 def main(arguments: list[str]) -> int:

@@ -26,8 +26,9 @@ from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.grammar import setting
 from vocl.interface import VideoModel
-from vocl.load import initial_model, load_folder, pick_device, saved_config, trusted_run
+from vocl.load import initial_model, load_folder, pick_device, saved_config
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
+from vocl.trusted import trusted_run
 
 FLAGS = ("--again", "--untrained")
 SECTIONS = ("eval", "dataset", "runtime")
