@@ -157,7 +157,7 @@ def _mirror(folder: Path, mode: str, given: Mapping[str, Any]) -> None:
 def _upload(path: Path, given: Mapping[str, Any]) -> None:
     """Upload one folder by the client's own command, which marks it as synced."""
     options = [f"--{key.removeprefix('wandb_')}={value}" for key, value in given.items() if value]
-    said = _run([*CLIENT, str(path), *options], UPLOAD_S)
+    said = _run([*CLIENT, str(path.absolute()), *options], UPLOAD_S)
     if not is_synced(path):  # its exit code is 0 also without an account
         reason = _reason(said.stdout) or f"wandb sync ended with {said.returncode}"
         raise Failed(f"not uploaded, {path.name}: {reason}")
@@ -172,6 +172,7 @@ def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
+            cwd=mirror.REPOSITORY,
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
