@@ -27,7 +27,7 @@ from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.config import Config
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.files import TEMPORARY, make_folder, user_path
 from vocl.find import all_runs
 from vocl.saved import checkpoints, frozen_name, is_frozen_intact
@@ -152,7 +152,7 @@ def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
             continue
         trouble = _why_not(theirs, ours, states.get(run), source.beats)
         if trouble:
-            print(f"not pulled: {run}: {trouble}")
+            print(printable(f"not pulled: {run}: {trouble}"))
             counts["not pulled"] += 1
             continue
         fresh = temporary / run
@@ -162,7 +162,7 @@ def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
         if not trouble and theirs.is_dir() and not (fresh / "result.json").is_file():
             trouble = _moving(theirs, source.beats)
         if trouble:
-            print(f"not pulled: {run}: {trouble}; pull again")
+            print(printable(f"not pulled: {run}: {trouble}; pull again"))
             counts["not pulled"] += 1
             continue
         _settle(fresh, root)
@@ -239,4 +239,5 @@ def _settle(folder: Path, root: Path) -> None:
     config["runtime"] |= {key: str(user_path(own[key]).absolute()) for key in PATHS}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if config.get("project") is not None:
-        print(f"note: {folder.name} imports code of its own from {config['project']} when it is used")
+        line = f"note: {folder.name} imports code of its own from {config['project']} when it is used"
+        print(printable(line))

@@ -20,7 +20,7 @@ from typing import Any
 from launch import alive
 from launch.ls import read_config
 from vocl import mirror, recorded, result
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, printable
 from vocl.files import parse_json, user_path
 from vocl.find import find_run
 from vocl.mirror import refuse_project
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{folder.name}: {sync(folder, given)}", flush=True)
         except (Failed, OSError) as error:
             failed += 1
-            print(f"{folder.name}: {error}", file=sys.stderr)
+            print(printable(f"{folder.name}: {error}"), file=sys.stderr)
     if not folders:
         print(f"no run in {root}/runs was tracked (runtime.tracking=offline)")
     return 1 if failed else 0

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.stop import shielded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -93,7 +93,8 @@ class Mirror:
     def _warn(self, reason: str) -> None:
         if not self.warned:
             run = self.folder.name
-            print(f"W&B: {reason}; the training is not affected; later: vocl sync {run}", file=sys.stderr)
+            line = f"W&B: {reason}; the training is not affected; later: vocl sync {run}"
+            print(printable(line), file=sys.stderr)
         self.warned = True
 
 

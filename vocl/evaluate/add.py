@@ -21,7 +21,7 @@ from vocl import assemble, result
 from vocl import config as configs
 from vocl.compose import completed, compose
 from vocl.config import Config
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, printable
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.grammar import setting
@@ -109,7 +109,7 @@ def _tell(folder: Path, found: Evaluated) -> None:
             file=sys.stderr,
         )
     for name, why in found.failed.items():
-        print(f"failed: eval.{name}: {why}", file=sys.stderr)
+        print(printable(f"failed: eval.{name}: {why}"), file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------ what is asked
