@@ -11,7 +11,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from launch.escape import one_line, printable
+from launch.escape import one_line
+from vocl.errors import printable
 
 COLOURS = {
     "done": "32",

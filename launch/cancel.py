@@ -18,7 +18,7 @@ from launch.slurm import SlurmError
 from launch.states import GIVE_UP, LIVE, UNKNOWN, RunState, look
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 
 REASON = "cancelled"
 POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         return _give_up(unknown, states)
     for run, entry in unknown.items():
         reason = f"{states[run].reason}; {GIVE_UP.format(run=run)}"
-        print(f"not cancelled {entry.told}: {reason}", file=sys.stderr)
+        print(printable(f"not cancelled {entry.told}: {reason}"), file=sys.stderr)
     if trouble:
         print(f"not cancelled: {trouble}", file=sys.stderr)
         return 1
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         _end(states[run].claim)
         print(f"cancelled {live[run].told}: job {job}")
     for run, reason in spared.items():
-        print(f"not cancelled {live[run].told}: {reason}", file=sys.stderr)
+        print(printable(f"not cancelled {live[run].told}: {reason}"), file=sys.stderr)
     here = {run: entry for run, entry in live.items() if run not in on_slurm}
     left = sum(not _stop_here(target.root / "runs" / run, entry, states[run]) for run, entry in here.items())
     left += len(spared) + len(unknown)
@@ -71,7 +71,7 @@ def _give_up(unknown: Mapping[str, Entry], states: Mapping[str, RunState]) -> in
     """End the claims of runs of which a person says that no job has them; returns 0."""
     for run, entry in unknown.items():
         _end(states[run].claim)
-        print(f"given up {entry.told}: {states[run].reason}")
+        print(printable(f"given up {entry.told}: {states[run].reason}"))
     print(f"{len(states)} runs: {len(unknown)} given up")
     return 0
 
@@ -120,11 +120,11 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
     elif (child := claims.worker(claim)) is None:
         trouble = _out_of_reach(claim, state)
     if claim is None or child is None:
-        print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
+        print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
         return False
     behind = "" if claims.lives(claim.pid, claim.born) else ", left behind by its pool"
     if trouble := _send_away(child, claim):
-        print(f"not cancelled {entry.told}: {trouble}", file=sys.stderr)
+        print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
         return False
     if not result.is_done(folder):
         claims.over(claim, "failed", reason=REASON)

@@ -10,7 +10,7 @@ from launch.records import Records
 from launch.runs import root_of
 from vocl import config as configs
 from vocl import result
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.find import find_run
 
 PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{' '.join(['vocl diff', *words])}: give two runs, by id or folder")
     a, b = (Records(find_run(word, root)) for word in words)
     print(f"A {a.folder}\nB {b.folder}\n")
-    print("\n".join([*_config(a, b), "", *_code(a, b), "", *_scores(a, b)]))
+    print("\n".join(map(printable, [*_config(a, b), "", *_code(a, b), "", *_scores(a, b)])))
     return 0
 
 

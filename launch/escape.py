@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from vocl.errors import printable
+
 ASCII = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -102,13 +104,7 @@ ACCENTS = frozenset(
     "\N{COMBINING RING ABOVE}\N{COMBINING BREVE}\N{COMBINING DOUBLE ACUTE ACCENT}"
 )
 FORMULA = tuple("=+-@")  # what a spreadsheet takes a cell for that begins so
-STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 MARKDOWN = re.compile(r"[\\|*`<~]|\](?=\()|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
-
-
-def printable(text: str) -> str:
-    """`text` without line ends, without what steers a terminal or cannot be written to a file."""
-    return STEERING.sub(" ", text).encode(errors="replace").decode()
 
 
 def one_line(text: str) -> str:

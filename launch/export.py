@@ -32,11 +32,19 @@ from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.errors import UserError
-from vocl.files import json_or_none, make_folder, share, user_path, write_text
-from vocl.find import find_run
+from vocl.files import (
+    json_or_none,
+    make_folder,
+    open_regular,
+    refuse_planted,
+    share,
+    user_path,
+    write_text,
+)
 from vocl.folder import new_folder
 from vocl.record import REPOSITORY, SNAPSHOT, code_digest, commit
 from vocl.saved import checkpoints
+from vocl.trusted import trusted_run
 
 PROJECT = "code/project"  # where a project's own code lies in the folder
 SITE = ("runtime.", "runtime=", "cluster.", "cluster=", "cluster/", "hydra.", "hydra/", "-")
@@ -53,9 +61,11 @@ def main(arguments: Sequence[str]) -> int:
     if len(words) != 2 or not all(is_word(word) for word in words):
         raise UserError("vocl export: expected a run and a folder, e.g. vocl export 3f2a9c01bd ~/model")
     run, out = words
-    folder = find_run(run, root)
+    folder = trusted_run(run, str(root))
     if not (folder / "result.json").exists():
         raise UserError(f"{folder}: has not finished; only finished runs are exported")
+    for part in (folder, folder / "checkpoints", folder / "eval", *sorted((folder / "eval").glob("*"))):
+        refuse_planted(part)
     path = user_path(out)
     with new_folder(path, "OUT") as place:
         _fill(place, folder, root)
@@ -78,14 +88,17 @@ def _fill(place: Path, folder: Path, root: Path) -> None:
         raise UserError(f"{folder}: its config.yaml or result.json is damaged: {told}") from None
     write_text(place / "config.yaml", yaml.safe_dump(_of_no_site(config), sort_keys=False))
     if (REPOSITORY / "LICENSE").is_file():
-        _copy(REPOSITORY / "LICENSE", place / "LICENSE")
+        shutil.copyfile(REPOSITORY / "LICENSE", place / "LICENSE")
+        share(place / "LICENSE")
     write_text(place / "README.md", card)
 
 
 def _copy(source: Path, copy: Path) -> None:
-    """Copy a file, for those who may read what lies in the folder of the copy."""
+    """Copy a file of a run, for those who may read what lies in the folder of the copy. A link is refused:
+    it would give away what this user alone can read."""
     make_folder(copy.parent)
-    shutil.copyfile(source, copy)
+    with open_regular(source, links=False) as content, copy.open("xb") as file:
+        shutil.copyfileobj(content, file)
     share(copy)
 
 

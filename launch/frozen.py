@@ -21,10 +21,9 @@ from vocl.cell import cell_of
 from vocl.claims import Claim
 from vocl.compose import compose
 from vocl.errors import UserError
-from vocl.files import read_bytes
 from vocl.secret import refuse_secrets
+from vocl.yaml_text import read_saved
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table has hundreds of configs
 AGAIN = "vocl submit writes it again"
 
 
@@ -67,7 +66,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     """The config that was frozen in a run's folder; `UserError` where there is none that can be read."""
     path = folder / "config.yaml"
     try:
-        config = yaml.load(read_bytes(path), LOADER)
+        config = read_saved(path)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read: {error}; {AGAIN}") from None
     if not isinstance(config, dict) or "project" not in config:

@@ -20,7 +20,7 @@ from launch.runs import is_word
 from launch.selector import results_root
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.files import TEMPORARY, read_bytes
 from vocl.find import all_runs
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     for waste in find(root):
         with suppress(FileNotFoundError):
             total += waste.size
-            print(f"{waste.path.relative_to(root)}: {waste.reason}")
+            print(printable(f"{waste.path.relative_to(root)}: {waste.reason}"))
             if removes:
                 _remove(waste.path)
     print(f"{total / 1e6:.1f} MB {'removed' if removes else 'could be removed: vocl gc --yes'}")
@@ -80,7 +80,7 @@ def _owners(root: Path) -> tuple[list[Claim], int]:
             found.append(claims.newest(root / "runs" / run))
         except OSError as error:
             unread += 1
-            print(f"warning: {run}: {error.strerror}: {error.filename}", file=sys.stderr)
+            print(printable(f"warning: {run}: {error.strerror}: {error.filename}"), file=sys.stderr)
     return [claim for claim in found if claim is not None], unread
 
 

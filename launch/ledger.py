@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from vocl.claims import WORD
 from vocl.files import NUMBER, is_there, record_or_none, write_json
 
 NAME = "vocl-{token}"  # of the job: job ids are reused, tokens are not
@@ -116,8 +117,8 @@ def accepted(submission: Submission, job: str) -> None:
 def read(root: Path, token: str) -> Submission | None:
     """The entry `token`; None where there is none (a results folder moved without its ledger), and where
     it is damaged."""
-    content = record_or_none(_path(root, token), ENTRY)
-    if content is None or not _is_whole(content):
+    content = record_or_none(_path(root, token), ENTRY) if WORD.fullmatch(token) else None
+    if content is None or content["token"] != token or not _is_whole(content):
         return None
     # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
     answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
@@ -130,8 +131,11 @@ def _is_whole(content: dict[str, Any]) -> bool:
     elements, after = content["elements"], content.get("after") or {}
     if not all(isinstance(element, list) for element in elements):
         return False
-    words = [*itertools.chain(*elements), *content["arguments"], *after, *after.values()]
-    return all(isinstance(word, str) for word in words)
+    names = [*itertools.chain(*elements), *after, *after.values()]
+    names += [content["snapshot"]] if content["snapshot"] is not None else []
+    if not all(isinstance(word, str) for word in (*names, *content["arguments"])):
+        return False
+    return all(map(WORD.fullmatch, names))
 
 
 def damaged(root: Path, token: str) -> str:

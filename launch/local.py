@@ -14,7 +14,7 @@ from launch.pool import Job, Outcome, Pool
 from launch.progress import make_board
 from launch.states import RunState
 from vocl import claims
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.stop import EXIT_STOPPED
 
 TRAIN = (sys.executable, "-m", "vocl.train", "--config")
@@ -42,10 +42,12 @@ def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], argu
             print(f"not started: {job.id} ({job.label}): {why}", file=sys.stderr)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
-        print(f"failed: {outcome.job.id} ({outcome.job.label}): {_reason(outcome)}", file=sys.stderr)
+        line = f"failed: {outcome.job.id} ({outcome.job.label}): {_reason(outcome)}"
+        print(printable(line), file=sys.stderr)
     unscored = [outcome for outcome in outcomes if outcome.state == "done" and outcome.code]
     for outcome in unscored:
-        print(f"done, but {outcome.job.id} ({outcome.job.label}): {outcome.last_line}", file=sys.stderr)
+        line = f"done, but {outcome.job.id} ({outcome.job.label}): {outcome.last_line}"
+        print(printable(line), file=sys.stderr)
     if (left and pool.stopped) or any(outcome.state == "stopped" for outcome in outcomes):
         return EXIT_STOPPED
     return 1 if failed or left or unscored else 0

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launch.runs import root_of
-from vocl.errors import UserError
+from vocl.errors import STEERING, UserError
 from vocl.find import find_run
 
 LINES = 30
 POLL_S = 0.5
 BLOCK = 65536
+KEPT = re.compile(rf"(\x1b\[[\d;]*m|[\t\n\r])|{STEERING.pattern}")  # colours, lines, bars
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,7 +74,9 @@ def _print_end(path: Path, number: int) -> int:
 
 
 def _emit(block: bytes) -> None:
-    sys.stdout.write(block.decode(errors="replace"))
+    """Print a part of a log, without what would do more to a terminal than show it."""
+    text = block.decode(errors="replace")
+    sys.stdout.write(KEPT.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", text))
     sys.stdout.flush()
 
 

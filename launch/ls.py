@@ -19,7 +19,7 @@ from launch.selector import Target, resolve_or_all
 from launch.status import PATIENCE_S
 from launch.view import ask
 from vocl.errors import UserError
-from vocl.files import read_bytes
+from vocl.yaml_text import read_saved
 
 HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
 MISSING = object()
@@ -52,9 +52,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The saved config of a run as it stands; empty where it has none that can be read."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(read_bytes(folder / "config.yaml"), loader)
+        content = read_saved(folder / "config.yaml")
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ from vocl import claims, recorded, result
 from vocl import config as configs
 from vocl.compose import compose
 from vocl.config import Config
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.files import TEMPORARY, make_folder, user_path
 from vocl.find import all_runs
 from vocl.saved import checkpoints, frozen_name, is_frozen_intact
@@ -87,7 +89,8 @@ def _source(place: str, root: Path, temporary: Path) -> Iterator[_Source]:
         done = [run for run in all_runs(root) if result.is_done(root / "runs" / run)]
         known.write_text("".join(f"/{name}/\n" for name in done))
         _call(
-            "rsync", "-a", "--no-links", f"--exclude-from={known}", "--", f"{place}/runs/", f"{fetched}/runs/"
+            *("rsync", "-a", "--no-links", "--no-D", f"--exclude-from={known}"),  # no pipes, no devices
+            *("--", f"{place}/runs/", f"{fetched}/runs/"),
         )
     elif shutil.which("scp"):
         _call("scp", "-rpq", "--", f"{place}/runs", f"{fetched}/runs")
@@ -135,10 +138,13 @@ def _call(*command: str) -> None:
 
 
 def _copy(old: Path, new: Path) -> None:
-    def links(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if (Path(folder) / name).is_symlink()]
+    """Copy folders and plain files: a link may lead anywhere, a pipe has no end."""
 
-    shutil.copytree(old, new, ignore=links)
+    def others(folder: str, names: list[str]) -> list[str]:
+        modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+        return [name for name, mode in modes.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))]
+
+    shutil.copytree(old, new, ignore=others)
 
 
 def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
@@ -152,17 +158,18 @@ def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
             continue
         trouble = _why_not(theirs, ours, states.get(run), source.beats)
         if trouble:
-            print(f"not pulled: {run}: {trouble}")
+            print(printable(f"not pulled: {run}: {trouble}"))
             counts["not pulled"] += 1
             continue
         fresh = temporary / run
-        source.take(theirs, fresh)
         # looked at once more as it came: it may have been moving while it was copied
-        trouble = _broken(fresh) if (fresh / "result.json").is_file() else _moving(fresh)
+        trouble = _taken(source, theirs, fresh) or (
+            _broken(fresh) if (fresh / "result.json").is_file() else _moving(fresh)
+        )
         if not trouble and theirs.is_dir() and not (fresh / "result.json").is_file():
             trouble = _moving(theirs, source.beats)
         if trouble:
-            print(f"not pulled: {run}: {trouble}; pull again")
+            print(printable(f"not pulled: {run}: {trouble}; pull again"))
             counts["not pulled"] += 1
             continue
         _settle(fresh, root)
@@ -171,6 +178,17 @@ def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
         fresh.rename(ours)
         counts["pulled"] += 1
     return counts
+
+
+def _taken(source: _Source, theirs: Path, fresh: Path) -> str:
+    """Take a run; what kept it from coming whole, or ""."""
+    try:
+        source.take(theirs, fresh)
+    except shutil.Error as error:  # of each file (source, copy, why)
+        return "; ".join(f"cannot be read: {why}" for _, _, why in error.args[0][:1])
+    except OSError as error:
+        return f"cannot be read: {error.filename}: {error.strerror}"
+    return "" if read_config(fresh) else "its config.yaml is no plain file"
 
 
 def _why_not(theirs: Path, ours: Path, here: RunState | None, beats: Callable[[Path], bool]) -> str:
@@ -239,4 +257,5 @@ def _settle(folder: Path, root: Path) -> None:
     config["runtime"] |= {key: str(user_path(own[key]).absolute()) for key in PATHS}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if config.get("project") is not None:
-        print(f"note: {folder.name} imports code of its own from {config['project']} when it is used")
+        line = f"note: {folder.name} imports code of its own from {config['project']} when it is used"
+        print(printable(line))

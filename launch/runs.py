@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from types import NoneType
 from typing import Any
 
 from launch.escape import one_line
+from vocl.claims import WORD
 from vocl.errors import UserError
 from vocl.files import holds, is_there, record_or_none, user_path
 from vocl.grammar import text_of
 
 ROOT = "results"  # as in conf/runtime/default.yaml
 SELECTION = {"arguments": list, "runs": list}
-RUN = re.compile(r"[\w-][\w.-]*", re.ASCII)  # an id; no path that leads elsewhere
 ROW = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
 
 
@@ -94,7 +93,7 @@ def submitted(path: Path) -> dict[str, Any] | None:
         return None
     found["runs"] = [dict.fromkeys(ROW) | row for row in found["runs"]]
     ids = [run for row in found["runs"] for run in (row["id"], row["after"]) if run is not None]
-    is_whole = all(map(RUN.fullmatch, ids)) and all(isinstance(word, str) for word in found["arguments"])
+    is_whole = all(map(WORD.fullmatch, ids)) and all(isinstance(word, str) for word in found["arguments"])
     return found if is_whole else None
 
 

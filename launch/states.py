@@ -15,7 +15,7 @@ from launch.slurm import QueuedJob
 from launch.view import Asker, View, ask
 from vocl import claims
 from vocl.claims import Claim
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.result import DAMAGED as DAMAGED_RESULT
 
 SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
@@ -104,7 +104,8 @@ def left_alone(states: Mapping[str, RunState]) -> list[str]:
     for run, state in states.items():
         if state.name == UNKNOWN:
             reasons.setdefault(state.reason, []).append(run)
-    return [f"left alone, a job may have {_some(runs)}: {reason}" for reason, runs in reasons.items()]
+    lines = (f"left alone, a job may have {_some(runs)}: {reason}" for reason, runs in reasons.items())
+    return [printable(line) for line in lines]
 
 
 def _some(runs: list[str]) -> str:

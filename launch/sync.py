@@ -20,7 +20,7 @@ from typing import Any
 from launch import alive
 from launch.ls import read_config
 from vocl import mirror, recorded, result
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, printable
 from vocl.files import parse_json, user_path
 from vocl.find import find_run
 from vocl.mirror import refuse_project
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{folder.name}: {sync(folder, given)}", flush=True)
         except (Failed, OSError) as error:
             failed += 1
-            print(f"{folder.name}: {error}", file=sys.stderr)
+            print(printable(f"{folder.name}: {error}"), file=sys.stderr)
     if not folders:
         print(f"no run in {root}/runs was tracked (runtime.tracking=offline)")
     return 1 if failed else 0
@@ -157,7 +157,7 @@ def _mirror(folder: Path, mode: str, given: Mapping[str, Any]) -> None:
 def _upload(path: Path, given: Mapping[str, Any]) -> None:
     """Upload one folder by the client's own command, which marks it as synced."""
     options = [f"--{key.removeprefix('wandb_')}={value}" for key, value in given.items() if value]
-    said = _run([*CLIENT, str(path), *options], UPLOAD_S)
+    said = _run([*CLIENT, str(path.absolute()), *options], UPLOAD_S)
     if not is_synced(path):  # its exit code is 0 also without an account
         reason = _reason(said.stdout) or f"wandb sync ended with {said.returncode}"
         raise Failed(f"not uploaded, {path.name}: {reason}")
@@ -172,6 +172,7 @@ def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
+            cwd=mirror.REPOSITORY,
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:

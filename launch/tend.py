@@ -26,7 +26,7 @@ from launch.slurm import SlurmError
 from launch.states import LIVE, UNKNOWN, RunState, left_alone, look, with_sources
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.grammar import setting
 from vocl.saved import newest_step
 
@@ -130,7 +130,7 @@ def tend(target: Target) -> Pass:
             frozen.add(queued, found)
     for job, runs in queued.arrays.items():
         for run in runs:
-            print(f"queued {labels[run].told} in job {job}: {reasons[run]}")
+            print(printable(f"queued {labels[run].told} in job {job}: {reasons[run]}"))
             states[run] = RunState("queued", reasons[run])
     answers = not queued.trouble or refusal.is_limit(queued.trouble)
     return Pass(states, queued, "" if answers else queued.trouble)
@@ -149,7 +149,7 @@ def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
     step = newest_step(folder / "checkpoints") or 0
     claims.over(claim, outcome, reason=state.reason, line=state.reason, job=state.job, step=step)
     where = f" on {state.node}" if state.node else ""
-    print(f"collected {entry.told}: {state.reason}{where}, saved at step {step}")
+    print(printable(f"collected {entry.told}: {state.reason}{where}, saved at step {step}"))
     return _seen(folder, state)
 
 
@@ -172,7 +172,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
         elif not (state.name == "failed" and state.reason == verdict.reason):
             kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
             claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason})
-            print(f"gave up {entry.told}: {verdict.reason}")
+            print(printable(f"gave up {entry.told}: {verdict.reason}"))
             states[entry.id] = _seen(folder, state)
     return found
 

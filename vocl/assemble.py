@@ -177,7 +177,7 @@ def _weights_are_there(config: Config) -> None:
 
 def _warm_start_is_there(config: Config) -> None:
     if config["warm_start"] is not None:
-        from vocl.load import trusted_run
+        from vocl.trusted import trusted_run
 
         trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
 

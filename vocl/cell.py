@@ -6,8 +6,9 @@ import yaml
 
 from vocl import config as configs
 from vocl.config import Config
-from vocl.files import read_bytes, user_path
+from vocl.files import user_path
 from vocl.find import find_run
+from vocl.yaml_text import read_saved
 
 
 def cell_of(config: Config) -> str:
@@ -21,6 +22,6 @@ def cell_of(config: Config) -> str:
 def _source(run: str, root: str) -> str | None:
     try:
         path = find_run(run, user_path(root)) / "config.yaml"
-        return cell_of(configs.migrate(yaml.safe_load(read_bytes(path))))
+        return cell_of(configs.migrate(read_saved(path)))
     except (ValueError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
         return None

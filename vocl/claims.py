@@ -42,6 +42,7 @@ from vocl.files import (
 )
 
 MADE_NAME = re.compile(r"\d{4}\.json")
+WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
 TEXT, COUNT = (str, NoneType), (int, NoneType)
 MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
 START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT}
@@ -182,6 +183,8 @@ def _read(run: Path, number: str, names: list[str]) -> Claim:
     def part(suffix: str, kinds: Kinds) -> dict[str, Any] | None:
         name = f"{number}{suffix}.json"
         found = record_or_none(f"{run}/jobs/{name}", kinds) if name in names else None
+        if found is not None and kinds is MADE and not WORD.fullmatch(found["token"]):
+            found = None
         if found is None and name in names:
             damaged.append(f"jobs/{name}")
         return found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterable
 
 EXIT_USER = 2  # of a command that stopped at the user's mistake
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _BRIEF = 60  # characters of a value in a message
 
 
@@ -15,6 +17,12 @@ def say_everything() -> None:
     any letter, a terminal or a pipe may be ASCII's."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """`text` without line ends, without what steers a terminal or cannot be written to a file: names and
+    messages in records are other people's."""
+    return STEERING.sub(" ", text).encode(errors="replace").decode()
 
 
 class UserError(ValueError):
@@ -26,7 +34,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(STEERING.sub(" ", message).split()))
 
 
 class RunIsTaken(UserError):

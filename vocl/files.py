@@ -94,17 +94,17 @@ def own_folder(folder: Path) -> None:
 
 def refuse_planted(folder: Path) -> None:
     """Raise `OSError` where the folder `folder` of a results folder is a link that another user made, so
-    that what is meant to be written there would come to lie in a place of their choice."""
+    that what is meant to be written there would come to lie, or what is read lies, where they chose."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
         return
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
-        raise _planted(folder, f"a link of another user's (number {status.st_uid})")
+        raise _planted(folder, f"a link of another user's (number {status.st_uid})", "which is not followed")
 
 
-def _planted(path: Path, what: str) -> OSError:
-    return OSError(errno.ELOOP, f"is {what}, nothing is written there", str(path))
+def _planted(path: Path, what: str, so: str = "nothing is written there") -> OSError:
+    return OSError(errno.ELOOP, f"is {what}, {so}", str(path))
 
 
 def make_folder(folder: Path) -> None:
@@ -202,9 +202,16 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def open_regular(path: str | Path) -> BinaryIO:
-    """Open a file to read it. Raises `OSError`, and `UserError` for what is none: a pipe never ends."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+def open_regular(path: str | Path, links: bool = True) -> BinaryIO:
+    """Open a file to read it; `links`: also what a link of this name leads to. Raises `OSError`, and
+    `UserError` for what is none: a pipe never ends."""
+    more = os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW)
+    try:
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | more))  # noqa: SIM115
+    except OSError as error:
+        if links or error.errno != errno.ELOOP:
+            raise
+        raise UserError(f"{path}: is a link, which is not followed") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise UserError(f"{path}: not a regular file")

@@ -1,4 +1,4 @@
-"""Finding runs and loading what they trained."""
+"""Loading what runs have trained."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
 from vocl import assemble
-from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.config import Config
 from vocl.errors import UserError
-from vocl.files import read_bytes, user_path
-from vocl.find import find_run
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
 from vocl.saved import Checkpoint
+from vocl.trusted import read_config, trusted_run
 
 
 @dataclass(frozen=True)
@@ -34,31 +31,6 @@ class Loaded:
     checkpoint: Checkpoint
 
 
-def trusted_run(run: str, root: str) -> Path:
-    """The folder of `run`, as `find_run` names it, unless it is one whose code may not be imported."""
-    here = user_path(root)
-    folder = find_run(run, here)
-    if folder.resolve().parent != (here / "runs").resolve():
-        _refuse_foreign(folder, here / "runs")
-    return folder
-
-
-def _refuse_foreign(folder: Path, runs: Path) -> None:
-    """A run folder from elsewhere may not bring its own list of code that may be imported, nor links
-    by which what is written into it would land elsewhere."""
-    if read_config(folder, check=False)["project"] is not None:
-        raise UserError(
-            f"{folder}/config.yaml: names code of its own (project); if you trust it, move it to {runs}"
-        )
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if os.path.islink(os.path.join(place, name)):
-                raise UserError(
-                    f"{place}/{name}: is a link; a run folder from elsewhere may have none, "
-                    f"if you trust it, move it to {runs}"
-                )
-
-
 def saved_config(folder: Path, root: str) -> Config:
     """The checked config of the run in `folder`, which is used with the results folder `root` now.
 
@@ -66,23 +38,6 @@ def saved_config(folder: Path, root: str) -> Config:
     """
     config = read_config(folder)
     return config | {"runtime": config["runtime"] | {"root": root}}
-
-
-def read_config(path: Path, check: bool = True) -> Config:
-    """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
-    path = path / "config.yaml" if path.is_dir() else path
-    try:
-        saved = yaml.safe_load(read_bytes(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date, an encoding
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(saved, dict):
-        raise UserError(f"{path}: not the config of a run")
-    try:
-        return configs.check(configs.migrate(saved)) if check else {"project": None, **saved}
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.stop import shielded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,7 +27,8 @@ REFUSED = "/\\#?%:"  # in the name of a project
 FLUSH_S = 12.0  # how long the end of a training waits for it
 END = b"end\n"  # what the training says to it when its records are complete
 # Of the user's W&B settings only those on where and as whom; the others could name another run.
-KEPT = ("API_KEY", "BASE_URL", "IDENTITY_TOKEN_FILE", "INSECURE_DISABLE_SSL", "CONFIG_DIR", "CACHE_DIR")
+PLACES = ("IDENTITY_TOKEN_FILE", "CONFIG_DIR", "CACHE_DIR")
+KEPT = ("API_KEY", "BASE_URL", "INSECURE_DISABLE_SSL", *PLACES)
 
 
 class Mirror:
@@ -50,6 +51,7 @@ class Mirror:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     env=environment(),
+                    cwd=REPOSITORY,
                     start_new_session=True,  # a terminal's Ctrl-C is for the training
                 )
             os.set_blocking(self.process.stdin.fileno(), False)
@@ -91,7 +93,8 @@ class Mirror:
     def _warn(self, reason: str) -> None:
         if not self.warned:
             run = self.folder.name
-            print(f"W&B: {reason}; the training is not affected; later: vocl sync {run}", file=sys.stderr)
+            line = f"W&B: {reason}; the training is not affected; later: vocl sync {run}"
+            print(printable(line), file=sys.stderr)
         self.warned = True
 
 
@@ -102,10 +105,17 @@ def command(folder: Path, mode: str, project: str, entity: str | None, training:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a process of W&B: the same code as here, and the user's account."""
+    """The environment of a process of W&B: the same code as here, and the user's account.
+
+    The process is to work in `REPOSITORY`: the client believes the file wandb/settings of its working
+    folder, and in a run's folder that may be a colleague's, who has the key sent elsewhere.
+    """
     kept = {f"WANDB_{name}" for name in KEPT}
     ours = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") or k in kept}
-    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    places = {f"WANDB_{name}" for name in PLACES} & ours.keys()
+    ours |= {name: os.path.abspath(os.path.expanduser(ours[name])) for name in places}
+    paths = [str(REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    paths = [os.path.abspath(path) for path in paths]
     ours |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
     # its folders are named by local time, and must sort across hosts and seasons
     return ours | {"TZ": "UTC", "WANDB_ERROR_REPORTING": "false"}

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from vocl import config as configs
 from vocl.checkpoint import Checkpoints
 from vocl.compose import compose
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, printable
 from vocl.interface import Clip
-from vocl.load import saved_config, trusted_run
+from vocl.load import saved_config
 from vocl.run import make_trainer, prepare, restore
 from vocl.stop import StopFlag
 from vocl.trainer import NonFinite, Taken, Trainer
+from vocl.trusted import trusted_run
 
 
 def main(arguments: list[str]) -> int:
@@ -89,7 +90,7 @@ def _explain(trainer: Trainer, clip: Clip, error: NonFinite) -> None:
     record = error.record
     terms = "  ".join(f"{name} {value:.6g}" for name, value in record["terms"].items())
     print(f"step {error.step}: NOT FINITE: loss {record['loss']:.6g}  {terms}")
-    print(f"  clips: {', '.join(record['names'])}")
+    print(printable(f"  clips: {', '.join(record['names'])}"))
     weights = [*trainer.model.named_parameters(), *trainer.objective.named_parameters()]
     spoilt = [name for name, p in weights if not torch.isfinite(p).all()]
     if spoilt:

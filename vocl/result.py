@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from vocl.errors import UserError
+from vocl.errors import UserError, printable
 from vocl.files import NUMBER, holds, is_a, parse_json, read_bytes, record_or_none, write_json
 from vocl.measure import Measure
 
@@ -218,7 +218,7 @@ def show(folder: Path) -> None:
 
     result = read(folder)
     evals = result["evals"]
-    columns = (Column(Text(name), overflow="fold") for name in ("metric", *evals))
+    columns = (Column(Text(printable(name)), overflow="fold") for name in ("metric", *evals))
     table = Table(*columns, title=f"run {result['run_id']}, seed {result.get('seed')}")
     names = list(dict.fromkeys(name for entry in evals.values() for name in entry["metrics"]))
     for name in names:
@@ -231,13 +231,15 @@ def show(folder: Path) -> None:
         console.print(table)
     console.print(f"{folder}/result.json", soft_wrap=True, highlight=False, markup=False)
     for name, why in (result.get("failed") or {}).items():
-        print(f"eval {name} failed: {why}; to run it again: vocl eval {folder.name}", file=sys.stderr)
+        line = f"eval {name} failed: {why}; to run it again: vocl eval {folder.name}"
+        print(printable(line), file=sys.stderr)
 
 
 def _headed(evals: Mapping[str, Any], metric: str) -> str:
     """The name of a score, with an arrow where less is better."""
     entry = next(entry for entry in evals.values() if metric in entry["metrics"])
-    return f"{metric} \N{DOWNWARDS ARROW}" if measure(entry, metric).higher_is_better is False else metric
+    arrow = " \N{DOWNWARDS ARROW}" if measure(entry, metric).higher_is_better is False else ""
+    return f"{printable(metric)}{arrow}"
 
 
 def _spelt(entry: Mapping[str, Any], metric: str) -> str:

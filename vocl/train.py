@@ -132,7 +132,7 @@ def composed(overrides: Sequence[str]) -> Config:
 
 
 def _saved(path: Path) -> Config:
-    from vocl.load import read_config
+    from vocl.trusted import read_config
 
     if not path.is_file():
         raise UserError(f"--config {path}: no such file")

@@ -26,8 +26,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
-import yaml
-
 from vocl import config as configs
 from vocl import recorded, result
 from vocl.cell import cell_of
@@ -35,6 +33,7 @@ from vocl.files import holds, json_or_none, make_folder, open_plain, write_json
 from vocl.mirror import END, command, environment, fitting, wait_for_second
 from vocl.saved import newest_step
 from vocl.stop import ignore_signals
+from vocl.yaml_text import read_saved
 
 SEALED = {"step": int, "evals": (list, NoneType), "scores": (str, NoneType)}
 POLL_S = 1.0
@@ -125,7 +124,7 @@ class View:
 
         wait_for_second()
         settings = {key: value for key, value in ALWAYS.items() if key in wandb.Settings.model_fields}
-        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        config = read_saved(self.folder / "config.yaml")
         run = wandb.init(
             mode=mode,
             dir=str(self.folder),

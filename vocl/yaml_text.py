@@ -1,4 +1,5 @@
-"""YAML files that people write, read as Hydra reads its own: every mistake is one line with its place."""
+"""YAML files: those that people write are read as Hydra reads its own, every mistake is one line with its
+place; none may stand for more than it seems to."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from typing import Any
 import yaml
 
 from vocl.errors import UserError
+from vocl.files import read_bytes
 
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table has hundreds of configs
 MOST_VALUES = 10_000  # aliases written out: a few hundred bytes can stand for billions
 MERGE, NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 NOTHING = re.compile(r"(?!)")
@@ -35,6 +38,20 @@ def read_yaml(path: Path, names: re.Pattern[str] = NOTHING) -> Any:
                 f"quote it: '{each.value}'"
             )
         return loader.construct_document(node)
+
+
+def read_saved(path: Path) -> Any:
+    """The content of a YAML file that a program wrote, as that of a run; anybody may have put another
+    there. Raises `OSError`, `yaml.YAMLError`, `RecursionError` or `ValueError` (also `UserError`)."""
+    loader = LOADER(read_bytes(path))
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_bomb(node, path)  # before merge keys are written out
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def refuse_unreadable(path: Path) -> None:

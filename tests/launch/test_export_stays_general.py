@@ -182,3 +182,58 @@ def test_an_export_from_a_checkout_with_clusters_of_its_own(tmp_path, checkout) 
         done = _vocl(out / "code", "plan", "seed=0", f"cluster={kind}", f"runtime.root={tmp_path / 'r'}")
         assert done.returncode == 0, done.stderr
     assert run in _vocl(out / "code", "plan", "seed=0", "debug=tiny", f"runtime.root={tmp_path / 'r'}").stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["eval/abc/extra.json", "eval/abc/rows.json", "checkpoints/frozen-0.safetensors", "result.json"]
+)
+def test_a_link_in_a_run_gives_no_private_file_away(tmp_path: Path, sweep: Any, name: str, capsys) -> None:
+    """A colleague can put one into a run of a shared folder; who exports it can read what it leads to."""
+    it, mine = sweep(), tmp_path / "mine.json"
+    it.saves(it.ids[0], 7)
+    it.done(it.ids[0])
+    path = it.folder(it.ids[0]) / name
+    mine.write_bytes(path.read_bytes() if path.is_file() else MARK.encode())
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(mine)
+    capsys.readouterr()
+    assert main(["export", it.ids[0], f"{tmp_path}/out", f"runtime.root={it.root}"]) == 2
+    assert f"{path}: is a link" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_colleagues_link_is_not_exported(
+    tmp_path: Path, sweep: Any, monkeypatch, capsys
+) -> None:
+    it = sweep()
+    it.saves(it.ids[0], 7)
+    it.done(it.ids[0])
+    mine, part = tmp_path / "mine", it.folder(it.ids[0]) / "eval"
+    (mine / "abc").mkdir(parents=True)
+    (mine / "abc" / "letter.json").write_text(MARK)
+    part.symlink_to(mine)
+    os.lchown(part, 54322, -1) if os.getuid() == 0 else None
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    capsys.readouterr()
+    assert main(["export", it.ids[0], f"{tmp_path}/out", f"runtime.root={it.root}"]) == 2
+    assert f"{part}: is a link of another user's" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "project"])
+def test_a_run_from_elsewhere_brings_neither_links_nor_code_into_an_export(
+    tmp_path: Path, sweep: Any, kind: str, capsys
+) -> None:
+    it = sweep()
+    it.saves(it.ids[0], 7)
+    it.done(it.ids[0])
+    folder = Path(shutil.copytree(it.folder(it.ids[0]), tmp_path / "foreign"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    if kind == "link":
+        config["project"] = None
+        (folder / "more").symlink_to(tmp_path)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    capsys.readouterr()
+    assert main(["export", str(folder), f"{tmp_path}/out", f"runtime.root={it.root}"]) == 2
+    told = "more: is a link" if kind == "link" else "names code of its own (project)"
+    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()

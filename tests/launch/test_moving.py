@@ -206,6 +206,33 @@ def test_an_exported_run_loads(tmp_path) -> None:
     assert "out/code" in shown.stdout
 
 
+def test_pull_takes_plain_files_alone_and_goes_on_after_a_run_that_has_others(
+    tmp_path, make_run, monkeypatch, capsys
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    piped, linked, closed = (make_run(there, seed) for seed in range(3))
+    os.mkfifo(piped / "pipe")
+    (linked / "config.yaml").rename(tmp_path / "mine.yaml")
+    (linked / "config.yaml").symlink_to(tmp_path / "mine.yaml")
+    (closed / "events").mkdir()
+    listed = os.scandir
+
+    def refusing(path: str = ".") -> object:
+        if not isinstance(path, int) and os.fspath(path) == str(
+            closed / "events"
+        ):  # as another user's, whom root cannot be
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert main(["pull", str(there), f"runtime.root={here}"]) == 0
+    out = capsys.readouterr().out
+    assert f"not pulled: {linked.name}: its config.yaml is no plain file" in out
+    assert f"not pulled: {closed.name}: cannot be read: " in out and "1 pulled" in out
+    assert [path.name for path in (here / "runs").iterdir()] == [piped.name]
+    assert not (here / "runs" / piped.name / "pipe").exists()
+
+
 def test_pull_merges_by_run_id(tmp_path, make_run, capsys) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     both, beaten = make_run(here, 0), make_run(here, 1, done=False)

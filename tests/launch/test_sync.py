@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from launch import cli, sync
+from vocl import mirror
 from vocl.wandb_process import digest
 
 # Stands for `wandb sync FOLDER`: notes its argument, and marks the folder unless told to fail.
@@ -129,3 +130,37 @@ def test_it_loads_neither_torch_nor_wandb(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_colleagues_settings_of_the_client_are_not_believed(tmp_path, monkeypatch):
+    """Those in the folder wandb/ of a run that somebody stands in could have the key sent elsewhere."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", "mine")
+    monkeypatch.setenv("PYTHONPATH", "code")
+    code = (
+        "import os; from wandb.sdk import wandb_setup; print(wandb_setup.singleton().settings.base_url, "
+        "os.environ['WANDB_CONFIG_DIR'], os.environ['PYTHONPATH'])"
+    )
+    said = sync._run([sys.executable, "-c", code], 100).stdout.decode()
+    assert said.startswith("https://") and "127.0.0.1" not in said
+    assert f"{tmp_path}/mine" in said and f":{tmp_path}/code" in said
+
+
+def test_a_folder_is_uploaded_whatever_the_working_folder_is(tmp_path, client, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a_run(tmp_path / "results", "aaaa", 1)
+    assert cli.main(["sync", "--all"]) == 0
+    assert len(client()) == 1
+
+
+def test_the_mirror_does_not_work_in_the_folder_of_its_caller(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = mirror.Mirror(tmp_path, "offline", "vocl", None)
+    one.command = [sys.executable, "-c", "import os; print(os.getcwd())"]
+    one.start()
+    assert one.process is not None and one.process.stdout is not None
+    one.process.wait(60)
+    assert one.process.stdout.read().decode().strip() == str(mirror.REPOSITORY)
+    one.close()

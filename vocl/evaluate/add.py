@@ -21,13 +21,14 @@ from vocl import assemble, result
 from vocl import config as configs
 from vocl.compose import completed, compose
 from vocl.config import Config
-from vocl.errors import EXIT_USER, UserError
+from vocl.errors import EXIT_USER, UserError, printable
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.grammar import setting
 from vocl.interface import VideoModel
-from vocl.load import initial_model, load_folder, pick_device, saved_config, trusted_run
+from vocl.load import initial_model, load_folder, pick_device, saved_config
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
+from vocl.trusted import trusted_run
 
 FLAGS = ("--again", "--untrained")
 SECTIONS = ("eval", "dataset", "runtime")
@@ -108,7 +109,7 @@ def _tell(folder: Path, found: Evaluated) -> None:
             file=sys.stderr,
         )
     for name, why in found.failed.items():
-        print(f"failed: eval.{name}: {why}", file=sys.stderr)
+        print(printable(f"failed: eval.{name}: {why}"), file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------ what is asked

@@ -1,0 +1,62 @@
+"""Words of records that become parts of paths lead nowhere outside of the results folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import frozen, ledger
+from launch.cli import main
+from vocl import claims
+
+RUN = "aaaaaaaaaa"
+ELSEWHERE = ["../../code", "/code", "..", "a/b", "a\0b", "a\n", ""]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "r" / "runs" / RUN).mkdir(parents=True)
+    return tmp_path / "r"
+
+
+def claimed(root: Path) -> ledger.Submission:
+    entry = ledger.write(root, {}, [[RUN]], None, ["pair"])
+    assert claims.make(root / "runs" / RUN, None, entry.token, "slurm") is not None
+    return entry
+
+
+def change(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("word", ELSEWHERE)
+@pytest.mark.parametrize("key", ["snapshot", "token", "elements", "after"])
+def test_an_entry_of_the_ledger(root: Path, key: str, word: str) -> None:
+    entry = claimed(root)
+    values = {"snapshot": word, "token": word, "elements": [[word]], "after": {RUN: word}}
+    change(root / "ledger" / f"{entry.token}.json", **{key: values[key]})
+    assert ledger.read(root, entry.token) is None
+    with pytest.raises(ValueError, match="damaged"):
+        frozen.code_of(root, RUN, claims.newest(root / "runs" / RUN))
+
+
+def test_an_entry_by_another_name(root: Path) -> None:
+    entry = claimed(root)
+    change(root / "ledger" / f"{entry.token}.json", token="0123456789")
+    assert ledger.read(root, entry.token) is None
+
+
+@pytest.mark.parametrize("word", ELSEWHERE)
+def test_the_token_of_a_claim(root: Path, word: str, tmp_path: Path, capsys) -> None:
+    entry = claimed(root)
+    outside = tmp_path / "code.json"
+    outside.write_bytes((root / "ledger" / f"{entry.token}.json").read_bytes())
+    change(root / "runs" / RUN / "jobs" / "0001.json", token=word)
+    claim = claims.newest(root / "runs" / RUN)
+    assert claim is not None and claim.is_lost and claim.damaged == ("jobs/0001.json",)
+    assert ledger.read(root, word) is None
+    assert main(["status", f"runtime.root={root}"]) == 0
+    assert "damaged record: jobs/0001.json" in capsys.readouterr().out
