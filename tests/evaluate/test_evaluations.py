@@ -272,7 +272,7 @@ def troubled(ours, tmp_path):
         ("word", "its score 'score' is str, not a number"),
         ("several", "its score 'score' is Tensor, not a number"),
         ("other", "its class names the scores score, which its report lacks"),
-        ("measure", "its measure of 'score' is bool, not a Measure"),
+        ("measure", "its measure of 'score' is bool, not vocl.interface.Measure"),
         ("rows", "its rows are not a list with a dict for each video"),
         ("nameless", "its protocol is NoneType, not a name"),
         ("misspelt", "its measures name 'sore', which is none of its scores score"),
