@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,3 +38,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What takes longest begins first on a worker, so that the others do the rest meanwhile."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.nodeid.startswith(SLURM))
+
+
+@pytest.fixture
+def no_hanging() -> Iterator[None]:
+    """What waits for ever, for a pipe say, ends the tests instead."""
+    signal.alarm(120)
+    yield
+    signal.alarm(0)

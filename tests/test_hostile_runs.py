@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_hanging")
+
 RUN = "aaaaaaaaaa"
-
-
-@pytest.fixture(autouse=True)
-def ends_soon() -> Iterator[None]:
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
 
 
 @pytest.fixture

@@ -112,6 +112,26 @@ def reports(folder: Path, losses: list[float], **facts: float) -> None:
         track.log(i * 5, line | {"stage": int(line["stage"])})
 
 
+PAIR = ("aaaaaaaaaa", "bbbbbbbbbb")
+
+
+def failed_pair(root: Path) -> list[Path]:
+    """The two runs `PAIR` of one table, failed alike, with a record of every kind; their folders."""
+    folders = [root / "runs" / run for run in PAIR]
+    for folder in folders:
+        claim = claims.make(folder, None, "token", "local")
+        assert claim is not None
+        claims.began(claim)
+        start(folder)
+        beat(folder, 5, age_s=3600)
+        end(folder, "failed", kind="ValueError", message="it broke")
+        claims.over(claim, "failed", code=1, line="it broke")
+        (folder / "config.yaml").write_text("seed: 0\n")
+    rows = [{"row": run, "column": "all", "seed": 0, "id": run, "after": None} for run in PAIR]
+    put(root / "by-name" / "pair" / "selection.json", {"arguments": ["pair"], "runs": rows})
+    return folders
+
+
 def six_runs(root: Path, slurm: FakeSlurm) -> Sweep:
     """One run done, one running, one queued, two that failed alike, one that reached its time limit."""
     sweep = Sweep(root, DONE, RUNNING, QUEUED, BAD, WORSE, LATE)

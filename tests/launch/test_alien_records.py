@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,13 +13,14 @@ import pytest
 import run_records
 
 from launch.cli import main
-from vocl import claims
 from vocl.errors import UserError
 from vocl.files import holds, json_or_none, parse_json, read_bytes
 from vocl.load import read_config
 from vocl.result import is_done
 
-RUN, OTHER = "aaaaaaaaaa", "bbbbbbbbbb"
+pytestmark = pytest.mark.usefixtures("no_hanging")
+
+RUN, OTHER = run_records.PAIR
 VERBS = ("status", "why", "ls", "gc")
 RECORDS = [
     "jobs/0001.json",
@@ -37,31 +37,13 @@ RECORDS = [
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
-@pytest.fixture(autouse=True)
-def no_hanging() -> Iterator[None]:
-    """A pipe that is waited for ends the test."""
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two runs of one table that failed alike, with a record of every kind."""
-    for run in (RUN, OTHER):
-        folder = tmp_path / "runs" / run
-        claim = claims.make(folder, None, "token", "local")
-        assert claim is not None
-        claims.began(claim)
-        run_records.start(folder)
-        run_records.beat(folder, 5, age_s=3600)
+    """Two runs of one table that failed alike, with what a training says of itself beside the records."""
+    for folder in run_records.failed_pair(tmp_path):
         run_records.reports(folder, [1.0] * 12)
-        run_records.end(folder, "failed", kind="ValueError", message="it broke")
-        claims.over(claim, "failed", code=1, line="it broke")
         (folder / "config.yaml").write_text("seed: 0\nmodel:\n  num_slots: 5\n")
         (folder / "log.txt").write_text("it broke\n")
-    rows = [{"row": run, "column": "all", "seed": 0, "id": run, "after": None} for run in (RUN, OTHER)]
-    run_records.put(tmp_path / "by-name" / "pair" / "selection.json", {"arguments": ["pair"], "runs": rows})
     return tmp_path
 
 

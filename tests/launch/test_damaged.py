@@ -17,7 +17,7 @@ from vocl import claims
 from vocl.errors import UserError
 from vocl.files import write_json
 
-RUN, OTHER = "aaaaaaaaaa", "bbbbbbbbbb"
+RUN, OTHER = run_records.PAIR
 TORN = ["", "{", "[]", "null", "{}", '{"token": "a"}']
 RECORDS = [
     "jobs/0001.json",
@@ -31,19 +31,7 @@ RECORDS = [
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two runs of one table that failed alike, with a record of every kind."""
-    for run in (RUN, OTHER):
-        folder = tmp_path / "runs" / run
-        claim = claims.make(folder, None, "token", "local")
-        assert claim is not None
-        claims.began(claim)
-        run_records.start(folder)
-        run_records.beat(folder, 5, age_s=3600)
-        run_records.end(folder, "failed", kind="ValueError", message="it broke")
-        claims.over(claim, "failed", code=1, line="it broke")
-        (folder / "config.yaml").write_text("seed: 0\n")
-    rows = [{"row": run, "column": "all", "seed": 0, "id": run, "after": None} for run in (RUN, OTHER)]
-    run_records.put(tmp_path / "by-name" / "pair" / "selection.json", {"arguments": ["pair"], "runs": rows})
+    run_records.failed_pair(tmp_path)
     return tmp_path
 
 
