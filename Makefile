@@ -14,7 +14,7 @@ SIZE   := $(if $(filter cpu,$(TORCH)),0.5 GB to download and 2 GB on disk,3 GB t
 .PHONY: demo test chaos env clean
 
 demo: env
-	@echo 'training 6 runs: about 3 minutes on 2 cores'
+	@echo 'training 6 runs: about 5 minutes on 2 cores'
 	$(VENV)/bin/vocl submit ablation=demo cluster=local
 	$(VENV)/bin/vocl table demo --pictures
 

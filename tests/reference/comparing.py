@@ -63,3 +63,8 @@ def assert_same_hard_masks(output: Output, theirs: Tensor) -> None:
     clear = best - second > 2e-4 * float(output.masks.detach().max())
     assert clear.any(), "no pixel is clear: the masks say nothing"
     assert torch.equal(ours[clear], theirs.long()[clear])
+
+
+def pairs_of(values: dict[str, Tensor]) -> tuple[list[int], list[int]]:
+    """Of SMTC's pairs of frames the first ones and the second ones."""
+    return tuple(values["pairs"].t().tolist())
