@@ -2,7 +2,7 @@
 
 Two machines' clocks may lie hours apart, so the times that records hold are compared only with others of
 the same machine. Of all other files the file server's clock counts, which dates them as they are written:
-against each other, or against a file that this machine has just made beside them.
+against each other, or against a file that this machine has just made beside them. Copies must keep times.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from vocl.files import TEMPORARY
 
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 KEPT_S = 10.0  # for which a reading of a file server's clock is kept
-_read: dict[int, tuple[float, float]] = {}  # by device: a reading, and when by this machine's own count
+_read: dict[int, tuple[float | None, float]] = {}  # by device: a reading or none, and when by our own count
 
 
 def beats(folder: Path, beat: dict[str, Any] | None, stale_s: float = STALE_S) -> bool:
@@ -59,23 +60,25 @@ def written_at(path: Path) -> float | None:
 
 
 def _now(folder: Path) -> float:
-    """The time by the clock that dates files in `folder`. Who may write in no folder up to the results
-    folder, and so can act on no answer, gets this machine's."""
+    """The time by the clock that dates files in `folder`. Who may write neither there nor in the folder
+    above, and so can act on no answer, gets this machine's."""
     try:
         device = folder.stat().st_dev
     except OSError:
         return time.time()
-    reading, at = _read.get(device, (0.0, float("-inf")))
+    reading, at = _read.get(device, (None, float("-inf")))
     passed = time.monotonic() - at
     if passed > KEPT_S:
-        for place in (folder, *folder.parents[:3]):
-            try:
-                with tempfile.TemporaryFile(dir=place, prefix=TEMPORARY) as file:
-                    made = os.fstat(file.fileno())
-            except OSError:
-                continue
+        reading, passed = _reading(folder, device), 0.0
+        _read[device] = reading, time.monotonic()
+    return time.time() if reading is None else reading + passed
+
+
+def _reading(folder: Path, device: int) -> float | None:
+    """How a file is dated that is made in `folder` or above it, on `device`; None where none can be made."""
+    for place in (folder, folder.parent):
+        with suppress(OSError), tempfile.TemporaryFile(dir=place, prefix=TEMPORARY) as file:
+            made = os.fstat(file.fileno())
             if made.st_dev == device:
-                _read[device] = made.st_mtime, time.monotonic()
                 return made.st_mtime
-        return time.time()
-    return reading + passed
+    return None

@@ -21,6 +21,7 @@ from vocl.cell import cell_of
 from vocl.claims import Claim
 from vocl.compose import compose
 from vocl.errors import UserError
+from vocl.grammar import key_of
 from vocl.secret import refuse_secrets
 from vocl.yaml_text import read_saved
 
@@ -43,7 +44,7 @@ def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str,
     if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
         raise UserError(f"{root / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME")
     try:
-        config["cluster"] = _changed(submission.cluster if submission else config["cluster"], cluster or {})
+        config["cluster"] = _merged(submission.cluster if submission else config["cluster"], cluster or {})
         cell = cell_of(config)
     except (KeyError, TypeError, AttributeError) as error:
         path = root / "runs" / entry.id / "config.yaml"
@@ -53,7 +54,7 @@ def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str,
     return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
 
 
-def _changed(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`cluster` with `changes`; what maps options to values keeps the others, as in Hydra's overrides."""
     merged = dict(cluster)
     for key, value in changes.items():
@@ -130,16 +131,16 @@ def _is_wrong(claim: Claim) -> bool:
     return end.get("outcome") == "withdrawn" and not refusal.is_passing(end.get("line", ""))
 
 
-def asked(arguments: Sequence[str]) -> dict[str, Any] | None:
+def asked_of_cluster(arguments: Sequence[str]) -> dict[str, Any]:
     """What overrides say of the cluster: all keys with cluster=NAME, else those that are named. Raises
     `UserError` where they hold a secret, or what cannot be asked for."""
     cluster, keys = _section("cluster", arguments)
     refuse_secrets({"cluster": cluster})
-    return cluster if "" in keys else {key: cluster[key] for key in keys} or None
+    return cluster if "" in keys else {key: cluster[key] for key in keys}
 
 
 def asked_of_runtime(arguments: Sequence[str]) -> dict[str, Any]:
-    """What overrides say of how a run executes, beside where; else as `asked`."""
+    """What overrides say of how a run executes, beside where; else as `asked_of_cluster`."""
     runtime, keys = _section("runtime", [a for a in arguments if not a.startswith("runtime.root=")])
     refuse_secrets({"runtime": runtime})
     return {key: runtime[key] for key in keys}
@@ -147,7 +148,7 @@ def asked_of_runtime(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _section(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """A section as composed of the overrides that are about it, and which of its keys they name ("": it)."""
-    paths = {a: a.lstrip("+~").partition("=")[0] for a in arguments}
+    paths = {a: key_of(a) for a in arguments}
     overrides = [a for a, path in paths.items() if path == name or path.startswith(f"{name}.")]
     for removed in (o for o in overrides if o.startswith("~")):
         raise UserError(f"{removed}: what a run was submitted with is not removed but replaced: key=value")

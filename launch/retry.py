@@ -20,6 +20,7 @@ from launch.submit import tell
 from vocl.compose import project_of
 from vocl.errors import EXIT_USER, UserError
 from vocl.files import user_path
+from vocl.grammar import key_of
 
 STATES = ("failed", "interrupted")
 OPTIONS = ("--exclude-node", "--new-code")
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     a run's records do not tell how it was submitted; 75 when stopped.
     """
     rest, nodes, new_code = _options(arguments)
-    target = resolve(rest)
+    target = resolve([word for word in rest if not _is_of_runtime(word)])
     with suppress(SlurmError):
         recover(target.root, target.runs)
     states, trouble = look(target.root, target.runs)
@@ -57,7 +58,7 @@ def again(
     new_code: bool = False,
 ) -> int:
     """Queue, or train here, runs that were submitted before; the verb's exit code."""
-    root, changes = target.root, frozen.asked(arguments) or {}
+    root, changes = target.root, frozen.asked_of_cluster(arguments)
     found = [_frozen(root, entry, states[entry.id], changes, new_code) for entry in entries]
     runtime = frozen.asked_of_runtime(arguments)
     specs = [_changed(spec, nodes, runtime) for spec in found if spec is not None]
@@ -104,6 +105,12 @@ def _options(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
         else:
             rest.append(word)
     return rest, nodes, new_code
+
+
+def _is_of_runtime(word: str) -> bool:
+    """Whether an argument says how a run executes, and so not which runs."""
+    key = key_of(word)
+    return key.startswith("runtime.") and key != "runtime.root"
 
 
 def _changed(spec: Spec, nodes: Sequence[str], runtime: Mapping[str, Any]) -> Spec:

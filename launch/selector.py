@@ -18,14 +18,14 @@ from launch.states import RunState, look, with_sources
 from launch.view import Asker, ask
 from vocl.errors import UnknownChoice, UserError
 from vocl.find import all_runs, find_run
-from vocl.grammar import setting
+from vocl.grammar import key_of, setting
 
 if TYPE_CHECKING:  # boards read the results folder alone, in a fraction of a second
     from launch.plan import Selection
 
 OUTSIDE = "runs outside of any ablation"
-# beside tables and run ids these say where and how, not which
-BESIDE = ("runtime.root=", "seed=", "project=", "cluster=", "cluster.")
+# beside tables and run ids these and the cluster say where and how, not which
+BESIDE = ("runtime.root=", "seed=", "project=")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ def _selects(argument: str) -> bool:
 
 
 def _is_beside(argument: str) -> bool:
-    return argument.lstrip("+~").startswith(BESIDE)  # as Hydra spells what it adds and takes away
+    # What adds to the cluster or takes from it chooses no runs; ++seed=3 does, and is left to Hydra.
+    return argument.startswith(BESIDE) or key_of(argument).partition(".")[0] == "cluster"
 
 
 def _known(root: Path, word: str) -> Table | None:

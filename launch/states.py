@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,20 +151,20 @@ def _state_of(records: Records, view: View) -> RunState:
         return RunState("done", reason, **_facts(records))
     if records.trouble:
         return RunState(UNKNOWN, records.trouble)
-    claim, fresh = records.claim, alive.beats(records.folder, records.beat)
+    claim, beats = records.claim, partial(alive.beats, records.folder, records.beat)
     if claim is None or not claim.is_open:
         ended = _from_records(records, claim, view)
         unowned = ended.name == "interrupted" or (claim is not None and claim.is_lost)
-        here = unowned and fresh and not records.ended
+        here = unowned and not records.ended and beats()
         return _running(records, None) if here else ended
     if claim.cluster != "slurm":
-        if _is_alive(claim) or claims.worker(claim) or fresh:  # a killed pool's process trains on
+        if _is_alive(claim) or claims.worker(claim) or beats():  # a killed pool's process trains on
             return _running(records, None) if claim.start else RunState("queued", claim=claim)
         return _from_records(records, None, view)
-    return _of_job(records, claim, view, fresh)
+    return _of_job(records, claim, view, beats)
 
 
-def _of_job(records: Records, claim: Claim, view: View, fresh: bool) -> RunState:
+def _of_job(records: Records, claim: Claim, view: View, beats: Callable[[], bool]) -> RunState:
     """The state of a run whose claim is a job of SLURM that has not said how it ended."""
     submission = view.submissions.get(claim.token)
     queued = view.queued.get(view.element(claim))
@@ -175,7 +176,7 @@ def _of_job(records: Records, claim: Claim, view: View, fresh: bool) -> RunState
             name = "blocked"
         reason = "" if queued.reason == "None" else queued.reason
         return RunState(name, reason, in_queue=True, **_facts(records) | {"job": queued.id, "node": ""})
-    if fresh and claim.start and records.ended is None:
+    if claim.start and records.ended is None and beats():
         return _running(records, None)
     if view.trouble:
         return _unanswered(records, claim, view)

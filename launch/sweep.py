@@ -18,7 +18,7 @@ from vocl.compose import project_of
 from vocl.config import CONF
 from vocl.errors import UserError
 from vocl.files import user_path
-from vocl.grammar import literal
+from vocl.grammar import key_of, literal
 from vocl.hydra_settings import EVERYWHERE, OF_A_SWEEP, refuse_without_effect
 
 
@@ -56,7 +56,7 @@ def _own(overrides: Sequence[str], made: set[Path]) -> Iterator[str]:
         return str(user_path(root) / "multirun" / stamp)
 
     OmegaConf.register_new_resolver("sweep_folder", folder, replace=True)
-    given = [override.partition("=")[0] for override in overrides]
+    given = [key_of(override) for override in overrides]
     if "hydra/launcher" not in given:
         yield "hydra/launcher=vocl"
     if "hydra.sweep.dir" not in given:

@@ -14,6 +14,7 @@ from vocl.compose import compose, project_of
 from vocl.config import Config
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.grammar import key_of
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _config(claim: Claim, overrides: Sequence[str]) -> Config:
     from vocl.train import composed
 
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
+        key = key_of(override)
         if key == "experiment" or key.startswith("eval/protocol"):
             raise UserError(f"{override}: METHOD/DATASET decides this; leave it out")
     asked = [f"experiment={claim.name}", *overrides]
@@ -112,7 +113,7 @@ def _record(
 ) -> dict[str, Any]:
     from vocl.record import code_digest, commit
 
-    settings = sorted(o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] not in OWN)
+    settings = sorted(o for o in overrides if key_of(o).split(".")[0] not in OWN)
     return {
         "method": claim.method,
         "dataset": claim.dataset,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from alarm import ends_soon
 
 SLURM = "tests/slurm/"
 
@@ -41,8 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def no_hanging() -> Iterator[None]:
-    """What waits for ever, for a pipe say, ends the tests instead."""
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
+def no_hanging(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test fails when it waits for ever."""
+    with ends_soon(request.node.name, 120):
+        yield

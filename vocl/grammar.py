@@ -8,6 +8,11 @@ import shlex
 PLAIN = re.compile(r"/[A-Za-z0-9_./-]+")  # a path that reads the same without quotes
 
 
+def key_of(override: str) -> str:
+    """The key of an override, without the signs that add, force or remove it."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 def setting(key: str, text: object) -> str:
     """The override that sets `key` to `text` (a path, say), whatever signs that has."""
     value = str(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vocl.errors import UserError
+from vocl.grammar import key_of
 
 EVERYWHERE = ("hydra.searchpath",)
 OF_A_SWEEP = (  # -m hydra/sweeper=NAME runs Hydra's own multirun
@@ -27,7 +28,7 @@ INSTEAD = {
 def refuse_without_effect(overrides: Iterable[str], allowed: tuple[str, ...] = EVERYWHERE) -> None:
     """Refuse overrides of Hydra's own settings that nothing would heed. UserError for the first."""
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0].partition("@")[0]
+        key = key_of(override).partition("@")[0]
         if not key.startswith(("hydra.", "hydra/")) and key != "hydra":
             continue
         if any(_is_below(key, each) for each in allowed) or override == "hydra/launcher=vocl":

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 HANG_S = 30
@@ -151,19 +148,3 @@ def in_lines(text: str, seed: int) -> bytes:
             case _:
                 lines.insert(at, rng.choice(LINES))
     return "\n".join(lines).encode(errors="surrogatepass") + b"\n"
-
-
-@contextmanager
-def ends_soon(what: str) -> Iterator[None]:
-    """Within the block nothing may take longer than `HANG_S` seconds."""
-
-    def over(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"{what}: still not over after {HANG_S} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.alarm(HANG_S)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutations import ends_soon, in_bytes, in_json, numbers
+from alarm import ends_soon
+from mutations import HANG_S, in_bytes, in_json, numbers
 
 from launch import ledger
 from launch.cli import main
@@ -115,7 +116,7 @@ def test_a_damaged_record_takes_nothing_from_others(template: Path, tmp_path: Pa
         (root / name).write_bytes(damaged)
         for verb in VERBS:
             told = f"{name}, seed {seed}, {' '.join(verb)}, {damaged[:300]!r}"
-            with ends_soon(told):
+            with ends_soon(told, HANG_S):
                 try:
                     code, out, error = _asked(root, verb, capsys)
                 except BaseException as raised:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mutations import ends_soon, in_bytes, in_lines, numbers
+from alarm import ends_soon
+from mutations import HANG_S, in_bytes, in_lines, numbers
 
 from launch.cli import main
 
@@ -80,7 +81,7 @@ def test_a_damaged_file_is_one_line_or_says_the_same(project: Path, tmp_path: Pa
         )
         path.write_bytes(damaged)
         told = f"{name}, seed {seed}:\n{damaged.decode(errors='backslashreplace')}"
-        with ends_soon(told):
+        with ends_soon(told, HANG_S):
             try:
                 code = ask()
             except BaseException as raised:

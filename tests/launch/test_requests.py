@@ -75,11 +75,15 @@ def test_what_a_retry_adds_is_honoured(sweep, selector: str) -> None:
     assert "#SBATCH --begin=2099-01-01" in lines and "#SBATCH --reservation=mine" in lines
 
 
-def test_what_a_retry_says_of_the_runtime_is_honoured(sweep) -> None:
+@pytest.mark.parametrize("selector", ["id", "table", "overrides"])
+@pytest.mark.parametrize("sign", ["", "++"])
+def test_what_a_retry_says_of_the_runtime_is_honoured(sweep, selector: str, sign: str) -> None:
     it = sweep()
     run = it.ids[0]
     fails(it, run)
-    assert main(["retry", *it.arguments, "runtime.workers=3"]) == 0
+    root = f"runtime.root={it.root}"
+    chosen = {"id": [run[:6], root], "table": ["duo", root], "overrides": it.arguments}[selector]
+    assert main(["retry", *chosen, f"{sign}runtime.workers=3"]) == 0
     assert "workers: 3" in (it.folder(run) / "config.yaml").read_text()
 
 

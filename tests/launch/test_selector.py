@@ -57,6 +57,14 @@ def test_seeds_as_submit_takes_them(root: Path, no_composition: None, seed: str)
     assert selector.resolve(["mine", "seed=0", "seed=1", f"runtime.root={root}"]).runs == ["cccc000001"]
 
 
+@pytest.mark.parametrize("word", ["++seed=1", "++runtime.root=/nowhere", "+train.steps=3"])
+def test_what_forces_a_value_is_composed_and_never_passed_over(
+    root: Path, no_composition: None, word: str
+) -> None:
+    with pytest.raises(AssertionError, match="composed"):
+        selector.resolve(["mine", word, f"runtime.root={root}"])
+
+
 @pytest.mark.parametrize("seed", ["abc", "0,abc", "", "[0,1]"])
 @pytest.mark.parametrize("verb", ["cancel", "tend", "retry", "status"])
 def test_seeds_that_are_none_select_nothing_in_silence(root: Path, capsys, verb: str, seed: str) -> None:

@@ -24,7 +24,7 @@ from vocl.config import Config
 from vocl.errors import EXIT_USER, UserError, printable
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
-from vocl.grammar import setting
+from vocl.grammar import key_of, setting
 from vocl.interface import VideoModel
 from vocl.load import initial_model, load_folder, pick_device, saved_config
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
@@ -166,7 +166,7 @@ def _project(saved: Config) -> list[str]:
 def _key(override: str) -> str:
     """The dotted path in the config that an override sets: eval/protocol@eval.x.protocol=y sets
     eval.x.protocol."""
-    return override.partition("=")[0].lstrip("+~").rpartition("@")[2].replace("/", ".")
+    return key_of(override).rpartition("@")[2].replace("/", ".")
 
 
 def _section(override: str) -> str:
