@@ -24,9 +24,9 @@ from typing import Any
 from launch import cells
 from launch.cells import SPREADS, Pattern, Variant
 from launch.overrides import Overrides, known_keys, mapping, read_mapping
-from vocl.config import CONF
+from vocl.config import conf_folders
 from vocl.errors import UnknownChoice, UserError, brief
-from vocl.files import NUMBER, is_a, user_path
+from vocl.files import NUMBER, is_a
 from vocl.measure import Measure
 
 
@@ -84,7 +84,7 @@ KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metri
 
 def find(kind: str, name: str, project: str | None) -> Path:
     """conf/<kind>/<name>.yaml of the project folder, else of this repository."""
-    folders = [*([user_path(project) / "conf"] if project else []), CONF]
+    folders = conf_folders(project)[::-1]
     for folder in folders:
         if (folder / kind / f"{name}.yaml").is_file():
             return folder / kind / f"{name}.yaml"

@@ -25,10 +25,10 @@ from typing import NoReturn
 
 from launch import advance, ledger, ports, refusal, slurm
 from launch.advance import Mark
+from launch.logs import last_line
 from vocl import claims, result
 from vocl.claims import Claim
-from vocl.errors import UserError
-from vocl.files import open_plain, open_regular
+from vocl.files import open_plain
 from vocl.record import Attempts
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
 
@@ -245,23 +245,6 @@ class Agent:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signals.append(number)
-
-
-def last_line(log: Path, offset: int = 0) -> str:
-    """The last line that a run printed, `offset` bytes into its log or later."""
-    return next(iter(last_lines(log, 1, offset)), "no output")
-
-
-def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:
-    """The last lines with text in a log, `offset` bytes into it or later."""
-    try:
-        with open_regular(log) as content:
-            size = content.seek(0, os.SEEK_END)
-            content.seek(max(offset, size - 8192))
-            lines = content.read().decode(errors="replace").splitlines()
-    except (OSError, UserError):
-        return []
-    return [line.strip() for line in lines if line.strip()][-number:]
 
 
 def _job_id() -> str:

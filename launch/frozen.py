@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from launch import ledger, refusal
 from launch.enqueue import Queued, enqueue
 from launch.ledger import Submission
@@ -68,8 +66,8 @@ def config_of(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     try:
         config = read_saved(path)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; {AGAIN}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {AGAIN}") from None
     if not isinstance(config, dict) or "project" not in config:
         raise UserError(f"{path}: damaged, not the config of a run; {AGAIN}")
     return config

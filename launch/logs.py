@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launch.runs import root_of
 from vocl.errors import STEERING, UserError
+from vocl.files import open_regular
 from vocl.find import find_run
 
 LINES = 30
@@ -93,3 +94,20 @@ def _number(arguments: Sequence[str]) -> tuple[int, list[str]]:
     if not number.isdigit():
         raise UserError(f"-n {number}: expected a number of lines")
     return int(number), rest
+
+
+def last_line(log: Path, offset: int = 0) -> str:
+    """The last line that a run printed, `offset` bytes into its log or later."""
+    return next(iter(last_lines(log, 1, offset)), "no output")
+
+
+def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:
+    """The last lines with text in a log, `offset` bytes into it or later."""
+    try:
+        with open_regular(log) as content:
+            size = content.seek(0, os.SEEK_END)
+            content.seek(max(offset, size - 8192))
+            lines = content.read().decode(errors="replace").splitlines()
+    except (OSError, UserError):
+        return []
+    return [line.strip() for line in lines if line.strip()][-number:]

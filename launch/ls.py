@@ -54,7 +54,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The saved config of a run as it stands; empty where it has none that can be read."""
     try:
         content = read_saved(folder / "config.yaml")
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except UserError:
         return {}
     return content if isinstance(content, dict) else {}
 

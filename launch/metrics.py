@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from launch.overrides import read_mapping
 from vocl import config as configs
-from vocl.config import CONF
+from vocl.config import conf_folders
 from vocl.errors import UserError
 from vocl.evaluate.proof import declared
-from vocl.files import user_path
 
 if TYPE_CHECKING:
     from launch.plan import Spec
@@ -65,6 +64,7 @@ def refuse_unknown_protocol(where: str, protocol: str | None, specs: Sequence[Sp
 
 def _protocols(project: str | None) -> set[str]:
     """Names of the protocols in conf/eval/protocol of vocl and of a project."""
-    folders = [CONF, *([user_path(project) / "conf"] if project else [])]
-    files = (path for folder in folders for path in (folder / "eval" / "protocol").rglob("*.yaml"))
+    files = (
+        path for folder in conf_folders(project) for path in (folder / "eval" / "protocol").rglob("*.yaml")
+    )
     return {str(content["name"]) for content in map(read_mapping, files) if "name" in content}

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from launch.agent import last_line
+from launch.logs import last_line
 from launch.progress import Board
 from vocl import claims, result
 from vocl.claims import Claim

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launch import board
-from launch.agent import last_lines
+from launch.logs import last_lines
 from launch.runs import Entry
 from launch.selector import Target, resolve_or_all
 from launch.states import GIVE_UP, UNKNOWN, RunState

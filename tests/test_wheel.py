@@ -11,6 +11,7 @@ import sys
 import tomllib
 import venv
 import zipfile
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -125,17 +126,39 @@ def _imported(tree: ast.AST) -> set[tuple[str, str]]:
     return {(name.partition(".")[0], name) for name in found}
 
 
-def test_every_dependency_is_imported_and_every_import_is_a_dependency() -> None:
-    declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {re.match(r"[\w-]+", each)[0].lower().replace("_", "-") for each in declared}
-    roots: set[str] = set()
-    for package in PACKAGES:
-        for path in (CHECKOUT / package).rglob("*.py"):
-            roots |= {root for root, _ in _imported(ast.parse(path.read_text(encoding="utf-8")))}
+def _distribution(name: str) -> str:
+    return re.match(r"[\w-]+", name)[0].lower().replace("_", "-")
+
+
+def _outside(trees: Iterable[ast.AST]) -> dict[str, set[str]]:
+    """Imported packages that are not the repository's, with the distributions that give each."""
+    roots = {root for tree in trees for root, _ in _imported(tree)} - set(sys.stdlib_module_names)
+    own = {*PACKAGES, "tests", *(path.stem for path in (CHECKOUT / "tests").rglob("*.py"))}
+    own |= {path.stem for path in (CHECKOUT / "benchmarks").glob("*.py")}
     known = metadata.packages_distributions()
-    outside = roots - set(PACKAGES) - set(sys.stdlib_module_names)
-    given = {root: {n.lower().replace("_", "-") for n in known.get(root, [root])} for root in outside}
+    return {root: {_distribution(n) for n in known.get(root, [root])} for root in roots - own}
+
+
+def _trees(*folders: str) -> Iterator[ast.AST]:
+    for path in (path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")):
+        yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _notebooks() -> Iterator[ast.AST]:
+    for path in (CHECKOUT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                yield ast.parse("".join(cell["source"]))
+
+
+def test_every_dependency_is_imported_and_every_import_is_a_dependency() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    names = {_distribution(each) for each in project["dependencies"]}
+    given = _outside(_trees(*PACKAGES))
     assert names <= set().union(*given.values())
+    assert [root for root, by in given.items() if not by & names] == []
+    names |= {_distribution(each) for each in project["optional-dependencies"]["dev"]}
+    given = _outside([*_trees("tests", "benchmarks"), *_notebooks()])
     assert [root for root, by in given.items() if not by & names] == []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import yaml
-
 from vocl import config as configs
 from vocl.config import Config
 from vocl.files import user_path
@@ -23,5 +21,5 @@ def _source(run: str, root: str) -> str | None:
     try:
         path = find_run(run, user_path(root)) / "config.yaml"
         return cell_of(configs.migrate(read_saved(path)))
-    except (ValueError, OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OSError, KeyError, TypeError, AttributeError):
         return None

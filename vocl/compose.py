@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vocl import signature
 from vocl.changing import refuse_changing
-from vocl.config import CONF, Config, check, packages
+from vocl.config import CONF, Config, check, conf_folders, packages
 from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
 from vocl.grammar import literal, quoted, quoting_hint, text_of
@@ -85,8 +85,7 @@ def _experiments(overrides: list[str]) -> Iterator[Path]:
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("experiment=")]
     root = _content(CONF / "config.yaml")["defaults"]
     names = chosen[-1:] or [entry["experiment"] for entry in root if "experiment" in entry]
-    project = project_of(overrides)
-    folders = [CONF, *([user_path(project) / "conf"] if project else [])]
+    folders = conf_folders(project_of(overrides))
     while names:
         name = names.pop()
         for path in (folder / "experiment" / f"{name}.yaml" for folder in folders):
@@ -112,7 +111,7 @@ def _keys(node: Any, path: str = "") -> Iterator[str]:
 
 def group_choices(group: str, project: str | None = None) -> list[str]:
     """Names of the options of config group `group`, e.g. "experiment"."""
-    roots = [CONF, *([Path(project) / "conf"] if project else [])]
+    roots = conf_folders(project)
     files = [(root / group, path) for root in roots for path in (root / group).rglob("*.yaml")]
     return sorted({path.relative_to(base).with_suffix("").as_posix() for base, path in files})
 
@@ -191,8 +190,7 @@ def _evaluations_with_a_dataset(config: Config) -> list[Config]:
 
 def _replaces_dataset(debug: str, project: str | None) -> bool:
     """Whether the choice `debug` has a dataset of its own, for evaluations too."""
-    folders = [CONF, *([Path(project) / "conf"] if project else [])]
-    files = [folder / "debug" / f"{debug}.yaml" for folder in folders]
+    files = [folder / "debug" / f"{debug}.yaml" for folder in conf_folders(project)]
     return any("override /dataset:" in file.read_text() for file in files if file.is_file())
 
 
@@ -204,10 +202,12 @@ def _drop_leftovers(config: Config, debug: str) -> None:
     """
     for path in ("backbone", "dataset.source"):
         _drop_untaken(config, path, set(_at(config, path)))
-    for file in (CONF / "debug" / "narrow" / debug).glob("*.yaml"):
+    narrow = [folder / "debug" / "narrow" / debug for folder in conf_folders(config["project"])]
+    for file in (file for folder in narrow for file in folder.glob("*.yaml")):
         for key in _keys(_content(file)):
             parent, _, name = key.rpartition(".")
-            _drop_untaken(config, parent, {name})
+            if parent != "model":  # a part of it
+                _drop_untaken(config, parent, {name})
 
 
 def _drop_untaken(config: Config, path: str, keys: set[str]) -> None:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vocl.changing import refuse_changing
 from vocl.compose import compose, finished, project_of, unresolved
-from vocl.config import CONF, Config
+from vocl.config import Config, conf_folders
 from vocl.errors import UserError
-from vocl.files import user_path
 from vocl.grammar import quoted
 
 if TYPE_CHECKING:
@@ -128,8 +127,7 @@ def _kind(override: str, project: str | None) -> Literal["choice", "value"] | No
     key, is_dict = parsed.key_or_group, isinstance(parsed.value(), dict)
     if parsed.is_sweep_override() or key.split(".")[0] in SPECIAL or "hydra" in override:
         return "choice" if override.startswith("project=") else None
-    folders = [CONF, *([user_path(project) / "conf"] if project else [])]
-    if any((folder / key).is_dir() for folder in folders):
+    if any((folder / key).is_dir() for folder in conf_folders(project)):
         return None if is_dict else "choice"
     removes_section = parsed.is_delete() and "." not in key
     return "value" if KEY.fullmatch(key) and not parsed.package and not removes_section else None

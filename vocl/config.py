@@ -45,6 +45,11 @@ SEED = Annotated[int, annotated_types.Ge(0), annotated_types.Lt(2**63)]
 PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "cluster" / "here.yaml"}
 
 
+def conf_folders(project: str | None) -> list[Path]:
+    """The folders that config groups lie in: vocl's own, and that of a project."""
+    return [CONF, *([user_path(project) / "conf"] if project else [])]
+
+
 def packages(project: str | None) -> Packages:
     """Packages that may define a `_target_`, with their folders: vocl, and those of `project`."""
     allowed = {"vocl": VOCL}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import yaml
-
 from vocl import config as configs
 from vocl.config import Config
 from vocl.errors import UserError
@@ -43,14 +41,7 @@ def _refuse_foreign(folder: Path, runs: Path) -> None:
 def read_config(path: Path, check: bool = True) -> Config:
     """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
     path = path / "config.yaml" if path.is_dir() else path
-    try:
-        saved = read_saved(path)
-    except UserError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date, an encoding
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    saved = read_saved(path)
     if not isinstance(saved, dict):
         raise UserError(f"{path}: not the config of a run")
     try:

@@ -42,16 +42,17 @@ def read_yaml(path: Path, names: re.Pattern[str] = NOTHING) -> Any:
 
 def read_saved(path: Path) -> Any:
     """The content of a YAML file that a program wrote, as that of a run; anybody may have put another
-    there. Raises `OSError`, `yaml.YAMLError`, `RecursionError` or `ValueError` (also `UserError`)."""
-    loader = LOADER(read_bytes(path))
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _refuse_bomb(node, path)  # before merge keys are written out
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
+    there. Raises `UserError` for whatever is wrong with it, also where it is absent."""
+    with _one_line(path):
+        loader = LOADER(read_bytes(path))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _refuse_bomb(node, path)  # before merge keys are written out
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
 
 
 def refuse_unreadable(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from vocl.interface import (
     Clip,
     Context,
     Features,
+    Grid,
     Output,
     SegmentOptions,
     Segments,
@@ -120,15 +121,14 @@ class SOLV(VideoModel):
         coordinates = self.spatial.coordinates(keep)
         one = self._bind(clip, seen, coordinates, middle)
         merged = self._merge(one, clip.key)
-        target = full.tokens.detach()
-        context = Context(clip, full.tokens, self.adapter(full.tokens), full.grid, target)
+        context = self._context(clip, full.tokens, full.grid)
         decoded = self._decode(merged, self._middle(coordinates, middle), context)
         return Output(
             slots=merged.slots.unsqueeze(1),
             attn=_spread(merged.attn, keep[:, middle], full.tokens.shape[2]).unsqueeze(1),
             grid=full.grid,
             features=full.tokens,
-            target=target,
+            target=full.tokens.detach(),
             recon=decoded.recon,
             masks=decoded.masks,
             keys=full.keys,
@@ -146,13 +146,13 @@ class SOLV(VideoModel):
         known, so give whole videos where they fit. `options.cyclic` gives them, and changes
         nothing else.
         """
-        found, inputs = self._bind_all(clip, options.iterations)
+        found = self._bind_all(clip, options.iterations)
         before = found.slots[:, :0] if carry is None else carry.recent
         slots = torch.cat([before, found.slots], dim=1)
         frames = torch.arange(before.shape[1], slots.shape[1], device=slots.device)
         valid = torch.cat([clip.valid.new_ones(before.shape[:2]), clip.valid], dim=1)
-        found = found._replace(slots=self.temporal(slots, valid, frames))
-        clusters, active, masks = self._decode_all(found, Context(clip, inputs=inputs))
+        bound = found._replace(slots=self.temporal(slots, valid, frames))
+        clusters, active, masks = self._decode_all(bound, clip)
         linked, last, ids = _link(clusters, active, masks, carry)
         recent = slots[:, max(slots.shape[1] - self.window // 2, 0) :]
         return Segments(masks=linked, grid=self.decoder.grid, carry=Carry(recent, last, ids))
@@ -203,31 +203,47 @@ class SOLV(VideoModel):
         slots, place, active = (x.unsqueeze(1) for x in (merged.slots, place, merged.active))
         return context.call(self.decoder, slots, place, active, reconstruct)
 
-    def _bind_all(self, clip: Clip, iterations: int | None) -> tuple[Bound, Tensor]:
-        """Every frame's slots from all its patches, bound over space alone, some frames at a time.
+    @property
+    def _decoder_reads(self) -> bool:
+        return bool(getattr(self.decoder, "needs", frozenset()))
 
-        Beside them the inputs b t n d that they were found in.
-        """
-        first, found, read = self.initializer(clip.key), [], []
+    def _context(self, clip: Clip, tokens: Tensor, grid: Grid) -> Context:
+        """What the decoder may read beside slots, if it reads anything, of the frames b t n e."""
+        if not self._decoder_reads:
+            return Context(clip)
+        return Context(clip, tokens, self.adapter(tokens), grid, tokens.detach())
+
+    def _bind_all(self, clip: Clip, iterations: int | None) -> Bound:
+        """Every frame's slots from all its patches, bound over space alone, some frames at a time."""
+        first, found = self.initializer(clip.key), []
         for start in range(0, clip.video.shape[1], CHUNK):
             tokens = self.encode(_cut(clip, start, start + CHUNK)).tokens
             coordinates = self.spatial.grid.expand(*tokens.shape[:2], -1, -1)
-            read.append(self.adapter(tokens))
-            found.append(self.spatial(first, read[-1], coordinates, iterations))
-        return Bound(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True))), torch.cat(read, dim=1)
+            found.append(self.spatial(first, self.adapter(tokens), coordinates, iterations))
+        return Bound(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
 
-    def _decode_all(self, bound: Bound, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Merged slots b t k d, which are in use b t k, masks b t k n; some frames at a time."""
+    def _decode_all(self, bound: Bound, clip: Clip) -> tuple[Tensor, Tensor, Tensor]:
+        """Merged slots b t k d, which are in use b t k, masks b t k n; some frames at a time.
+
+        A decoder that reads the frames has them encoded again: a video's features may fill memory.
+        """
         found = []
-        for *parts, inputs in zip(*(x.split(CHUNK, dim=1) for x in (*bound, context.inputs)), strict=True):
+        for i, parts in enumerate(zip(*(x.split(CHUNK, dim=1) for x in bound), strict=True)):
             merged = self._merge(Bound(*parts), None)
             coordinates = self.spatial.grid.expand(len(merged.slots), -1, -1)
-            at = replace(context, inputs=rearrange(inputs, "b t n d -> (b t) 1 n d"))
-            masks = self._decode(merged, coordinates, at, reconstruct=False).masks
+            context = self._frames(_cut(clip, i * CHUNK, (i + 1) * CHUNK))
+            masks = self._decode(merged, coordinates, context, reconstruct=False).masks
             rows = (merged.slots, merged.active, masks.squeeze(1))
             found.append([rearrange(x, "(b t) ... -> b t ...", b=len(parts[0])) for x in rows])
         slots, active, masks = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
         return slots, active, masks
+
+    def _frames(self, clip: Clip) -> Context:
+        """The context of a clip's frames, one per row."""
+        if not self._decoder_reads:
+            return Context(clip)
+        features = self.encode(clip)
+        return self._context(clip, rearrange(features.tokens, "b t n e -> (b t) 1 n e"), features.grid)
 
 
 def _around_middle(length: int, window: int) -> tuple[int, int]:
