@@ -1,5 +1,7 @@
 # make demo    install and run the demonstration: an ablation of 3 rows x 2 seeds on synthetic videos
 # make test    install and run all tests, the slow ones too
+# make lint    install and check style, format and which package may import which
+# make quick   install and run the fast tests
 # make chaos   install and disturb 100 runs on a SLURM of their own (needs what .ci/run installs)
 # make env     install alone
 #
@@ -11,12 +13,20 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH  ?=
 SIZE   := $(if $(filter cpu,$(TORCH)),0.5 GB to download and 2 GB on disk,3 GB to download and 6 GB on disk; without CUDA 0.5 and 2 GB: make TORCH=cpu)
 
-.PHONY: demo test chaos env clean
+.PHONY: demo lint quick test chaos env clean
 
 demo: env
 	@echo 'training 6 runs: about 5 minutes on 2 cores'
 	$(VENV)/bin/vocl submit ablation=demo cluster=local
 	$(VENV)/bin/vocl table demo --pictures
+
+lint: env
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
+
+quick: env
+	$(VENV)/bin/python -m pytest tests -n 2 --ignore=tests/slurm
 
 test: env
 	$(VENV)/bin/python -m pytest tests -m '' -n 2

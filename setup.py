@@ -1,8 +1,8 @@
 """What is installed, and where. A checkout installed in place (`pip install -e`) stays as it is.
 
 A wheel has `launch` and `conf` inside of `vocl`: beside it they would stand in the way of a user's own
-launch.py and conf/. There launch's modules have the names `vocl.launch.*`; `vocl.launching` imports them
-under either.
+launch.py and conf/. There launch's modules have the names `vocl.launch.*`; `vocl.commands.launching`
+imports them under either.
 """
 
 import re
@@ -24,7 +24,7 @@ class Build(build_py):
     def run(self) -> None:
         """As every build, then the names."""
         super().run()
-        for path in (Path(self.build_lib) / "vocl" / "launch").glob("*.py"):
+        for path in (Path(self.build_lib) / "vocl" / "launch").rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             path.write_text(NAME.sub("vocl.launch", text), encoding="utf-8")
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from vocl.interface import Grid
-from vocl.nn.decoders import MLPDecoder
+from vocl.nn.decoders.broadcast import MLPDecoder
 
 FRAMES, SLOTS, SLOT_DIM, FEATURE_DIM, GRID = 4, 11, 64, 384, Grid(24, 24)
 SECONDS, MOST, FEWEST = 36.0, 15, 2

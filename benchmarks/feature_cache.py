@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 
 from vocl import run
-from vocl.config import Config
+from vocl.config.compose import composed
+from vocl.config.schema import Config
 from vocl.data.features.encoder import Encoder
 from vocl.data.sources.synthetic import Synthetic
 from vocl.stop import StopFlag
-from vocl.train import composed
 from vocl.trainer import Trainer
 
 SECONDS, MOST, FEWEST = 30.0, 12, 2

@@ -27,8 +27,8 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.interface import Backbone, Clip, Grid, SegmentOptions, Segments, Source, Subject, VideoModel
-from vocl.train import composed
 
 LEVELS = ("easy", "medium", "hard")
 SHOWN = ("video_fg_ari", "video_mbo", "video_ari")

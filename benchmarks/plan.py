@@ -17,9 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from launch.plan import Selection, select
-from vocl import config as configs
-from vocl.compose import compose
+from launch.selection.plan import Selection, select
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.config.compose import compose
 
 ABLATION = """
 title: A thousand runs
@@ -62,7 +63,7 @@ def check_sample(selection: Selection, arguments: list[str]) -> None:
     for spec in selection.specs[:: RUNS // 7]:
         own = declared.overrides(declared.rows[spec.row], declared.columns[spec.column])
         alone = compose([*(f"{k}={v}" for k, v in own.items()), *arguments[1:], f"seed={spec.seed}"])
-        assert configs.run_id(configs.check(alone)) == spec.id, spec.label
+        assert identity.run_id(check(alone)) == spec.id, spec.label
 
 
 def seconds(command: list[str]) -> float:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.interface import Clip, VideoModel
 from vocl.losses.contrast import SlotSlotContrast
 from vocl.losses.reconstruction import FeatureMSE
-from vocl.train import composed
 
 SECONDS, MOST, FEWEST = 36.0, 15, 2
 CLIP_NORM, LR, CONTRAST, TEMPERATURE = 0.05, 4e-4, 0.5, 0.1

@@ -17,9 +17,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from vocl import launching, result
+from vocl.commands import launching
 from vocl.errors import UserError
 from vocl.files import make_folder
+from vocl.rundir import result
 
 CONF = {"_target_": "hydra_plugins.vocl_launcher.VoclLauncher", "metric": "video_fg_ari"}
 ConfigStore.instance().store(group="hydra/launcher", name="vocl", node=CONF, provider="vocl")
@@ -37,12 +38,12 @@ class VoclLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One run per list of overrides; runs that are done already are not trained again."""
-        selection = launching.module("plan").select_jobs(job_overrides)
+        selection = launching.module("ablations.plan").select_jobs(job_overrides)
         try:
             make_folder(self.folder)
         except OSError as error:
             raise UserError(f"hydra.sweep.dir={self.folder}: cannot write there: {error.strerror}") from None
-        launching.module("submit").submit(selection, ("absent", "interrupted"))
+        launching.module("commands.submit").submit(selection, ("absent", "interrupted"))
         return [
             self._returned(selection, spec, list(each))
             for spec, each in zip(selection.specs, job_overrides, strict=True)

@@ -11,51 +11,75 @@ from vocl.errors import EXIT_USER, UserError, say_everything
 from vocl.stop import EXIT_STOPPED
 
 VERBS = {  # verb: (module whose main(arguments) it is, what it does)
-    "plan": ("launch.preview", "check the runs of SELECTOR and list them with their state; changes nothing"),
+    "plan": (
+        "launch.commands.plan",
+        "check the runs of SELECTOR and list them with their state; changes nothing",
+    ),
     "submit": (
-        "launch.submit",
+        "launch.commands.submit",
         "train the runs of SELECTOR that are absent or were interrupted: cluster=local cluster.slots=N",
     ),
-    "cache": ("launch.cache", "compute the features that the runs of SELECTOR would keep, before they start"),
-    "tend": ("launch.tend", "see how lost jobs ended, queue again what deserves it: SELECTOR [--watch]"),
+    "cache": (
+        "launch.commands.cache",
+        "compute the features that the runs of SELECTOR would keep, before they start",
+    ),
+    "tend": (
+        "launch.commands.tend",
+        "see how lost jobs ended, queue again what deserves it: SELECTOR [--watch]",
+    ),
     "retry": (
-        "launch.retry",
+        "launch.commands.retry",
         "failed or interrupted runs of SELECTOR again, same code: [--exclude-node NODE] [--new-code]",
     ),
-    "fill": ("launch.fill", "whatever SELECTOR lacks: runs and evaluations"),
-    "cancel": ("launch.cancel", "end the jobs of SELECTOR, or of run ids: [--gone]"),
-    "gc": ("launch.gc", "list what nothing needs any more; --yes removes it"),
-    "export": ("launch.export", "a folder with weights, config, scores, code and a card: RUN OUT"),
-    "pull": ("launch.pull", "merge another results folder, by run id: [USER@]HOST:PATH, or PATH"),
+    "fill": ("launch.commands.fill", "whatever SELECTOR lacks: runs and evaluations"),
+    "cancel": ("launch.commands.cancel", "end the jobs of SELECTOR, or of run ids: [--gone]"),
+    "gc": ("launch.commands.gc", "list what nothing needs any more; --yes removes it"),
+    "export": ("launch.commands.export", "a folder with weights, config, scores, code and a card: RUN OUT"),
+    "pull": ("launch.commands.pull", "merge another results folder, by run id: [USER@]HOST:PATH, or PATH"),
     "status": (
-        "launch.status",
+        "launch.commands.status",
         "what has become of runs: [SELECTOR or run ids] [--watch]; of all without a selector",
     ),
-    "why": ("launch.why", "why runs failed or stopped, by cause, with the log's last lines: [SELECTOR]"),
-    "ls": ("launch.ls", "runs on disk, also by what their configs say: [NAME] [model.num_slots=7 ...]"),
-    "logs": ("launch.logs", "the end of what a run printed: RUN [-n LINES] [-f]"),
-    "diff": ("launch.diff", "how two runs differ in config, code and scores: A B"),
+    "why": (
+        "launch.commands.why",
+        "why runs failed or stopped, by cause, with the log's last lines: [SELECTOR]",
+    ),
+    "ls": (
+        "launch.commands.ls",
+        "runs on disk, also by what their configs say: [NAME] [model.num_slots=7 ...]",
+    ),
+    "logs": ("launch.commands.logs", "the end of what a run printed: RUN [-n LINES] [-f]"),
+    "diff": ("launch.commands.diff", "how two runs differ in config, code and scores: A B"),
     "table": (
-        "launch.table",
+        "launch.commands.table",
         "scores of ABLATION as table.md, .csv, .tex: [table.digits=2 ...] [--pictures]",
     ),
     "eval": (
-        "vocl.evaluate.add",
+        "vocl.commands.evaluate",
         "score a trained run again, otherwise or on other data: RUN [eval=[...]] [dataset=...] [--again]",
     ),
-    "predict": ("vocl.predict", "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]"),
-    "show": ("vocl.show", "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]"),
-    "import": ("vocl.reference.importer", "official weights to a run: METHOD FILE OUT experiment=..."),
+    "predict": (
+        "vocl.commands.predict",
+        "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]",
+    ),
+    "show": (
+        "vocl.commands.show",
+        "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]",
+    ),
+    "import": ("vocl.commands.import_", "official weights to a run: METHOD FILE OUT experiment=..."),
     "verify": (
-        "launch.verify",
+        "launch.commands.verify",
         "official weights scored beside the published scores: METHOD/DATASET FILE; alone: the table of all",
     ),
     "fetch": (
-        "vocl.nn.backbone",
+        "vocl.commands.fetch",
         "download backbone weights, for machines without network: NAME or experiment=...",
     ),
-    "sync": ("launch.sync", "upload to W&B what was tracked offline: RUN... or --all"),
-    "replay": ("vocl.replay", "run steps of a run again and name the first module that fails: RUN steps=A:B"),
+    "sync": ("launch.commands.sync", "upload to W&B what was tracked offline: RUN... or --all"),
+    "replay": (
+        "vocl.commands.replay",
+        "run steps of a run again and name the first module that fails: RUN steps=A:B",
+    ),
 }
 USAGE = """usage: vocl VERB [arguments]
 

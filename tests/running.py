@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from vocl import run
-from vocl.checkpoint import Checkpoints
-from vocl.train import composed
+from vocl.config.compose import composed
+from vocl.rundir.checkpoint import Checkpoints
 
 TINY = (
     "train.steps=12",

@@ -9,7 +9,7 @@ import pytest
 from running import at_step, result, send, tiny
 
 from vocl import run
-from vocl.evaluate import add
+from vocl.commands import evaluate
 from vocl.evaluate.discovery import Discovery
 from vocl.load import read_config
 
@@ -22,7 +22,9 @@ def trained(tmp_path_factory):
 
 
 def main(config, *overrides):
-    return add.main([run.run_folder(config).name, f"runtime.root={config['runtime']['root']}", *overrides])
+    return evaluate.main(
+        [run.run_folder(config).name, f"runtime.root={config['runtime']['root']}", *overrides]
+    )
 
 
 def test_another_setting_is_another_evaluation(trained, monkeypatch, capsys):
@@ -66,15 +68,17 @@ def test_the_runs_own_settings_are_the_base(trained, tmp_path):
     saved = read_config(run.run_folder(trained))
     saved["eval"]["discovery"]["window"] = 7
     saved["eval"]["discovery"]["options"]["cyclic"] = True
-    config = add.requested(saved, ["eval.discovery.options.iterations=5"])
+    config = evaluate.requested(saved, ["eval.discovery.options.iterations=5"])
     settings = config["eval"]["discovery"]
     assert (settings["window"], settings["options"]) == (
         7,
         saved["eval"]["discovery"]["options"] | {"iterations": 5},
     )
-    config = add.requested(saved, ["eval.discovery.options.cyclic=false"])  # said, though it is the default
+    config = evaluate.requested(
+        saved, ["eval.discovery.options.cyclic=false"]
+    )  # said, though it is the default
     assert config["eval"]["discovery"]["options"]["cyclic"] is False
-    assert add.requested(saved, ["eval=[]"])["eval"] == {}
+    assert evaluate.requested(saved, ["eval=[]"])["eval"] == {}
     assert config["dataset"] == saved["dataset"]
 
 
@@ -137,6 +141,6 @@ def test_imported_weights_get_a_result(trained, tmp_path):
     shutil.rmtree(folder / "events")
     shutil.rmtree(folder / "eval")
     (folder / "result.json").unlink()
-    assert add.main([str(folder)]) == 0
+    assert evaluate.main([str(folder)]) == 0
     content = json.loads((folder / "result.json").read_text())
     assert content["attempts"] == 0 and content["metrics"] == pytest.approx(result(trained)["metrics"])

@@ -11,9 +11,9 @@ import torch
 from running import at_step, final, same, send, steps_logged, tiny
 
 from vocl import assemble, run
-from vocl.checkpoint import Checkpoints
 from vocl.errors import UserError
-from vocl.saved import digest_of, frozen_name, name_of
+from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.checkpoint_files import digest_of, frozen_name, name_of
 
 
 @pytest.fixture

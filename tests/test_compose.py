@@ -14,13 +14,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from launch import cli
-from launch.runs import root_of
-from vocl import config as configs
+from launch.selection.submitted import root_of
 from vocl import train
-from vocl.compose import compose, group_choices
+from vocl.config import folders, identity
+from vocl.config.check import check
+from vocl.config.compose import compose, composed, group_choices
+from vocl.config.grammar import literal, text_of
 from vocl.errors import UserError
 from vocl.files import user_path
-from vocl.grammar import literal, text_of
 
 
 def project(folder, **files):
@@ -86,12 +87,12 @@ def test_broken_yaml_is_named_with_its_place(tmp_path, capfd, monkeypatch):
 def test_a_project_without_conf_or_package(tmp_path):
     (tmp_path / "bare").mkdir()
     with pytest.raises(UserError, match="holds no Python package"):
-        train.composed([f"project={tmp_path / 'bare'}"])
+        composed([f"project={tmp_path / 'bare'}"])
     taken = tmp_path / "taken" / "yaml"
     taken.mkdir(parents=True)
     (taken / "__init__.py").write_text("")
     with pytest.raises(UserError, match="name of an installed one"):
-        train.composed([f"project={tmp_path / 'taken'}"])
+        composed([f"project={tmp_path / 'taken'}"])
 
 
 def test_a_project_adds_choices(tmp_path):
@@ -103,21 +104,21 @@ def test_a_project_adds_choices(tmp_path):
         "class Mine:\n    needs = frozenset()\n    def __init__(self, *, power: float): ...\n"
         "    def __call__(self, output, clip): ...\n"
     )
-    config = train.composed([f"project={folder}", "loss=[feature_mse,mine]"])
+    config = composed([f"project={folder}", "loss=[feature_mse,mine]"])
     assert config["loss"]["mine"] == {"_target_": "ours.Mine", "weight": 1.0, "level": None, "power": 2.0}
     assert "mine" in group_choices("loss", str(folder)) and "mine" not in group_choices("loss")
 
 
 def test_a_term_that_is_left_out_leaves_nothing_behind():
-    config = train.composed(["loss=[feature_mse]"])  # the experiment sets slot_contrast.weight
+    config = composed(["loss=[feature_mse]"])  # the experiment sets slot_contrast.weight
     assert list(config["loss"]) == ["feature_mse"]
     with pytest.raises(UserError, match=r"feature_mze"):
-        train.composed(["+loss.feature_mze.weight=3"])
+        composed(["+loss.feature_mze.weight=3"])
 
 
 def test_the_bare_command_is_its_experiment():
-    bare, named = (train.composed(o) for o in ([], ["experiment=slotcontrast/synthetic"]))
-    assert configs.run_id(bare) == configs.run_id(named)
+    bare, named = (composed(o) for o in ([], ["experiment=slotcontrast/synthetic"]))
+    assert identity.run_id(bare) == identity.run_id(named)
 
 
 def test_no_evaluation_and_an_empty_list():
@@ -140,7 +141,7 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
 
 
 def test_a_program_under_hydra_stays_so():
-    with hydra.initialize_config_dir(str(configs.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(folders.CONF), version_base="1.3"):
         compose([])
         assert GlobalHydra.instance().is_initialized()
 
@@ -148,11 +149,11 @@ def test_a_program_under_hydra_stays_so():
 def test_the_composed_config_is_printed_whole(capsys):
     assert train.main(["--cfg", "job", "seed=3"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["seed"] == 3 and configs.check(printed) == printed
+    assert printed["seed"] == 3 and check(printed) == printed
 
 
 def test_another_curriculum_replaces_the_experiments_stages():
-    config = configs.check(compose(["experiment=slotcurri/movi_c", "curriculum=fixed"]))
+    config = check(compose(["experiment=slotcurri/movi_c", "curriculum=fixed"]))
     assert list(config["curriculum"]["stages"]) == ["all"]
 
 
@@ -165,22 +166,19 @@ def test_code_of_ones_own_that_is_not_python(tmp_path):
         "# @package loss.bad\n_target_: mine.bad.Bad\nweight: 1\nlevel: null\n"
     )
     with pytest.raises(UserError, match=r"bad\.py:2: not valid Python"):
-        configs.check(compose([f"project={tmp_path}", "loss=[feature_mse,bad]"]))
+        check(compose([f"project={tmp_path}", "loss=[feature_mse,bad]"]))
 
 
 @pytest.mark.parametrize("seed", ["-1", "99999999999999999999999"])
 def test_seeds_in_range(seed):
     with pytest.raises(UserError, match=f"seed={seed}: out of range"):
-        configs.check(compose([f"seed={seed}"]))
+        check(compose([f"seed={seed}"]))
 
 
 def test_a_part_is_swapped_by_its_group_and_leaves_nothing_behind():
-    config = train.composed(["experiment=slotcontrast/movi_c", "model/decoder=slot_mixer"])
-    assert config["model"]["decoder"] == train.composed(["experiment=videosaur/movi_c"])["model"]["decoder"]
-    assert (
-        train.composed(["model=dinosaur", "model/predictor=transformer"])["model"]["predictor"]["num_heads"]
-        == 4
-    )
+    config = composed(["experiment=slotcontrast/movi_c", "model/decoder=slot_mixer"])
+    assert config["model"]["decoder"] == composed(["experiment=videosaur/movi_c"])["model"]["decoder"]
+    assert composed(["model=dinosaur", "model/predictor=transformer"])["model"]["predictor"]["num_heads"] == 4
 
 
 def test_a_part_of_a_project_is_swapped_in_by_yaml_alone(tmp_path):
@@ -193,18 +191,18 @@ def test_a_part_of_a_project_is_swapped_in_by_yaml_alone(tmp_path):
     (folder / "ours" / "__init__.py").write_text(
         "from torch import nn\n\nclass Mine(nn.Module):\n    def __init__(self, a, b, c, *, dim: int): ...\n"
     )
-    config = train.composed([f"project={folder}", "experiment=mine"])
+    config = composed([f"project={folder}", "experiment=mine"])
     assert config["model"]["decoder"] == {"_target_": "ours.Mine", "dim": 64}
 
 
 def test_an_experiment_that_sets_numbers_of_another_part_is_named_with_the_way_out():
     with pytest.raises(UserError) as caught:
-        train.composed(["experiment=savi/synthetic", "model/decoder=flat"])
+        composed(["experiment=savi/synthetic", "model/decoder=flat"])
     message = str(caught.value)
     assert message.startswith("model.decoder.channels: unknown key, choose from hidden_dim, num_layers")
     assert "experiment/savi/synthetic.yaml sets it" in message
     way_out = message.rpartition("drop it with ")[2].split()
-    assert train.composed(["experiment=savi/synthetic", "model/decoder=flat", *way_out])
+    assert composed(["experiment=savi/synthetic", "model/decoder=flat", *way_out])
 
 
 @pytest.mark.parametrize(

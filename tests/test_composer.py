@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from vocl import composer as module
-from vocl.compose import compose, group_choices
-from vocl.composer import Composer
+from vocl.config import compose_many as module
+from vocl.config.compose import compose, group_choices
+from vocl.config.compose_many import Composer
 
 EXPERIMENTS = group_choices("experiment")
 CHOICES = [

@@ -9,8 +9,11 @@ import pytest
 import yaml
 from running import tiny
 
-from vocl import config as configs
 from vocl import train
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.config.diff import diff
+from vocl.config.migrate import migrate
 from vocl.errors import UserError
 
 
@@ -72,14 +75,14 @@ WRONG = [
 @pytest.mark.parametrize(("path", "value", "said"), WRONG, ids=[f"{p}={v}" for p, v, _ in WRONG])
 def test_what_is_wrong_is_named(config, path, value, said):
     with pytest.raises(UserError, match=said) as caught:
-        configs.check(put(config, path, value))
+        check(put(config, path, value))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_key_is_named(config):
     del config["model"]["slot_dim"]
     with pytest.raises(UserError, match=r"model\.slot_dim: missing"):
-        configs.check(config)
+        check(config)
 
 
 def test_terms_need_what_the_model_provides(config, tmp_path):
@@ -97,7 +100,7 @@ def test_terms_need_what_the_model_provides(config, tmp_path):
     with pytest.raises(
         UserError, match=r"loss\.sharp: needs parent, which model .* does not provide; it provides .*attn"
     ):
-        configs.check(config)
+        check(config)
 
 
 def test_checking_imports_no_target(config, tmp_path):
@@ -112,7 +115,7 @@ def test_checking_imports_no_target(config, tmp_path):
     )
     config["project"] = str(tmp_path)
     config["loss"]["explosive"] = {"_target_": "explosive.Loss", "weight": 1.0, "level": None, "power": 2}
-    assert configs.check(config)["loss"]["explosive"]["power"] == 2.0
+    assert check(config)["loss"]["explosive"]["power"] == 2.0
 
 
 # ------------------------------------------------------------------------------------------ identity
@@ -120,21 +123,21 @@ def test_checking_imports_no_target(config, tmp_path):
 
 def test_one_value_is_one_run_however_it_is_written(config):
     same = put(put(config, "optim.weight_decay", 0), "train.clip", 1)
-    assert configs.run_id(configs.check(same)) == configs.run_id(
+    assert identity.run_id(check(same)) == identity.run_id(
         put(put(config, "optim.weight_decay", 0.0), "train.clip", 1.0)
     )
     ordered = {key: config[key] for key in sorted(config, reverse=True)}
-    assert configs.run_id(configs.check(ordered)) == configs.run_id(config)
-    assert configs.check(config) == config  # checking is idempotent
+    assert identity.run_id(check(ordered)) == identity.run_id(config)
+    assert check(config) == config  # checking is idempotent
     through_yaml = yaml.safe_load(yaml.safe_dump(config))
-    assert configs.run_id(configs.check(through_yaml)) == configs.run_id(config)
+    assert identity.run_id(check(through_yaml)) == identity.run_id(config)
 
 
 def test_what_names_a_run(config):
-    run_id, cell_id = configs.run_id(config), configs.cell_id(config)
+    run_id, cell_id = identity.run_id(config), identity.cell_id(config)
     assert len(run_id) == 10 and int(run_id, 16) >= 0
     seeded = put(config, "seed", 7)
-    assert configs.run_id(seeded) != run_id and configs.cell_id(seeded) == cell_id
+    assert identity.run_id(seeded) != run_id and identity.cell_id(seeded) == cell_id
     for path, value in (
         ("runtime.root", "elsewhere"),
         ("runtime.workers", 3),
@@ -143,7 +146,7 @@ def test_what_names_a_run(config):
         ("eval.discovery.options.cyclic", True),
     ):
         other = put(config, path, value)
-        assert (configs.run_id(other), configs.cell_id(other)) == (run_id, cell_id), path
+        assert (identity.run_id(other), identity.cell_id(other)) == (run_id, cell_id), path
     for path, value in (
         ("train.precision", "bf16"),
         ("model.num_slots", 5),
@@ -155,18 +158,18 @@ def test_what_names_a_run(config):
         ("warm_start", {"run": "x", "take": ["*"]}),
     ):
         other = put(config, path, value)
-        assert configs.run_id(other) != run_id and configs.cell_id(other) != cell_id, path
+        assert identity.run_id(other) != run_id and identity.cell_id(other) != cell_id, path
 
 
 def test_the_order_of_stages_matters_and_that_of_terms_does_not(config):
     stage = config["curriculum"]["stages"].pop("all")
     stages = {"a": stage | {"length": 0.5}, "b": stage | {"length": 0.5, "active_slots": 1}}
     turned = {"b": stages["b"], "a": stages["a"]}
-    ids = [configs.run_id(put(config, "curriculum.stages", s)) for s in (stages, turned)]
+    ids = [identity.run_id(put(config, "curriculum.stages", s)) for s in (stages, turned)]
     assert ids[0] != ids[1]
     terms = dict(reversed(config["loss"].items()))
     both = put(config, "curriculum.stages", stages)
-    assert configs.run_id(put(both, "loss", terms)) == ids[0]
+    assert identity.run_id(put(both, "loss", terms)) == ids[0]
 
 
 def test_a_config_of_an_earlier_version_keeps_its_id(config, tmp_path, monkeypatch):
@@ -177,22 +180,24 @@ def test_a_config_of_an_earlier_version_keeps_its_id(config, tmp_path, monkeypat
     rules = {
         "added": {"optim.eps": eps, "dataset.reverse": reverse},
         "renamed": {"model.slots": "model.num_slots"},
+        "targets": {"vocl.losses.mse": "vocl.losses.reconstruction"},
     }
+    old["loss"]["feature_mse"]["_target_"] = "vocl.losses.mse.FeatureMSE"
     (tmp_path / "migrations.yaml").write_text(yaml.safe_dump(rules))
-    monkeypatch.setattr(configs, "CONF", tmp_path)
-    migrated = configs.check(configs.migrate(old))
+    monkeypatch.setattr("vocl.config.migrate.CONF", tmp_path)
+    migrated = check(migrate(old))
     assert migrated == config
     bare = copy.deepcopy(config)
     del bare["optim"]["eps"], bare["dataset"]["reverse"]
-    assert configs.run_id(migrated) == configs.run_id(bare)  # left out of the hash at the old value
-    assert configs.run_id(put(config, "optim.eps", eps * 2)) != configs.run_id(migrated)
-    assert configs.migrate(migrated) == migrated
+    assert identity.run_id(migrated) == identity.run_id(bare)  # left out of the hash at the old value
+    assert identity.run_id(put(config, "optim.eps", eps * 2)) != identity.run_id(migrated)
+    assert migrate(migrated) == migrated
 
 
 def test_differences_are_named(config):
-    assert configs.diff(config, config) == []
+    assert diff(config, config) == []
     changed = put(put(config, "optim.lr", 1.0), "warm_start", {"run": "a", "take": ["*"]})
-    assert configs.diff(config, changed) == [
+    assert diff(config, changed) == [
         f"optim.lr: {config['optim']['lr']} -> 1.0",
         "warm_start: None -> {'run': 'a', 'take': ['*']}",
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vocl.errors import UserError
-from vocl.find import find_run
+from vocl.rundir.find import find_run
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import torch
 import yaml
 from running import tiny
 
-from vocl import evaluate, replay, run, show
-from vocl.evaluate import add  # noqa: F401
+from vocl import run
+from vocl.commands import evaluate, replay, show
 from vocl.files import user_path
 
 VERBS: dict[str, Callable[[str], int]] = {
     "show": lambda folder: show.main([folder]),
-    "eval": lambda folder: evaluate.add.main([folder, "eval.discovery.options.seed=7"]),
+    "eval": lambda folder: evaluate.main([folder, "eval.discovery.options.seed=7"]),
     "replay": lambda folder: replay.main([folder, "steps=0:1"]),
 }
 
@@ -55,7 +55,13 @@ def tree(folder: Path) -> set[str]:
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
     "target",
-    ["vocl.record._git", "vocl.files.write_text", "vocl.mirror.Mirror", "subprocess.run", "os.system"],
+    [
+        "vocl.rundir.git.call",
+        "vocl.files.write_text",
+        "vocl.tracking.wandb_mirror.Mirror",
+        "subprocess.run",
+        "os.system",
+    ],
 )
 def test_no_function_that_a_config_names_is_called(
     verb: str, target: str, foreign: Path, capsys: pytest.CaptureFixture[str]

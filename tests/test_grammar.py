@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vocl.compose import compose, project_of
-from vocl.grammar import literal, setting, text_of
+from vocl.config.compose import compose, project_of
+from vocl.config.grammar import literal, setting, text_of
 
 TEXTS = (
     "plain",

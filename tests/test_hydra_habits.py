@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from launch.cli import main as vocl
-from launch.plan import select
+from launch.selection.plan import select
 from vocl import train
-from vocl.config import run_id
+from vocl.config.identity import run_id
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vocl import claim, claims
-from vocl.claim import hold
 from vocl.errors import RunIsTaken
+from vocl.rundir import claims, lock
+from vocl.rundir.lock import hold
 from vocl.stop import EXIT_TAKEN, StopFlag
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,10 +48,10 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_job_goes_on_once_the_old_process_has_left(run: Path, monkeypatch) -> None:
     claims.make(run, None, "token", "slurm")
-    monkeypatch.setenv(claim.CLAIM, "token")
-    monkeypatch.setattr(claim, "WAIT_S", 3600.0)
+    monkeypatch.setenv(lock.CLAIM, "token")
+    monkeypatch.setattr(lock, "WAIT_S", 3600.0)
     with held(run) as other:
-        monkeypatch.setattr(claim.time, "sleep", lambda _: other.stdin.close() or other.wait())
+        monkeypatch.setattr(lock.time, "sleep", lambda _: other.stdin.close() or other.wait())
         with hold(run) as outcome:
             outcome.append("done")
     assert f"process {os.getpid()}" in (run / "lock").read_text()
@@ -59,24 +59,24 @@ def test_a_job_goes_on_once_the_old_process_has_left(run: Path, monkeypatch) -> 
 
 def test_a_job_waits_no_longer_than_it_may(run: Path, monkeypatch) -> None:
     claims.make(run, None, "token", "slurm")
-    monkeypatch.setenv(claim.CLAIM, "token")
-    monkeypatch.setattr(claim, "WAIT_S", 0.1)
+    monkeypatch.setenv(lock.CLAIM, "token")
+    monkeypatch.setattr(lock, "WAIT_S", 0.1)
     with held(run), pytest.raises(RunIsTaken, match="worked on already, by process 1 on n1"), hold(run):
         pass
 
 
 def test_a_job_that_is_asked_to_leave_waits_no_longer(run: Path, monkeypatch) -> None:
     claims.make(run, None, "token", "slurm")
-    monkeypatch.setenv(claim.CLAIM, "token")
-    monkeypatch.setattr(claim, "WAIT_S", 3600.0)
+    monkeypatch.setenv(lock.CLAIM, "token")
+    monkeypatch.setattr(lock, "WAIT_S", 3600.0)
     stop = StopFlag()
-    monkeypatch.setattr(claim.time, "sleep", lambda _: setattr(stop, "signal", 15))
+    monkeypatch.setattr(lock.time, "sleep", lambda _: setattr(stop, "signal", 15))
     with held(run), pytest.raises(RunIsTaken), hold(run, stop):
         pass
 
 
 def test_a_person_is_told_at_once(run: Path, monkeypatch) -> None:
-    monkeypatch.setattr(claim, "WAIT_S", 3600.0)
+    monkeypatch.setattr(lock, "WAIT_S", 3600.0)
     began = time.monotonic()
     with held(run), pytest.raises(RunIsTaken), hold(run):
         pass
@@ -85,17 +85,18 @@ def test_a_person_is_told_at_once(run: Path, monkeypatch) -> None:
 
 def test_the_exit_code_of_a_job_says_that_the_run_was_taken(tmp_path: Path) -> None:
     arguments = ["debug=tiny", f"runtime.root={tmp_path}"]
-    from vocl.config import run_id
-    from vocl.train import composed
+    from vocl.config.compose import composed
+    from vocl.config.identity import run_id
 
     folder = tmp_path / "runs" / run_id(composed(arguments))
-    code = "import sys; from vocl import claim, train; claim.WAIT_S = 0.1; sys.exit(train.main(sys.argv[1:]))"
+    code = "import sys; from vocl import train; from vocl.rundir import lock; lock.WAIT_S = 0.1"
+    code = f"{code}; sys.exit(train.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]
     claims.make(folder, None, "token", "slurm")
     for token, expected in (("token", EXIT_TAKEN), (None, 2)):
         with held(folder):
-            environment = {key: value for key, value in os.environ.items() if key != claim.CLAIM}
-            environment |= {claim.CLAIM: token} if token else {}
+            environment = {key: value for key, value in os.environ.items() if key != lock.CLAIM}
+            environment |= {lock.CLAIM: token} if token else {}
             if token is None:
                 claims.over(claims.newest(folder), "stopped")
             done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)

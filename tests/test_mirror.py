@@ -16,10 +16,13 @@ import wandb_files
 from running import at_step, child, final, result, same, send, tiny, wait
 from wandb_server import KEY, server
 
-from launch import sync
-from vocl import config as configs
-from vocl import mirror, record, run
-from vocl.mirror import Mirror
+from launch.commands import sync
+from vocl import run
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.rundir import provenance
+from vocl.tracking import wandb_mirror as wandb_mirror
+from vocl.tracking.wandb_mirror import Mirror
 
 SECRET = "hidden-value-0123456789"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """A machine that is shared may need longer to start the client than a user wants to wait."""
-    monkeypatch.setattr(mirror, "FLUSH_S", 40.0)
+    monkeypatch.setattr(wandb_mirror, "FLUSH_S", 40.0)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("VENDOR_API_KEY", SECRET)
@@ -43,7 +46,7 @@ def weights(tmp_path):
 
 
 def tracked(root, mode, *overrides):
-    return configs.check(tiny(root, f"runtime.tracking={mode}", *overrides))
+    return check(tiny(root, f"runtime.tracking={mode}", *overrides))
 
 
 def records(folder):
@@ -95,11 +98,11 @@ def test_offline_through_a_stop_and_a_kill(tmp_path, weights, monkeypatch, capfd
     assert shown == records(folder) and [row["step"] for row in shown] == list(range(12))
     for path in found:
         opened = wandb_files.opened(path)
-        assert opened.run_id == folder.name == configs.run_id(config)
-        assert opened.run_group == configs.cell_id(config) and opened.project == "vocl"
+        assert opened.run_id == folder.name == identity.run_id(config)
+        assert opened.run_group == identity.cell_id(config) and opened.project == "vocl"
         values = {item.key: json.loads(item.value_json) for item in opened.config.update}
         assert values["model"] == config["model"] and values["seed"] == 0 and "runtime" not in values
-        assert values["version"]["code"] == record.code_digest(None)
+        assert values["version"]["code"] == provenance.code_digest(None)
     scores = result(config)["metrics"]
     summary = wandb_files.summary(found[-1])
     assert summary["discovery/video_fg_ari"] == scores["video_fg_ari"] and summary["outcome"] == "done"
@@ -120,7 +123,7 @@ def test_offline_through_a_stop_and_a_kill(tmp_path, weights, monkeypatch, capfd
     files = [path for path in folder.rglob("*") if path.is_file()]
     for secret in (SECRET, KEY):
         assert not any(secret.encode() in path.read_bytes() for path in files)
-    assert not any(str(record.REPOSITORY).encode() in path.read_bytes() for path in found)
+    assert not any(str(provenance.REPOSITORY).encode() in path.read_bytes() for path in found)
 
 
 @pytest.mark.slow
@@ -148,7 +151,7 @@ def _history(runs, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["wrong", KEY])
 def test_no_server_no_key(tmp_path, weights, monkeypatch, capfd, key):
-    monkeypatch.setattr(mirror, "FLUSH_S", 12.0)
+    monkeypatch.setattr(wandb_mirror, "FLUSH_S", 12.0)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", key)
     config = tracked(tmp_path, "online")
@@ -179,8 +182,8 @@ def test_a_place_that_cannot_be_written(tmp_path, weights, capfd):
     "script", ["import time; time.sleep(60)", "raise SystemExit(3)", "import os; os.abort()"]
 )
 def test_a_client_that_hangs_or_dies(tmp_path, weights, monkeypatch, capfd, script):
-    monkeypatch.setattr(mirror, "FLUSH_S", 1.0)
-    monkeypatch.setattr(mirror, "command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(wandb_mirror, "FLUSH_S", 1.0)
+    monkeypatch.setattr(wandb_mirror, "command", lambda *_: [sys.executable, "-c", script])
     config = tracked(tmp_path, "offline")
     began = time.monotonic()
     assert run.run(config) == 0
@@ -190,13 +193,13 @@ def test_a_client_that_hangs_or_dies(tmp_path, weights, monkeypatch, capfd, scri
 
 
 def test_a_machine_that_starts_no_process(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(mirror, "command", lambda *_: [str(tmp_path / "absent")])
+    monkeypatch.setattr(wandb_mirror, "command", lambda *_: [str(tmp_path / "absent")])
     assert run.run(tracked(tmp_path, "offline")) == 0
     assert "cannot be started" in only(capfd.readouterr().err)[0]
 
 
 def test_it_draws_no_random_number_and_takes_no_signal(tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "command", lambda *_: [sys.executable, "-c", "input()"])
+    monkeypatch.setattr(wandb_mirror, "command", lambda *_: [sys.executable, "-c", "input()"])
 
     def world():
         handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]

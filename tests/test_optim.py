@@ -8,8 +8,9 @@ import pytest
 import torch
 from running import tiny
 
-from vocl import config as configs
 from vocl import run
+from vocl.config import identity
+from vocl.config.migrate import migrate
 from vocl.stop import StopFlag
 from vocl.trainer import Trainer
 
@@ -51,5 +52,5 @@ def test_saved_configs_of_optimizers_that_have_no_choice_get_none(tmp_path):
     for optim, has in (("adam", False), ("adamw", True)):
         config = tiny(tmp_path, f"optim={optim}", "optim/schedule=constant", "optim.schedule.warmup_steps=2")
         saved = {**config, "optim": {k: v for k, v in config["optim"].items() if k != "decay"}}
-        assert configs.migrate(saved) == config and ("decay" in config["optim"]) is has
-        assert configs.run_id(saved) == configs.run_id(config)
+        assert migrate(saved) == config and ("decay" in config["optim"]) is has
+        assert identity.run_id(saved) == identity.run_id(config)

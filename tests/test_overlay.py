@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vocl import overlay
+from vocl.commands import overlay
+from vocl.commands.overlay import (
+    OverlayWriter,
+    blend,
+    contact_sheet,
+    palette,
+    spaced,
+    write_label_map,
+    write_picture,
+)
 from vocl.data.reader import open_video
-from vocl.overlay import OverlayWriter, blend, contact_sheet, palette, spaced, write_label_map, write_picture
 
 
 def frames(length: int = 3, size: tuple[int, int] = (20, 30)) -> np.ndarray:
@@ -123,7 +131,7 @@ def test_void_is_the_void_of_the_contracts_and_costs_no_torch():
     from vocl.interface import VOID
 
     assert VOID == overlay.VOID
-    script = "import sys, vocl.overlay; print(sorted({'torch', 'av', 'decord'} & set(sys.modules)))"
+    script = "import sys, vocl.commands.overlay; print(sorted({'torch', 'av', 'decord'} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
     )

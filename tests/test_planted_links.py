@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from launch.agent import Agent
-from launch.pool import Job, Pool
-from launch.progress import make_board
-from vocl import claims
-from vocl.claim import hold
+from launch.node.agent import Agent
+from launch.node.pool import Job, Pool
+from launch.node.progress import make_board
 from vocl.errors import UserError
 from vocl.evaluate import names
 from vocl.files import make_folder, open_plain, share, write_json
-from vocl.track import Track
+from vocl.rundir import claims
+from vocl.rundir.lock import hold
+from vocl.tracking.track import Track
 
 SECRET = "my thesis\n"
 
@@ -99,8 +99,8 @@ def test_a_pipe_in_the_place_of_a_log_stops_nobody(run: Path) -> None:
 def test_a_training_refuses_a_planted_lock_in_one_line(thesis: Path, tmp_path: Path) -> None:
     arguments = ["debug=tiny", f"runtime.root={tmp_path}/r"]
     command = [sys.executable, "-m", "vocl.train", *arguments]
-    from vocl.config import run_id
-    from vocl.train import composed
+    from vocl.config.compose import composed
+    from vocl.config.identity import run_id
 
     folder = tmp_path / "r" / "runs" / run_id(composed(arguments))
     folder.mkdir(parents=True)

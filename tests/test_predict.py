@@ -12,12 +12,13 @@ import yaml
 from einops import rearrange
 from PIL import Image
 
-from vocl import assemble, predict
-from vocl.checkpoint import Checkpoints
+from vocl import assemble
+from vocl.commands import predict
+from vocl.commands.predict import main, segment
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import VOID, Grid, SegmentOptions, Segments, VideoModel
-from vocl.predict import main, segment
-from vocl.train import composed
+from vocl.rundir.checkpoint import Checkpoints
 
 SHARED = Path(os.environ.get("VOCL_SHARED", Path(__file__).parents[1] / "../shared")) / "data"
 SIZE = (36, 64)

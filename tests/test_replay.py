@@ -6,8 +6,9 @@ import json
 
 from running import final, tiny
 
-from vocl import replay, run
-from vocl.checkpoint import Checkpoints
+from vocl import run
+from vocl.commands import replay
+from vocl.rundir.checkpoint import Checkpoints
 
 BLOWN = ("optim.lr=1e30", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "train.clip=null")
 

@@ -11,11 +11,11 @@ import time
 import pytest
 from running import Killed, at_step, child, final, result, same, send, steps_logged, tiny, wait
 
-from vocl import config as configs
 from vocl import run
-from vocl.checkpoint import Checkpoints
+from vocl.config.check import check
 from vocl.evaluate.discovery import Discovery
 from vocl.files import TEMPORARY
+from vocl.rundir.checkpoint import Checkpoints
 from vocl.stop import stop_on_signal
 
 EVENTS = '''
@@ -65,7 +65,7 @@ def staged(tmp_path_factory):
         second = {"lr": {"decoder.*": 0.1}, "feed": feed, "enter": [event]}
         for name, changes in (("first", first), ("second", second)):
             config["curriculum"]["stages"][name] = copy.deepcopy(stage) | {"length": 0.5} | changes
-        return configs.check(config)
+        return check(config)
 
     return make
 

@@ -13,10 +13,10 @@ import yaml
 from running import TINY, at_step, child, final, same, send, tiny, wait
 
 from vocl import run, train
-from vocl.checkpoint import Checkpoints
 from vocl.data.feed import Feed
 from vocl.errors import UserError
 from vocl.load import load
+from vocl.rundir.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_disk_without_room_for_the_record_is_said_in_one_line(tmp_path, monkey
 
     def full():
         monkeypatch.setattr(
-            "vocl.record.write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space"))
+            "vocl.rundir.attempts.write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space"))
         )
         raise OSError(28, "No space left on device")
 

@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from launch.plan import select
-from vocl import config as configs
-from vocl.compose import compose
+from launch.selection.plan import select
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.config.compose import compose
 
 KNOWN = json.loads((Path(__file__).parent / "run_ids.json").read_text())
 
 
 @pytest.mark.parametrize("experiment", KNOWN["experiments"])
 def test_an_experiment_keeps_its_run_id(experiment: str) -> None:
-    assert (
-        configs.run_id(configs.check(compose([f"experiment={experiment}"])))
-        == KNOWN["experiments"][experiment]
-    )
+    assert identity.run_id(check(compose([f"experiment={experiment}"]))) == KNOWN["experiments"][experiment]
 
 
 @pytest.mark.parametrize("ablation", KNOWN["ablations"])

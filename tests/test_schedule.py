@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.schedule import Constant, Cosine, CosineFrom, HalfLife, HalfLifeEvery, Ramp, Scaled
-from vocl.train import composed
 
 
 def test_slotcontrast_on_movi_c():

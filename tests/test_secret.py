@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from running import tiny
 
-from vocl import config as configs
+from vocl.config import folders
+from vocl.config.check import check
+from vocl.config.secret import refuse_secrets
 from vocl.errors import UserError
-from vocl.secret import refuse_secrets
 
 VALUE = "s3cr3t/with=signs+1"
 
@@ -33,7 +34,7 @@ def test_a_config_with_a_secret_is_refused_by_its_key(tmp_path, monkeypatch, pat
     config = tiny(tmp_path)
     put(config, path, text)
     with pytest.raises(UserError) as error:
-        configs.check(config)
+        check(config)
     said = str(error.value)
     assert said.startswith(f"{path}: ") and "wandb_api_key" in said
     assert VALUE not in said and "\n" not in said
@@ -205,6 +206,6 @@ def test_a_line_that_refers_to_a_secret_passes(line: str):
 
 
 def test_no_shipped_config_is_refused(tmp_path):
-    configs.check(tiny(tmp_path))
-    lines = [line for path in configs.CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
+    check(tiny(tmp_path))
+    lines = [line for path in folders.CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
     refuse_secrets({"lines": lines}, {})

@@ -11,7 +11,7 @@ import pytest
 
 from vocl.errors import UserError
 from vocl.files import make_folder, write_text
-from vocl.folder import new_folder
+from vocl.rundir.new_folder import new_folder
 
 GROUP = 54321  # a number that needs no account
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to any group")

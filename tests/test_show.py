@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 
 from vocl import assemble
-from vocl.checkpoint import Checkpoints
-from vocl.show import main
-from vocl.train import composed
+from vocl.commands.show import main
+from vocl.config.compose import composed
+from vocl.rundir.checkpoint import Checkpoints
 
 
 def make_run(folder: Path, *overrides: str) -> Path:

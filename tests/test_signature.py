@@ -7,12 +7,13 @@ from typing import Literal
 
 import pytest
 
-from vocl import config as configs
-from vocl.build import build
-from vocl.coerce import coerce
-from vocl.compose import compose
+from vocl.config import folders
+from vocl.config.build import build
+from vocl.config.check import check
+from vocl.config.compose import compose
+from vocl.config.proof.coerce import coerce
+from vocl.config.proof.signature import Part, read
 from vocl.errors import UserError
-from vocl.signature import Part, read
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def packages(tmp_path: Path) -> dict[str, Path]:
         "class Mixin:\n    keys = True\n\n"
         "def function(*, depth: int): ...\n\nclass _Hidden(Base): ...\n"
     )
-    return configs.packages(None) | {"mine": tmp_path / "mine"}
+    return folders.packages(None) | {"mine": tmp_path / "mine"}
 
 
 def write(packages: dict[str, Path], text: str) -> None:
@@ -93,13 +94,13 @@ def test_a_place_takes_only_classes_of_its_kind(packages: dict[str, Path], targe
 
 # Functions, private names, and classes of vocl that do things when they are made: none is a part.
 CALLABLES = (
-    "vocl.record._git",
+    "vocl.rundir.provenance._git",
     "vocl.files.write_text",
     "vocl.train.main",
-    "vocl.mirror.Mirror",
+    "vocl.tracking.wandb_mirror.Mirror",
     "vocl.trainer.Trainer",
     "vocl.stop.StopFlag",
-    "vocl.checkpoint.Checkpoints",
+    "vocl.rundir.checkpoint.Checkpoints",
 )
 PLACES = (
     "model",
@@ -130,14 +131,14 @@ def test_no_place_of_a_config_takes_what_is_no_part_of_its_kind(place: str, targ
     assert last in node
     node[last] = {"_target_": target} | {k: v for k, v in node[last].items() if k in ("weight", "level")}
     with pytest.raises(UserError, match=rf"{place}\._target_={target}: "):
-        configs.check(config)
+        check(config)
 
 
 def test_a_part_of_another_kind_is_refused() -> None:
     config = compose([])
     config["dataset"]["source"] = config["backbone"]
     with pytest.raises(UserError, match=r"dataset\.source\._target_=.*is not a Source .*has no __getitem__"):
-        configs.check(config)
+        check(config)
 
 
 def test_a_value_of_any_kind_hides_no_part(packages: dict[str, Path]) -> None:
@@ -146,10 +147,11 @@ def test_a_value_of_any_kind_hides_no_part(packages: dict[str, Path]) -> None:
         "from typing import Any\n\nclass Mine(bases.Base):\n    def __init__(self, *, x: Any): ...\n",
     )
     with pytest.raises(
-        UserError, match=r"part\.x\.y\[0\]\._target_=vocl\.mirror\.Mirror: no part belongs here"
+        UserError,
+        match=r"part\.x\.y\[0\]\._target_=vocl\.tracking\.wandb_mirror\.Mirror: no part belongs here",
     ):
         coerce(
-            {"_target_": "mine.own.Mine", "x": {"y": [{"_target_": "vocl.mirror.Mirror"}]}},
+            {"_target_": "mine.own.Mine", "x": {"y": [{"_target_": "vocl.tracking.wandb_mirror.Mirror"}]}},
             Part,
             "part",
             packages,
@@ -159,4 +161,4 @@ def test_a_value_of_any_kind_hides_no_part(packages: dict[str, Path]) -> None:
 def test_building_proves_the_kind_again() -> None:
     for target in CALLABLES:
         with pytest.raises(UserError, match="_target_"):
-            build({"_target_": target}, Part["vocl.interface.Source"], "source", configs.packages(None))
+            build({"_target_": target}, Part["vocl.interface.Source"], "source", folders.packages(None))

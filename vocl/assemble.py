@@ -8,30 +8,31 @@ from typing import Any
 
 import torch
 
-from vocl import config as configs
-from vocl import inputs
-from vocl.build import build
-from vocl.config import Config
+from vocl.config import folders, schema
+from vocl.config.build import build
+from vocl.config.check import weights_source
+from vocl.config.proof import inputs
+from vocl.config.proof.evaluations import TRUTH
+from vocl.config.schema import Config
+from vocl.config.sections import Dataset
 from vocl.curriculum import Curriculum
 from vocl.data.features.cache import FeatureCache
 from vocl.data.features.encoder import Encoder
 from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
-from vocl.evaluate.proof import TRUTH
 from vocl.files import user_path
 from vocl.interface import Evaluation, Source, VideoModel
 from vocl.objective import Objective
 from vocl.optim import Optimizer
-from vocl.settings import Dataset
 
 
 def parts(config: Config, name: str) -> Any:
     """Section `name` of a checked config, one of `config.PARTS`, as a `Part`."""
-    return _build(config, config[name], configs.PARTS[name], name)
+    return _build(config, config[name], schema.PARTS[name], name)
 
 
 def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
-    allowed = configs.packages(config["project"])
+    allowed = folders.packages(config["project"])
     make_importable(allowed)
     return build(node, kind, path, allowed)
 
@@ -44,7 +45,7 @@ def dataset_of(config: Config, evaluation: str | None = None) -> Config:
 
 def make_dataset(config: Config, evaluation: str | None = None) -> Dataset:
     """That section as an object."""
-    types, section = configs.section_types("Dataset"), dataset_of(config, evaluation)
+    types, section = schema.section_types("Dataset"), dataset_of(config, evaluation)
     values = {key: _build(config, value, types[key], f"dataset.{key}") for key, value in section.items()}
     return Dataset(**values)
 
@@ -56,8 +57,8 @@ def make_source(config: Config, split: str, evaluation: str | None = None) -> So
 
 def make_evaluation(config: Config, name: str) -> Evaluation:
     """The evaluation `name`."""
-    own = {k: value for k, value in config["eval"][name].items() if k not in configs.EVALUATION_SETTINGS}
-    return _build(config, own, configs.EVALUATION, f"eval.{name}")()
+    own = {k: value for k, value in config["eval"][name].items() if k not in schema.EVALUATION_SETTINGS}
+    return _build(config, own, schema.EVALUATION, f"eval.{name}")()
 
 
 def make_model(config: Config, pretrained: bool) -> VideoModel:
@@ -87,7 +88,7 @@ def feature_cache(
     """Kept features of the model's backbone for the videos of `source`, where runtime.feature_cache asks
     for them and they are exactly what the model would compute for `training` clips, or for whole videos at
     test (of the dataset of `evaluation`)."""
-    inexact = inputs.not_cacheable(config, configs.packages(config["project"]))
+    inexact = inputs.not_cacheable(config, folders.packages(config["project"]))
     if training:
         inexact = inexact or inputs.not_exact(config["dataset"])
     if config["runtime"]["feature_cache"] == "none" or inexact:
@@ -103,18 +104,18 @@ def clip_needs(config: Config, model: VideoModel, training: bool) -> frozenset[s
     """Names of the fields of `Clip` that are read beside those that are always filled; in an evaluation
     by the model alone, not by the losses."""
     sections = ("model", "loss") if training else ("model",)
-    declared = inputs.clip_needs(config, configs.packages(config["project"]), sections)
+    declared = inputs.clip_needs(config, folders.packages(config["project"]), sections)
     reads_video = model.reads_video or "video" in declared
     return frozenset(declared) - inputs.ALWAYS | ({"video"} if reads_video else set())
 
 
 def make_objective(config: Config) -> Objective:
     """The loss terms with their weights."""
-    terms, kinds = {}, configs.section_types("TermSettings")
+    terms, kinds = {}, schema.section_types("TermSettings")
     for name, node in config["loss"].items():
-        own = {key: value for key, value in node.items() if key not in configs.TERM}
-        loss = _build(config, own, configs.LOSS, f"loss.{name}")
-        common = {key: _build(config, node[key], kinds[key], f"loss.{name}.{key}") for key in configs.TERM}
+        own = {key: value for key, value in node.items() if key not in schema.TERM}
+        loss = _build(config, own, schema.LOSS, f"loss.{name}")
+        common = {key: _build(config, node[key], kinds[key], f"loss.{name}.{key}") for key in schema.TERM}
         terms[name] = common | {"loss": loss}
     return Objective(terms, config["train"]["steps"])
 
@@ -168,16 +169,16 @@ def check_evaluations(config: Config) -> None:
 
 
 def _weights_are_there(config: Config) -> None:
-    source = configs.weights_source(config)
+    source = weights_source(config)
     if source is not None:
-        from vocl.nn.backbone import locate_weights
+        from vocl.nn.backbones.pretrained import locate_weights
 
         locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]), *source)
 
 
 def _warm_start_is_there(config: Config) -> None:
     if config["warm_start"] is not None:
-        from vocl.trusted import trusted_run
+        from vocl.rundir.saved_config import trusted_run
 
         trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 from torch import nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.data.sampling import Sampling
 from vocl.errors import UserError
 from vocl.interface import Event, Schedule

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vocl.measure import Measure
 
 if TYPE_CHECKING:
-    from vocl.settings import Dataset
+    from vocl.config.sections import Dataset
 
 VOID = 255  # label of pixels that no score may count
 

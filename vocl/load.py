@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vocl import assemble
-from vocl.checkpoint import Checkpoints
-from vocl.config import Config
+from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
-from vocl.saved import Checkpoint
-from vocl.trusted import read_config, trusted_run
+from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.checkpoint_files import Checkpoint
+from vocl.rundir.saved_config import read_config, trusted_run
 
 
 @dataclass(frozen=True)

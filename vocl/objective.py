@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import Clip, Loss, Output, Schedule
 

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import Schedule
 

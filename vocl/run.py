@@ -12,24 +12,26 @@ from typing import Any
 import torch
 import yaml
 
-from vocl import assemble, dist, load, recorded, result
-from vocl import config as configs
-from vocl.checkpoint import Checkpoints, State
-from vocl.claim import hold
-from vocl.config import Config
+from vocl import assemble, dist, load
+from vocl.config import identity
+from vocl.config.schema import Config
+from vocl.config.sections import Runtime, Train
 from vocl.data.features.cache import mirror_images
 from vocl.data.features.progress import Progress
 from vocl.data.served import Served
 from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
-from vocl.mirror import Mirror
 from vocl.ops.random import seed_of
-from vocl.record import Attempts, environment
-from vocl.saved import Checkpoint
-from vocl.settings import Runtime, Train
+from vocl.rundir import events, result
+from vocl.rundir.attempts import Attempts
+from vocl.rundir.checkpoint import Checkpoints, State
+from vocl.rundir.checkpoint_files import Checkpoint
+from vocl.rundir.lock import hold
+from vocl.rundir.provenance import environment
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
-from vocl.track import Track
+from vocl.tracking.track import Track
+from vocl.tracking.wandb_mirror import Mirror
 from vocl.trainer import NonFinite, Trainer
 
 
@@ -60,7 +62,7 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
 
 def run_folder(config: Config) -> Path:
     """Where the run of `config` lives: <runtime.root>/runs/<run_id>."""
-    return user_path(config["runtime"]["root"]) / "runs" / configs.run_id(config)
+    return user_path(config["runtime"]["root"]) / "runs" / identity.run_id(config)
 
 
 def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
@@ -105,7 +107,7 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
 def prepare(config: Config, folder: Path) -> torch.device:
     """Device, threads and process group. The thread count of the first attempt (on record) holds for
     all: sums of floats depend on it."""
-    known = [start["threads"] for start in recorded.starts(folder) if start.get("threads")]
+    known = [start["threads"] for start in events.starts(folder) if start.get("threads")]
     threads = known[0] if known else config["runtime"]["threads"]
     if threads:
         torch.set_num_threads(threads)
@@ -214,8 +216,8 @@ def _keep_config(config: Config, folder: Path) -> None:
     """Write the run's config, or check that it is the one that lies there."""
     if not (folder / "config.yaml").is_file():
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    kept = configs.run_id(load.read_config(folder))
-    if kept != configs.run_id(config):
+    kept = identity.run_id(load.read_config(folder))
+    if kept != identity.run_id(config):
         raise UserError(f"{folder}/config.yaml: was changed, it describes run {kept}; restore or remove it")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import Schedule
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vocl import config as configs
-from vocl import launching, result
-from vocl.claim import CLAIM
-from vocl.config import Config
+from vocl.commands import launching
+from vocl.config import identity
+from vocl.config.schema import Config
 from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
 from vocl.files import user_path
+from vocl.rundir import result
+from vocl.rundir.lock import CLAIM
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
 
 
@@ -81,12 +82,12 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
         )
     if options.multirun:
         return _multirun(options)
-    config = _saved(options.config) if options.config else composed(options.overrides)
+    config = _saved(options.config) if options.config else _composed(options.overrides)
     if options.cfg:
         _print([config])
         return 0
     if config["cluster"]["kind"] != "here":
-        return EXIT_STOPPED if stop else launching.module("submit").submit_one(config)
+        return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
     from vocl.run import run
 
@@ -102,11 +103,11 @@ def _multirun(options: argparse.Namespace) -> int:
     if options.cfg and steered:
         raise UserError("--cfg: a sweeper chooses its runs as it goes; leave out hydra/sweeper or --cfg")
     if options.cfg:
-        _print([spec.config for spec in launching.module("plan").select(overrides).specs])
+        _print([spec.config for spec in launching.module("ablations.plan").select(overrides).specs])
         return 0
     if not steered:
-        return launching.module("submit").main(overrides)
-    return launching.module("sweep").main(overrides)
+        return launching.module("commands.submit").main(overrides)
+    return launching.module("submission.sweep").main(overrides)
 
 
 def _print(configs: list[Config]) -> None:
@@ -118,21 +119,20 @@ def _print(configs: list[Config]) -> None:
 
 def _refuse_taken(config: Config) -> None:
     """Say who works on the run of `config`, if anybody but the job that this process is does."""
-    folder = user_path(config["runtime"]["root"]) / "runs" / configs.run_id(config)
+    folder = user_path(config["runtime"]["root"]) / "runs" / identity.run_id(config)
     if CLAIM in os.environ or not (folder / "jobs").is_dir() or result.is_done(folder):
         return
-    launching.module("states").refuse_taken(folder)
+    launching.module("run_states.states").refuse_taken(folder)
 
 
-def composed(overrides: Sequence[str]) -> Config:
-    """The checked config of `overrides`."""
-    from vocl.compose import checked, compose
+def _composed(overrides: Sequence[str]) -> Config:
+    from vocl.config.compose import composed
 
-    return checked(compose(overrides), overrides)
+    return composed(overrides)
 
 
 def _saved(path: Path) -> Config:
-    from vocl.trusted import read_config
+    from vocl.rundir.saved_config import read_config
 
     if not path.is_file():
         raise UserError(f"--config {path}: no such file")

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from vocl import dist
-from vocl.checkpoint import Checkpoints, State
+from vocl.config.sections import Dataset, Runtime, Train
 from vocl.curriculum import Curriculum
 from vocl.data.feed import Feed
 from vocl.errors import UserError
 from vocl.interface import Clip, Output, Source, VideoModel
+from vocl.nn.precision import autocast, set_tf32
 from vocl.objective import Objective
 from vocl.ops.random import seed_of
 from vocl.optim import Optimizer
-from vocl.precision import autocast, set_tf32
-from vocl.settings import Dataset, Runtime, Train
+from vocl.rundir.checkpoint import Checkpoints, State
 from vocl.stop import StopFlag, Stopped
-from vocl.track import Track
+from vocl.tracking.track import Track
 
 
 class NonFinite(Exception):

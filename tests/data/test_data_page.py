@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vocl import config as configs
-from vocl.train import composed
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.config.compose import composed
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.S)
@@ -30,11 +31,11 @@ def test_the_yaml_of_the_page_is_a_config(block):
     whole = config["curriculum"]["stages"]["all"]
     if stages:
         config["curriculum"]["stages"] = {name: copy.deepcopy(whole) for name in stages}
-    checked = configs.check(over(config, changes))
-    assert configs.run_id(checked) != configs.run_id(composed([]))
+    checked = check(over(config, changes))
+    assert identity.run_id(checked) != identity.run_id(composed([]))
     for line in re.findall(r"#\s*(\{_target_: .*?\})", block):
         config["dataset"]["sampling"] = yaml.safe_load(line)
-        configs.check(config)
+        check(config)
 
 
 def test_the_schedule_of_a_weight_that_the_page_shows():

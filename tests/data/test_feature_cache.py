@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from running import TINY, child, final, on_ranks, result, same, send, tiny, wait
 
-from launch import cache
+from launch.commands import cache
 from vocl import assemble, run
+from vocl.commands.evaluate import add
+from vocl.config.compose import composed
 from vocl.data.features.cache import FeatureCache
 from vocl.data.features.encoder import Encoder
 from vocl.data.feed import Feed, whole_video
 from vocl.data.served import Served
 from vocl.data.sources.synthetic import SyntheticVideo
 from vocl.errors import UserError
-from vocl.evaluate.add import add
-from vocl.train import composed
 
 VIT = (
     "backbone=tiny_vit",
@@ -115,7 +115,7 @@ def test_cached_features_are_those_of_the_batch(tmp_path):
         ("dataset.fit=crop", "dataset.fit=crop"),
         ("dataset.augment=[{_target_: vocl.data.augment.colour.Grayscale, p: 0.2}]", "dataset.augment"),
         ("backbone.trainable=true", "backbone.trainable=true"),
-        ("backbone=filters", "backbone._target_=vocl.nn.filters.Filters"),
+        ("backbone=filters", "backbone._target_=vocl.nn.backbones.filters.Filters"),
     ],
 )
 def test_what_would_not_be_exact_is_refused_before_anything_starts(tmp_path, override, said):

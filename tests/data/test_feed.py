@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from vocl import dist
+from vocl.config.sections import Dataset
 from vocl.data import loaders
 from vocl.data.augment import Geometric, Photometric
 from vocl.data.feed import Feed, whole_video
 from vocl.data.sampling import WholeVideo
 from vocl.errors import UserError
-from vocl.settings import Dataset
 from vocl.stop import NOT_FOR_HELPERS
 
 SETTINGS = Dataset(

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from vocl.assemble import check_evaluations, make_dataset
+from vocl.config.compose import composed
 from vocl.data.feed import Feed
 from vocl.data.served import Served
 from vocl.data.sources.files import FrameFolders, read_mask
 from vocl.errors import UserError
-from vocl.train import composed
 
 
 def grey_png(path: Path, labels: np.ndarray, bits: int) -> Path:

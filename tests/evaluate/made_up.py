@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.data.truth import Truth
 from vocl.interface import SegmentOptions, Source, Subject, VideoModel
-from vocl.train import composed
 
 CPU = torch.device("cpu")
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)

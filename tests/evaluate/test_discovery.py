@@ -11,6 +11,8 @@ from einops import rearrange
 from torch import nn
 
 from vocl import assemble
+from vocl.config.compose import composed
+from vocl.config.sections import Dataset
 from vocl.data.feed import whole_video
 from vocl.data.truth import Truth
 from vocl.errors import UserError
@@ -18,8 +20,6 @@ from vocl.evaluate.discovery import Discovery
 from vocl.evaluate.protocol import Protocol
 from vocl.interface import Grid, SegmentOptions, Segments, Subject
 from vocl.metrics.overlap import MeanBestOverlap
-from vocl.settings import Dataset
-from vocl.train import composed
 
 CPU = torch.device("cpu")
 DATASET = Dataset(

@@ -10,20 +10,22 @@ import pytest
 import torch
 from running import final, on_ranks, result, tiny
 
-from launch import fill, scores
 from launch.cli import main as vocl
-from launch.plan import Spec
-from vocl import config as configs
-from vocl import result as results
+from launch.commands import fill
+from launch.selection.plan import Spec
+from launch.tables import scores
 from vocl import run
+from vocl.commands import evaluate
+from vocl.config import folders, identity
+from vocl.config.check import check
+from vocl.config.compose import composed
 from vocl.errors import UserError
-from vocl.evaluate import add
 from vocl.evaluate.code import code_digest
 from vocl.interface import Subject
 from vocl.load import initial_model
 from vocl.run import make_trainer
+from vocl.rundir import result as results
 from vocl.stop import StopFlag
-from vocl.train import composed
 
 SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 
@@ -31,7 +33,7 @@ SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 def again(config, *arguments):
     """`vocl eval` on the run of `config`."""
     root = f"runtime.root={config['runtime']['root']}"
-    return add.main([run.run_folder(config).name, root, *arguments])
+    return evaluate.main([run.run_folder(config).name, root, *arguments])
 
 
 def entries(config):
@@ -140,7 +142,7 @@ dataset:
     (ours / "conf" / "eval" / "harder.yaml").write_text(text)
     config = tiny(tmp_path, f"project={ours}", "eval=[discovery,harder]", "train.steps=2")
     assert config["eval"]["harder"]["dataset"]["source"]["level"] == "hard"
-    assert configs.run_id(config) == configs.run_id(tiny(tmp_path, "train.steps=2"))
+    assert identity.run_id(config) == identity.run_id(tiny(tmp_path, "train.steps=2"))
     assert run.run(config) == 0
     assert [entry["num_videos"] for entry in entries(config).values()] == [2, 3]
     assert composed([f"project={ours}", "eval=[harder]", "debug=tiny"])["eval"]["harder"]["dataset"] is None
@@ -189,7 +191,7 @@ def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp
     config = tiny(
         Path(probed["runtime"]["root"]), f"project={ours}", "eval=[discovery,corloc]", *asked, *SMALL[:1]
     )
-    spec = Spec(configs.run_id(config), "", config, "", "", 0)
+    spec = Spec(identity.run_id(config), "", config, "", "", 0)
     folder = run.run_folder(probed)
     assert run.run_folder(config) == folder
     lacking = fill.missing_evaluations(folder, spec)
@@ -220,7 +222,7 @@ def test_plan_proves_an_evaluation(ours):
     with pytest.raises(UserError, match=r"eval\.area_probe\.dataset: missing"):
         config = composed([f"project={ours}", "eval=[area_probe]"])
         del config["eval"]["area_probe"]["dataset"]
-        configs.check(config)
+        check(config)
 
 
 def test_a_split_that_is_not_there_is_told_before_the_training(ours, tmp_path):
@@ -232,8 +234,8 @@ def test_a_split_that_is_not_there_is_told_before_the_training(ours, tmp_path):
 
 def test_ids_of_evaluations_are_those_of_before():
     config = composed([])
-    identity = {"run": "0" * 10, "checkpoint": "a" * 8, "eval": config["eval"]["discovery"], "dataset": {}}
-    assert configs.evaluation_id(identity) == "d95b90eec8"
+    parts = {"run": "0" * 10, "checkpoint": "a" * 8, "eval": config["eval"]["discovery"], "dataset": {}}
+    assert identity.evaluation_id(parts) == "d95b90eec8"
 
 
 def test_what_an_earlier_version_stored_is_read(probed):
@@ -336,13 +338,16 @@ def test_what_failed_and_is_not_the_runs_own_is_told_and_not_kept(probed, ours, 
 
 
 def test_code_is_that_of_the_evaluation_and_its_parts():
-    allowed = configs.packages(None)
+    allowed = folders.packages(None)
     plain, wider = (
         composed([f"eval=[{name}]"])["eval"][name] for name in ("discovery", "first_frame_objects")
     )
     found = [code_digest(plain, allowed), code_digest(wider, allowed)]
     assert len(set(found)) == 2
-    assert code_digest(plain | {"window": 3, "dataset": {"_target_": "vocl.nn.cnn.CNN"}}, allowed) == found[0]
+    assert (
+        code_digest(plain | {"window": 3, "dataset": {"_target_": "vocl.nn.backbones.cnn.CNN"}}, allowed)
+        == found[0]
+    )
 
 
 def test_a_bases_and_a_helpers_code_count_and_the_models_do_not(tmp_path):
@@ -355,7 +360,7 @@ def test_a_bases_and_a_helpers_code_count_and_the_models_do_not(tmp_path):
     (package / "head.py").write_text("SIZE = 1\n")
     (package / "probe.py").write_text("from helped.base import Base\nclass Probe(Base): ...\n")
     (package / "other.py").write_text("")
-    allowed = {**configs.packages(None), "helped": package}
+    allowed = {**folders.packages(None), "helped": package}
     seen = [code_digest({"_target_": "helped.probe.Probe"}, allowed)]
     for name, text in (("other.py", "1\n"), ("head.py", "SIZE = 2\n"), ("base.py", "class Base: ...\n")):
         (package / name).write_text(text)

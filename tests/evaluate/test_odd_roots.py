@@ -10,7 +10,7 @@ from running import TINY, result, tiny
 
 from launch.cli import main as vocl
 from vocl import run
-from vocl.grammar import setting
+from vocl.config.grammar import setting
 
 NAMES = ("plain", "a b é", "a=b (1), it's")
 

@@ -7,12 +7,11 @@ import torch
 from running import tiny
 
 from vocl import assemble
-from vocl.compose import compose
+from vocl.config.compose import compose, composed
+from vocl.config.resolvers import slot_count
 from vocl.errors import UserError
 from vocl.events.spawn_slots import SpawnSlots, allot, slot_error
 from vocl.interface import Grid, Output
-from vocl.resolvers import slot_count
-from vocl.train import composed
 
 RELEASE = {"beta": 0.2, "nn_scope": "all", "nn_metric": "cosine", "norm_scope": "all"}
 PAPER = {"beta": 0.2, "nn_scope": "active", "nn_metric": "euclidean", "norm_scope": "active"}
@@ -161,7 +160,7 @@ def test_the_stages_of_the_published_runs(experiment, counts, starts):
 
 
 def test_a_count_and_the_formula_are_one_run():
-    from vocl.config import run_id
+    from vocl.config.identity import run_id
 
     given = [
         composed(["curriculum=slotcurri", f"curriculum.stages.more.active_slots={v}"])

@@ -13,9 +13,9 @@ import pytest
 from alarm import ends_soon
 from mutations import HANG_S, in_bytes, in_json, numbers
 
-from launch import ledger
 from launch.cli import main
-from vocl import claims
+from launch.slurm import ledger
+from vocl.rundir import claims
 
 RUN, OTHER = "aaaaaaaaaa", "bbbbbbbbbb"
 RECORDS = {  # by what it tells of a run: how many damaged ones of it

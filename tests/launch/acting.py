@@ -11,10 +11,10 @@ from pathlib import Path
 from fake_slurm import FakeSlurm
 from run_records import result
 
-from launch import ledger
 from launch.cli import main
-from launch.states import RunState, look
-from vocl import claims
+from launch.run_states.states import RunState, look
+from launch.slurm import ledger
+from vocl.rundir import claims
 
 
 @dataclass

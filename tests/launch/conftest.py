@@ -12,7 +12,7 @@ from acting import Sweep
 from fake_slurm import FakeSlurm
 
 from launch.cli import main
-from launch.plan import Spec, select
+from launch.selection.plan import Spec, select
 
 TRIO = """
 title: Three

@@ -10,12 +10,12 @@ from typing import Any
 
 from fake_slurm import FakeSlurm
 
-from launch import ledger
 from launch.cli import main
-from launch.ledger import Submission
-from vocl import claims
-from vocl.claims import Claim
-from vocl.track import Track
+from launch.slurm import ledger
+from launch.slurm.ledger import Submission
+from vocl.rundir import claims
+from vocl.rundir.claims import Claim
+from vocl.tracking.track import Track
 
 DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
 

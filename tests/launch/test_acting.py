@@ -10,11 +10,12 @@ import time
 import pytest
 import yaml
 
-from launch import fill, frozen, local, snapshot
 from launch.cli import main
-from launch.plan import select
-from vocl import claims
-from vocl.evaluate.add import requested
+from launch.commands import fill
+from launch.selection.plan import select
+from launch.submission import local, resubmit, snapshot
+from vocl.commands.evaluate import requested
+from vocl.rundir import claims
 
 
 def _fails(it, run: str, code: int = 1) -> None:
@@ -74,13 +75,13 @@ def test_it_is_said_when_another_submit_was_faster(sweep, monkeypatch, capsys, v
     it = sweep()
     run = it.ids[0]
     it.lost(run, "PREEMPTED")
-    real = frozen.spec_of
+    real = resubmit.spec_of
 
     def late(*arguments):
         claims.make(it.folder(run), claims.newest(it.folder(run)), "abc", "slurm")
         return real(*arguments)
 
-    monkeypatch.setattr(frozen, "spec_of", late)
+    monkeypatch.setattr(resubmit, "spec_of", late)
     main([verb, "duo", f"runtime.root={it.root}"])
     assert "claimed by another submit at the same moment" in capsys.readouterr().out
     assert [claim.token for claim in claims.history(it.folder(run))][1:] == ["abc"]
@@ -144,7 +145,7 @@ def test_cancel_stops_the_child_of_a_pool_alone(tmp_path, declare, monkeypatch, 
     text = "rows: {none: {loss: [feature_mse]}, batch: {}}\nseeds: [0]\nmetrics: [video_mbo]"
     arguments = ["duo", declare(text, "duo"), f"runtime.root={tmp_path}/r", "cluster=local"]
     code = (
-        "import sys, launch.local as local\n"
+        "import sys, launch.submission.local as local\n"
         f"local.TRAIN = (sys.executable, '-S', {str(trainer)!r})\n"
         f"from launch.cli import main\nsys.exit(main(['submit', *{arguments!r}]))"
     )

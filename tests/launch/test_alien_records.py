@@ -16,7 +16,7 @@ from launch.cli import main
 from vocl.errors import UserError
 from vocl.files import holds, json_or_none, parse_json, read_bytes
 from vocl.load import read_config
-from vocl.result import is_done
+from vocl.rundir.result import is_done
 
 pytestmark = pytest.mark.usefixtures("no_hanging")
 
@@ -189,4 +189,4 @@ def test_a_config_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError) as raised:
         read_config(tmp_path)
-    assert str(raised.value).startswith(f"{tmp_path}/config.yaml: ")
+    assert str(raised.value).startswith(f"{tmp_path}/config.yaml:")

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from launch.cli import main
-from launch.freeze import freeze
-from launch.plan import Spec, select
-from vocl import config as configs
-from vocl.cell import cell_of
-from vocl.compose import compose
+from launch.selection.plan import Spec, select
+from launch.submission.job_config import freeze
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.config.compose import compose
+from vocl.rundir.cell import cell_of
 
 TAIL = "\nseeds: [0, 1]\nmetrics: [video_mbo]\n"
 
@@ -31,8 +32,8 @@ def test_a_grid_is_every_combination_and_each_equals_a_composition_of_its_own(de
     assert len({spec.id for spec in specs}) == 8
     for spec in specs:
         overrides = spec.row.replace("num_slots", "model.num_slots").replace("lr", "optim.lr").split(", ")
-        alone = configs.check(compose([*overrides, f"seed={spec.seed}", project]))
-        assert (spec.config, spec.id) == (alone, configs.run_id(alone))
+        alone = check(compose([*overrides, f"seed={spec.seed}", project]))
+        assert (spec.config, spec.id) == (alone, identity.run_id(alone))
 
 
 def test_rows_multiply_with_the_grid_of_the_file(specs) -> None:
@@ -139,7 +140,7 @@ def test_a_row_starts_from_the_run_of_another_with_its_column_and_seed(specs) ->
         assert spec.after == (source and source.id)
         take = {"long": ["corrector*", "*"], "longer": ["*"]}.get(row)
         assert spec.config["warm_start"] == (source and {"run": source.id, "take": take})
-        assert spec.id == configs.run_id(spec.config)
+        assert spec.id == identity.run_id(spec.config)
     assert len({spec.id for spec in found}) == 12
 
 

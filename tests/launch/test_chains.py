@@ -13,16 +13,16 @@ import pytest
 from acting import Sweep
 from fake_slurm import FakeSlurm
 
-import launch.local
-import launch.sbatch
-import launch.slurm
-from launch import snapshot
-from launch.agent import Agent
-from launch.arm import LEFT_OUT_S
+import launch.slurm.client
+import launch.slurm.sbatch
+import launch.submission.local
 from launch.cli import main
-from launch.plan import select
-from launch.slurm import SlurmError
-from vocl import claims
+from launch.node.agent import Agent
+from launch.selection.plan import select
+from launch.slurm.client import SlurmError
+from launch.submission import snapshot
+from launch.submission.tend_job import LEFT_OUT_S
+from vocl.rundir import claims
 
 CHAIN = """
 rows:
@@ -79,7 +79,7 @@ def dependency(chain: Chain, row: str) -> str:
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "trainer.py"
     script.write_text(TRAINER)
-    monkeypatch.setattr(launch.local, "TRAIN", (sys.executable, "-S", str(script)))
+    monkeypatch.setattr(launch.submission.local, "TRAIN", (sys.executable, "-S", str(script)))
 
 
 def test_local_runs_begin_when_their_source_is_done(chain: Chain, trainer: None) -> None:
@@ -204,7 +204,7 @@ def test_a_tending_job_waits_for_no_job_where_only_runs_without_one_wait(
     def full(*arguments):
         raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
 
-    monkeypatch.setattr(launch.sbatch, "submit", full)
+    monkeypatch.setattr(launch.slurm.sbatch, "submit", full)
     before = len(slurm.calls)
     assert main(["tend", "chain", f"runtime.root={chain.root}", "--arm"]) == 0
     (call,) = [call for call in slurm.calls[before:] if call[0] == "sbatch"]

@@ -15,11 +15,12 @@ from acting import Sweep, tend_duo
 from fake_slurm import FakeSlurm
 from run_records import end, put, start
 
-from launch import alive, gc, pull, sync
 from launch.cli import main
-from launch.plan import select
-from launch.states import is_submitting, look
-from vocl import claims
+from launch.commands import gc, pull, sync
+from launch.run_states import alive
+from launch.run_states.states import is_submitting, look
+from launch.selection.plan import select
+from vocl.rundir import claims
 
 RUN = "0123456789"
 SKEWS = (-3600.0, -90.0, 90.0, 3600.0)  # of the node against this machine

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from launch import codebase, snapshot
 from launch.cli import main
-from vocl import git
+from launch.submission import codebase, snapshot
 from vocl.errors import UserError
-from vocl.record import code_digest
+from vocl.rundir import git
+from vocl.rundir.provenance import code_digest
 
 MARK = "the-content-of-a-private-file"
 
@@ -174,7 +174,7 @@ def test_the_copy_has_the_digest_of_what_it_is_a_copy_of(tmp_path, package) -> N
     (package / "nn" / "__pycache__").mkdir()
     (package / "nn" / "__pycache__" / "model.py").touch()
     taken = snapshot.take(tmp_path / "results", str(package.parent))
-    code = f"from vocl.record import code_digest; print(code_digest({str(taken / 'project')!r}))"
+    code = f"from vocl.rundir.provenance import code_digest; print(code_digest({str(taken / 'project')!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(taken), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"},

@@ -12,11 +12,12 @@ import pytest
 import yaml
 from run_records import result
 
-from launch import fill, local
 from launch.cli import main
-from launch.plan import select
-from vocl import claims
-from vocl.saved import digest_of, name_of
+from launch.commands import fill
+from launch.selection.plan import select
+from launch.submission import local
+from vocl.rundir import claims
+from vocl.rundir.checkpoint_files import digest_of, name_of
 
 DAMAGED = [
     "",

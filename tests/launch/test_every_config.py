@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from launch.ablation import read
-from launch.overrides import flatten, read_yaml
-from launch.plan import select
-from vocl import config as configs
-from vocl.compose import compose, group_choices
+from launch.ablations.ablation import read
+from launch.ablations.overrides import flatten, read_yaml
+from launch.selection.plan import select
+from vocl.config import folders
+from vocl.config.check import check
+from vocl.config.compose import compose, group_choices
 from vocl.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ ABLATIONS = group_choices("ablation")
 def terms_set_by(experiment: str) -> list[str]:
     """Loss terms that the experiment chooses or sets numbers of."""
     composed = list(compose([f"experiment={experiment}"])["loss"])
-    own = read_yaml(configs.CONF / "experiment" / f"{experiment}.yaml").get("loss") or {}
+    own = read_yaml(folders.CONF / "experiment" / f"{experiment}.yaml").get("loss") or {}
     return sorted({*composed, *own})
 
 
@@ -40,10 +41,10 @@ def test_the_globs_found_something() -> None:
 @pytest.mark.parametrize("debug", ["none", "tiny"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_composes(experiment: str, debug: str) -> None:
-    config = configs.check(compose([f"experiment={experiment}", f"debug={debug}"]))
+    config = check(compose([f"experiment={experiment}", f"debug={debug}"]))
     if debug == "tiny":
         assert config["dataset"]["name"] == "synthetic"
-        assert config["backbone"]["_target_"] == "vocl.nn.backbone.RandomViT"
+        assert config["backbone"]["_target_"] == "vocl.nn.backbones.vit.RandomViT"
         assert config["train"]["steps"] <= 10
 
 
@@ -73,9 +74,9 @@ def test_a_term_left_out_is_gone_though_the_experiment_sets_its_numbers(experime
             with pytest.raises(
                 UserError, match=rf"curriculum.stages.\w+.terms: no term '{term}', choose from"
             ):
-                configs.check(config)
+                check(config)
         else:
-            configs.check(config)
+            check(config)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -88,7 +89,7 @@ def test_no_evaluation_beside_an_experiment_that_sets_numbers_of_some(experiment
 
 def test_a_declared_table_names_real_rows_of_scores() -> None:
     for name in group_choices("published"):
-        rows = read_yaml(configs.CONF / "published" / f"{name}.yaml")["rows"]
+        rows = read_yaml(folders.CONF / "published" / f"{name}.yaml")["rows"]
         values = [float(value) for value in flatten(rows).values()]
         assert values
         assert all(0 <= value <= 1 for value in values)

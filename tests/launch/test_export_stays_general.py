@@ -17,7 +17,8 @@ import yaml
 from acting import Sweep
 
 from launch.cli import main
-from vocl import config as configs
+from vocl.config import identity, migrate
+from vocl.config.check import check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SITE = ("lab_account", "lab_partition", "/lab/setup.sh", "/lab/env_file", "lab_qos")
@@ -75,9 +76,9 @@ def test_an_export_of_a_submitted_run_is_of_no_site(tmp_path, beside, sweep) -> 
     out = _exported(it, tmp_path / "out")
     _assert_general(out, tmp_path)
     saved = yaml.safe_load((out / "config.yaml").read_text())
-    assert configs.run_id(saved) == it.ids[0]
+    assert identity.run_id(saved) == it.ids[0]
     assert saved["project"] == "code/project"
-    assert saved["cluster"] == yaml.safe_load(configs.PLACES["cluster"].read_text())
+    assert saved["cluster"] == yaml.safe_load(migrate.PLACES["cluster"].read_text())
     own = {path.relative_to(out / "code" / "project").as_posix() for path in _files(out / "code" / "project")}
     assert own == {"conf/ablation/duo.yaml", f"{beside.name}/__init__.py", f"{beside.name}/model.py"}
     copy = out / "code" / "project" / beside.name / "model.py"
@@ -146,10 +147,10 @@ def _vocl(code: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_export_from_a_checkout_with_clusters_of_its_own(tmp_path, checkout) -> None:
     """Of a run that no job trained, so that the code is the checkout's; the exported code composes."""
-    from vocl.compose import compose
+    from vocl.config.compose import compose
 
-    root, config = tmp_path / "results", configs.check(compose(["seed=0", "debug=tiny"]))
-    run = configs.run_id(config)
+    root, config = tmp_path / "results", check(compose(["seed=0", "debug=tiny"]))
+    run = identity.run_id(config)
     folder = root / "runs" / run
     (folder / "checkpoints").mkdir(parents=True)
     name = f"{6:09d}-{hashlib.blake2b(b'weights', digest_size=8).hexdigest()}.pt"

@@ -9,9 +9,9 @@ from fake_slurm import FakeSlurm
 from run_records import beat
 
 from launch.cli import main
-from launch.states import RunState
-from launch.tend import Pass
-from vocl import claims
+from launch.commands.tend import Pass
+from launch.run_states.states import RunState
+from vocl.rundir import claims
 
 VERBS = ("submit", "retry", "fill", "tend", "cancel", "gc")
 

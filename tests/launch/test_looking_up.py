@@ -80,7 +80,7 @@ def config(folder: Path, **model: object) -> None:
         "seed": 3,
         "train": {"steps": 100, "lr": 0.0004, "precision": "fp32"},
         "model": {"_target_": "vocl.models.recurrent.Recurrent", **model},
-        "backbone": {"_target_": "vocl.nn.backbone.Timm", "name": "dino_s16", "norm": True},
+        "backbone": {"_target_": "vocl.nn.backbones.vit.Timm", "name": "dino_s16", "norm": True},
         "loss": {"feature_mse": {}, "slot_contrast": {}},
         "dataset": {"name": "movi_c"},
         "runtime": {"root": str(folder)},

@@ -15,12 +15,13 @@ import pytest
 import torch
 import yaml
 
-from launch import ledger, pull
 from launch.cli import main
-from launch.plan import select
-from vocl import claims
-from vocl.checkpoint import Checkpoints
+from launch.commands import pull
+from launch.selection.plan import select
+from launch.slurm import ledger
 from vocl.files import TEMPORARY
+from vocl.rundir import claims
+from vocl.rundir.checkpoint import Checkpoints
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main as vocl
-from launch.plan import select
+from launch.selection.plan import select
 from vocl import train
 
 TINY = ["debug=tiny", "seed=0,1", "cluster=local"]

@@ -20,12 +20,13 @@ import yaml
 from rich.text import Text
 from running import TINY
 
-from launch import escape, pictures
+from launch import escape
+from launch.ablations.overrides import slug
 from launch.cli import main
-from launch.overrides import slug
-from launch.plan import select
-from launch.submit import link
-from vocl import mirror
+from launch.commands.submit import link
+from launch.selection.plan import select
+from launch.tables import pictures
+from vocl.config import wandb_names
 from vocl.errors import UserError
 
 NAMES = [
@@ -241,13 +242,13 @@ def test_names_that_the_tracker_refuses_are_told_in_time(capsys) -> None:
     error = capsys.readouterr().err
     assert error.startswith("runtime.wandb_project=a:b/c: ") and error.count("\n") == 1
     assert main(["plan", f"runtime.wandb_project={'x' * 129}"]) == 2
-    mirror.refuse_project({"wandb_project": "x" * 128})
+    wandb_names.refuse_project({"wandb_project": "x" * 128})
     with pytest.raises(UserError, match="wandb_project"):
-        mirror.refuse_project({"wandb_project": ""})
+        wandb_names.refuse_project({"wandb_project": ""})
 
 
 def test_the_tracker_gets_a_name_that_it_takes_whatever_the_depth(arguments, root: Path) -> None:
-    from vocl.wandb_process import View
+    from vocl.tracking.wandb_process import View
 
     selection = select(arguments)
     (root / "runs" / selection.specs[0].id).mkdir(parents=True)
@@ -255,12 +256,12 @@ def test_the_tracker_gets_a_name_that_it_takes_whatever_the_depth(arguments, roo
     view = View(root / "runs" / selection.specs[0].id, "vocl", None, 1)
     name = view._name(selection.specs[0].config)
     assert name.startswith("nasty/表/") and len(name) <= 128
-    names = {mirror.fitting(f"nasty/{slug(each)}/{slug(each)}/s0") for each in NAMES}
+    names = {wandb_names.fitting(f"nasty/{slug(each)}/{slug(each)}/s0") for each in NAMES}
     assert len(names) == len(NAMES) and max(map(len, names)) <= 128
 
 
 def test_a_sync_takes_another_project_from_its_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
-    from launch import sync
+    from launch.commands import sync
 
     folder = tmp_path / "runs" / "aaaaaaaaaa"
     place = folder / "wandb" / "offline-run-20261101_000000-aaaaaaaaaa"
@@ -299,7 +300,7 @@ def test_output_that_knows_ascii_alone_shows_escapes(arguments: list[str], root:
 
 
 def test_the_progress_bars_show_names_as_they_are() -> None:
-    from launch.progress import Bars
+    from launch.node.progress import Bars
 
     board = Bars(1)
     board.started("run", "two [/b]", 10)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.plan import select
-from launch.states import RunState, look, refuse_taken
-from vocl import claims
+from launch.run_states.states import RunState, look, refuse_taken
+from launch.selection.plan import select
 from vocl.errors import UserError
-from vocl.saved import newest_step
+from vocl.rundir import claims
+from vocl.rundir.checkpoint_files import newest_step
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -147,7 +147,7 @@ def test_a_process_of_somebody_else_is_said_to_be_so(tmp_path: Path, monkeypatch
 MAKE = """
 import sys
 from pathlib import Path
-from vocl import claims
+from vocl.rundir import claims
 claims.make(Path(sys.argv[1]), None, "token", "local")
 """
 

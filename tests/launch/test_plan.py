@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from launch.ablations.overrides import in_grammar
 from launch.cli import main
-from launch.overrides import in_grammar
-from launch.plan import select, select_jobs
-from vocl import config as configs
-from vocl.compose import compose
+from launch.selection.plan import select, select_jobs
+from vocl.config import identity
+from vocl.config.check import check
+from vocl.config.compose import compose
 from vocl.errors import UserError
 
 
@@ -20,10 +21,10 @@ def test_an_ablation_is_rows_by_seeds_and_each_equals_a_composition_of_its_own(d
     ]
     own = {"none": ["loss=[feature_mse]"], "video": ["loss.slot_contrast.group=1"], "batch": []}
     for spec in specs:
-        alone = configs.check(compose(["train.steps=7", *own[spec.row], f"seed={spec.seed}", project]))
+        alone = check(compose(["train.steps=7", *own[spec.row], f"seed={spec.seed}", project]))
         assert spec.config == alone
-        assert spec.id == configs.run_id(alone)
-        assert spec.cell == configs.cell_id(alone)
+        assert spec.id == identity.run_id(alone)
+        assert spec.cell == identity.cell_id(alone)
 
 
 def test_row_wins_over_column_over_base(declare) -> None:
@@ -101,7 +102,7 @@ def test_jobs_of_a_launcher_are_the_runs_of_the_same_lists() -> None:
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_a_seed_out_of_range_is_refused_as_training_refuses_it(seed: int, declare, capsys) -> None:
     with pytest.raises(UserError) as refused:
-        configs.check(compose([f"seed={seed}"]))
+        check(compose([f"seed={seed}"]))
     assert main(["plan", f"seed=0,{seed}"]) == 2
     assert capsys.readouterr().err == f"{refused.value}\n"
     assert main(["plan", "trio", declare(), f"seed={seed}"]) == 2

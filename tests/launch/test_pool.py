@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.pool import Job, Pool
-from launch.progress import Bars, Board, steps_done
-from vocl import claims
+from launch.node.pool import Job, Pool
+from launch.node.progress import Bars, Board, steps_done
+from vocl.rundir import claims
 
 WAIT = """import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -113,9 +113,9 @@ def test_a_terminals_ctrl_c_reaches_children_once(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 from pathlib import Path
-from vocl import claims
-from launch.pool import Job, Pool
-from launch.progress import Board
+from vocl.rundir import claims
+from launch.node.pool import Job, Pool
+from launch.node.progress import Board
 code = '''import os, signal, sys, time
 os.chdir({str(tmp_path)!r})
 seen = []

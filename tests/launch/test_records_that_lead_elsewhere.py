@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import frozen, ledger
 from launch.cli import main
-from vocl import claims
+from launch.slurm import ledger
+from launch.submission import resubmit
+from vocl.rundir import claims
 
 RUN = "aaaaaaaaaa"
 ELSEWHERE = ["../../code", "/code", "..", "a/b", "a\0b", "a\n", ""]
@@ -40,7 +41,7 @@ def test_an_entry_of_the_ledger(root: Path, key: str, word: str) -> None:
     change(root / "ledger" / f"{entry.token}.json", **{key: values[key]})
     assert ledger.read(root, entry.token) is None
     with pytest.raises(ValueError, match="damaged"):
-        frozen.code_of(root, RUN, claims.newest(root / "runs" / RUN))
+        resubmit.code_of(root, RUN, claims.newest(root / "runs" / RUN))
 
 
 def test_an_entry_by_another_name(root: Path) -> None:

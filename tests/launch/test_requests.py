@@ -12,11 +12,11 @@ from acting import Sweep, tend_duo
 from fake_slurm import FakeSlurm
 
 from launch.cli import main
-from launch.plan import select
-from launch.submit import submit_one
-from vocl import claims
+from launch.commands.submit import submit_one
+from launch.selection.plan import select
+from vocl.config.compose import composed
 from vocl.errors import UserError
-from vocl.train import composed
+from vocl.rundir import claims
 
 SLURM = ("cluster=slurm", "cluster.gpus=0")
 
@@ -206,7 +206,7 @@ def test_a_table_of_any_place_keeps_its_links_under_the_root(tmp_path: Path, dec
     before = sorted(path.parent.iterdir())
     arguments = [f"ablation={path}", f"runtime.root={tmp_path}/r"]
     chosen = select([*arguments, "cluster=slurm"])
-    from launch.submit import link
+    from launch.commands.submit import link
 
     link(chosen, chosen.ablation, tmp_path / "r")
     main(["table", *arguments])
@@ -226,18 +226,18 @@ def test_a_table_above_the_folder_of_tables_is_refused(tmp_path: Path, declare, 
 
 
 def test_a_checkout_that_git_will_not_speak_of_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
-    from vocl import record
+    from vocl.rundir import provenance
 
     (tmp_path / ".git").mkdir()
-    monkeypatch.setattr(record, "REPOSITORY", tmp_path)
-    assert record.commit() is None
+    monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
+    assert provenance.commit() is None
     error = capsys.readouterr().err
     assert f"note: {tmp_path}: git does not answer: " in error and "no commit" in error
     assert error.count("\n") == 1
 
 
 def test_the_submission_folder_is_nobody_elses(slurm: FakeSlurm, tmp_path: Path, monkeypatch) -> None:
-    from launch import ledger
+    from launch.slurm import ledger
 
     there = tmp_path / "there"
     there.mkdir()

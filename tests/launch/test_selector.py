@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import plan, selector
 from launch.cli import main
+from launch.selection import plan, selector
 from vocl.errors import UserError
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import ledger
-from vocl import claims
-from vocl.claim import hold
+from launch.slurm import ledger
 from vocl.files import write_json
+from vocl.rundir import claims
+from vocl.rundir.lock import hold
 
 GROUP, USERS = 54321, (54322, 54323)  # numbers that need no account
 RUNS = [f"{number:010x}" for number in range(40)]

@@ -6,8 +6,8 @@ import pytest
 from acting import tend_duo
 from fake_slurm import FakeSlurm
 
-from launch import slurm as commands
 from launch.cli import main
+from launch.slurm import client as commands
 from vocl.errors import UserError
 
 

@@ -13,13 +13,15 @@ import pytest
 from acting import Sweep, tend_duo
 from fake_slurm import FakeSlurm
 
-from launch import ledger
-from vocl import claims
+from launch.slurm import ledger
+from vocl.rundir import claims
 from vocl.stop import EXIT_TAKEN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = "aaaaaaaaaa"
-ELEMENT = "import os, sys; from launch.agent import Agent; os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"
+ELEMENT = (
+    "import os, sys; from launch.node.agent import Agent; os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"
+)
 TRAIN = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))

@@ -7,9 +7,9 @@ import pytest
 from fake_slurm import FakeSlurm
 from run_records import Sweep, beat, end, finish, put, start
 
-from launch.states import RunState, look, with_sources
-from launch.view import ask
-from vocl import claims
+from launch.run_states.states import RunState, look, with_sources
+from launch.slurm.job_states import ask
+from vocl.rundir import claims
 
 RUN = "0123456789"
 

@@ -27,15 +27,15 @@ from run_records import (
     words,
 )
 
-import launch.status
-from launch import watch
+import launch.commands.status
 from launch.cli import main
-from launch.health import flags
-from launch.plan import select
-from launch.records import Records
-from launch.runs import ROOT
-from launch.selector import resolve
-from vocl.config import CONF
+from launch.commands import watch
+from launch.run_states.health import flags
+from launch.run_states.records import Records
+from launch.selection.plan import select
+from launch.selection.selector import resolve
+from launch.selection.submitted import ROOT
+from vocl.config.folders import CONF
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -131,7 +131,7 @@ def test_blocked_by_the_source(recorded: Sweep, capsys) -> None:
 @pytest.mark.parametrize("fault", ["timeout", "garbage", "Unable to contact slurm controller"])
 def test_slurm_does_not_answer(recorded: Sweep, slurm: FakeSlurm, capsys, monkeypatch, fault: str) -> None:
     slurm.fault("squeue", fault)
-    monkeypatch.setattr(launch.status, "PATIENCE_S", 0.3 if fault == "timeout" else 20.0)
+    monkeypatch.setattr(launch.commands.status, "PATIENCE_S", 0.3 if fault == "timeout" else 20.0)
     assert status(recorded, "trio") == 0
     out = capsys.readouterr().out
     assert out.count("warning: ") == 1 and "this is what the records say" in out
@@ -236,7 +236,7 @@ def test_watching_on_a_terminal_until_a_key(recorded: Sweep, key: bytes) -> None
 
 
 def test_a_board_that_does_not_fit_shows_trouble_first(recorded: Sweep) -> None:
-    picture = launch.status.take(resolve(["trio", f"runtime.root={recorded.root}"]))
+    picture = launch.commands.status.take(resolve(["trio", f"runtime.root={recorded.root}"]))
     lines = watch.fit(picture, height=8, width=60)
     assert len(lines) <= 8 and all(len(line) <= 60 for line in lines)
     assert BAD in lines[1] and WORSE in lines[2] and "... and 3 more" in lines[4]

@@ -14,12 +14,13 @@ import pytest
 import torch
 import yaml
 
-import launch.local
+import launch.submission.local
 from launch.cli import main
-from launch.plan import select
-from launch.slurm import announced
-from launch.submit import submit_one
-from vocl import config as configs
+from launch.commands.submit import submit_one
+from launch.selection.plan import select
+from launch.slurm.client import announced
+from vocl.config import identity
+from vocl.config.check import check
 from vocl.load import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ result = {"run_id": folder.name, "metrics": {"video_mbo": 0.5}, "evals": {}}
 def fake_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "trainer.py"
     script.write_text(TRAINER)
-    monkeypatch.setattr(launch.local, "TRAIN", (sys.executable, "-S", str(script)))
+    monkeypatch.setattr(launch.submission.local, "TRAIN", (sys.executable, "-S", str(script)))
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_every_run_is_trained_once_from_a_frozen_config(
         folder = tmp_path / "results" / "runs" / spec.id
         assert len((folder / "starts").read_text().splitlines()) == 1
         saved = yaml.safe_load((folder / "config.yaml").read_text())
-        assert configs.run_id(configs.check(saved)) == spec.id
+        assert identity.run_id(check(saved)) == spec.id
         assert saved["cluster"]["kind"] == "here"
         assert saved["runtime"]["progress"] is False
         assert saved["runtime"]["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)

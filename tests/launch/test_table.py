@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.plan import select
-from launch.stats import Summary, paired_difference, summarise
+from launch.selection.plan import select
+from launch.tables.stats import Summary, paired_difference, summarise
 
 SCORES = {"none": (0.10, 0.30), "video": (0.52, 0.50), "batch": (0.40, 0.64)}
 

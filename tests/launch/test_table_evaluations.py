@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from launch.cli import main
-from launch.plan import Spec, select
+from launch.selection.plan import Spec, select
 from vocl.measure import Measure
 
 PROBE = """

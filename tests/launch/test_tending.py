@@ -5,12 +5,14 @@ from collections.abc import Callable
 import pytest
 from acting import tend_duo
 
-import launch.sbatch
-import launch.slurm
-from launch import plan, snapshot, tend
+import launch.slurm.client
+import launch.slurm.sbatch
 from launch.cli import main
-from launch.slurm import SlurmError
-from vocl import claims
+from launch.commands import tend
+from launch.selection import plan
+from launch.slurm.client import SlurmError
+from launch.submission import snapshot
+from vocl.rundir import claims
 
 
 @pytest.fixture
@@ -198,14 +200,14 @@ def test_what_max_jobs_left_out_follows_as_others_leave(sweep, frozen_world, cap
 
 
 def test_a_limit_of_slurm_lets_in_what_it_does(sweep, monkeypatch, capsys) -> None:
-    real = launch.sbatch.submit
+    real = launch.slurm.sbatch.submit
 
     def limited(submission, *rest):
-        if len(submission.elements) + launch.slurm.own_jobs() > 2:
+        if len(submission.elements) + launch.slurm.client.own_jobs() > 2:
             raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
         return real(submission, *rest)
 
-    monkeypatch.setattr(launch.sbatch, "submit", limited)
+    monkeypatch.setattr(launch.slurm.sbatch, "submit", limited)
     it = sweep()
     names = [it.state(run).name for run in it.ids]
     assert sorted(names) == ["absent", "absent", "queued", "queued"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from acting import tend_duo
 
-from launch import arm, tend
 from launch.cli import main
-from launch.slurm import SlurmError
+from launch.commands import tend
+from launch.slurm.client import SlurmError
+from launch.submission import tend_job
 
 
 def test_watch_ends_when_nothing_can_happen(sweep, monkeypatch, capsys) -> None:
@@ -46,14 +47,14 @@ def test_submit_says_when_no_tending_job_could_be_queued(sweep, capsys, command)
 
 def test_squeue_may_fail_between_the_look_and_the_tending_job(sweep, capsys, monkeypatch) -> None:
     it = sweep()
-    real = arm.look
+    real = tend_job.look
 
     def then_down(*arguments):
         found = real(*arguments)
         it.slurm.fault("squeue", "down")
         return found
 
-    monkeypatch.setattr(arm, "look", then_down)
+    monkeypatch.setattr(tend_job, "look", then_down)
     assert main(["submit", *it.arguments, "--tend"]) == 1
     assert "no tending job queued: squeue: error: down\n" in capsys.readouterr().err
 
@@ -69,9 +70,9 @@ def test_runs_that_limits_kept_out_are_tended_where_nothing_is_live(sweep, capsy
     before = len(it.slurm.calls)
     assert tend_duo(it, "--arm") == 0
     (call,) = [c for c in it.slurm.calls[before:] if c[0] == "sbatch"]
-    assert f"--begin=now+{arm.LEFT_OUT_S}" in call
+    assert f"--begin=now+{tend_job.LEFT_OUT_S}" in call
     assert not [word for word in call if word.startswith("--dependency")]
-    assert f"tends them in {arm.LEFT_OUT_S} s" in capsys.readouterr().out
+    assert f"tends them in {tend_job.LEFT_OUT_S} s" in capsys.readouterr().out
 
 
 def test_each_person_has_a_tending_job(sweep, monkeypatch) -> None:

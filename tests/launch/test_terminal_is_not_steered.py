@@ -10,8 +10,8 @@ import run_records
 import yaml
 
 from launch.cli import main
-from vocl import claims, result
 from vocl.errors import UserError
+from vocl.rundir import claims, result
 
 RUN = "aaaaaaaaaa"
 STEERS = "\x1b]52;c;Y3VybCBldmlsfHNo\x07\x9b2J\x1b[2Jname\u202e"

@@ -9,12 +9,12 @@ import pytest
 from fake_slurm import FakeSlurm
 from run_records import Sweep, beat
 
-import launch.enqueue
-import launch.states
-from launch.slurm import controller
-from launch.states import RunState, look, refuse_taken
-from vocl import claims
+import launch.run_states.states
+import launch.submission.enqueue
+from launch.run_states.states import RunState, look, refuse_taken
+from launch.slurm.client import controller
 from vocl.errors import UserError
+from vocl.rundir import claims
 
 ONE, TWO, THREE, FOUR = RUNS = [f"{letter}123456789" for letter in "abcd"]
 HERE = "made-up@controller"
@@ -142,9 +142,9 @@ def test_a_submission_that_broke_off_is_withdrawn_where_its_job_is_known_to_be_n
     slurm: FakeSlurm, tmp_path: Path, monkeypatch, where: str
 ) -> None:
     sweep = Sweep(tmp_path / "results", ONE, job=None, sent_to=where)
-    for module in (launch.enqueue, launch.states):
+    for module in (launch.submission.enqueue, launch.run_states.states):
         monkeypatch.setattr(module, "is_submitting", lambda claim: False)
-    launch.enqueue.recover(sweep.root, [ONE])
+    launch.submission.enqueue.recover(sweep.root, [ONE])
     claim = claims.newest(sweep.folder(ONE))
     assert claim is not None and claim.is_open == (where != HERE)
     assert look(sweep.root, [ONE])[0][ONE].name == ("unknown" if claim.is_open else "absent")
@@ -156,13 +156,13 @@ def test_lists_of_elements(slurm: FakeSlurm, monkeypatch) -> None:
         "JobId=9 ArrayJobId=9 ArrayTaskId={} JobName=n JobState=PENDING,REQUEUED Reason=None NodeList=(null)"
     )
     said = line.format("0,2-3,5-9:2%1")
-    monkeypatch.setattr(launch.slurm, "ask", lambda *words, timeout: said)
-    found = launch.slurm.listed("9")
+    monkeypatch.setattr(launch.slurm.client, "ask", lambda *words, timeout: said)
+    found = launch.slurm.client.listed("9")
     assert {index for _, index in found} == {0, 2, 3, 5, 7, 9}
     assert {(job.id, job.state, job.node) for job in found.values()} >= {("9_0", "PENDING", "")}
     said = line.format("0,2,11...")
     with pytest.raises(launch.slurm.SlurmError, match="which is no job"):
-        launch.slurm.listed("9")
+        launch.slurm.client.listed("9")
 
 
 def test_what_the_controller_says_of_itself(slurm: FakeSlurm) -> None:

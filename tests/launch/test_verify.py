@@ -15,11 +15,10 @@ import yaml
 from PIL import Image
 
 from launch.cli import main
-from launch.reproduced import claims, keep, write
+from launch.tables.published import claims, keep, write
 from vocl import assemble
-from vocl.compose import group_choices
+from vocl.config.compose import composed, group_choices
 from vocl.reference import importer
-from vocl.train import composed
 
 SMALL = {
     "backbone": "tiny_vit",

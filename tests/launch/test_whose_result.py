@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launch.cli import main
-from launch.plan import Spec, select
+from launch.selection.plan import Spec, select
 
 
 @pytest.fixture

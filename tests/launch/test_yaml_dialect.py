@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.plan import select
+from launch.selection.plan import select
 from vocl.errors import UserError
 from vocl.train import main as train
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.interface import Clip, SegmentOptions
 from vocl.models.interpreter import Interpreter
 from vocl.ops.clustering import cosine_distances
-from vocl.train import composed
 
 SMALL = (
     "experiment=interpreter/synthetic",

@@ -9,10 +9,10 @@ import torch
 from running import at_step, final, on_ranks, result, same, send
 
 from vocl import assemble, run
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, Grid, SegmentOptions
 from vocl.ops.clustering import kmeans, nearest, spread_points
-from vocl.train import composed
 
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)
 RUN = (

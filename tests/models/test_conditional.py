@@ -10,13 +10,13 @@ import torch
 from running import TINY, result, same
 
 from vocl import assemble, run
-from vocl import config as configs
+from vocl.config.check import check
+from vocl.config.compose import composed
 from vocl.data.feed import Feed, whole_video
 from vocl.data.served import Served
 from vocl.errors import UserError
 from vocl.interface import Clip, Context
 from vocl.nn.slot_init import FromBoxes
-from vocl.train import composed
 
 FLOW = {"_target_": "vocl.nn.targets.Flow", "scale_px": 2.0}
 DEPTH = {"_target_": "vocl.nn.targets.Depth", "scale": 1.0}
@@ -37,7 +37,7 @@ def savi(root, **model):
     """A checked config with `model` for settings of the model."""
     config = composed([*TINY_SAVI, f"runtime.root={root}"])
     config["model"] |= model
-    return configs.check(config)
+    return check(config)
 
 
 @pytest.mark.parametrize("target", [FLOW, DEPTH, "rgb"])
@@ -87,13 +87,13 @@ def test_a_plan_refuses_what_the_data_does_not_give(tmp_path):
     config = savi(tmp_path, target=FLOW)
     config["dataset"]["source"] = composed(["dataset=davis2016"])["dataset"]["source"]
     with pytest.raises(UserError, match=r"Davis2016: gives no flow, which model\.target needs") as error:
-        configs.check(config)
+        check(config)
     assert str(error.value).endswith("it gives boxes, masks")
     config["model"]["target"] = "rgb"
-    configs.check(config)
+    check(config)
     config["eval"]["discovery"]["dataset"] = copy.deepcopy(config["dataset"])
     config["model"]["target"], config["dataset"] = FLOW, savi(tmp_path)["dataset"]
-    configs.check(config)  # the target is read in training alone
+    check(config)  # the target is read in training alone
 
 
 def test_reversal_and_flips_reach_the_target(tmp_path):

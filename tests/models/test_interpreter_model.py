@@ -20,11 +20,11 @@ from small_interpreters import (
 )
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Grid
 from vocl.losses.sinkhorn import SinkhornDivergence
 from vocl.nn.positions import sine_cosine
-from vocl.train import composed
 
 
 def test_the_papers_numbers() -> None:

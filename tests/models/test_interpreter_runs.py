@@ -9,7 +9,7 @@ import torch
 from running import TINY, at_step, final, on_ranks, result, same, send
 
 from vocl import run
-from vocl.train import composed
+from vocl.config.compose import composed
 
 RUN = (
     "experiment=interpreter/synthetic",

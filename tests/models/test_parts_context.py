@@ -10,13 +10,13 @@ from test_solv_model import make as small_solv
 from torch import Tensor, nn
 from walks import project
 
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Context, Corrected, Features, Grid, SegmentOptions
 from vocl.models.recurrent import Recurrent
-from vocl.nn.decoders import Decoded, MLPDecoder
+from vocl.nn.decoders.broadcast import Decoded, MLPDecoder
 from vocl.nn.slot_attention import SlotAttention
 from vocl.nn.slot_init import Learned
-from vocl.train import composed
 
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0, masks=None)
 

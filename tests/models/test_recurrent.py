@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.curriculum import Stage
 from vocl.interface import Clip, SegmentOptions, VideoModel
-from vocl.train import composed
 
 TINY_VIT = ["backbone=tiny_vit", "backbone.depth=1", "backbone.block=1", "backbone.num_heads=6"]
 SMALL = ["dataset.size_px=[56,56]", "backbone=tiny_vit"]

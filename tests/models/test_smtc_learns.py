@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vocl import run
-from vocl.train import composed
+from vocl.config.compose import composed
 
 SHARED = Path(os.environ.get("VOCL_SHARED", Path(__file__).parents[3] / "shared"))
 DAVIS, WEIGHTS = SHARED / "data", SHARED / "data" / "weights"

@@ -10,11 +10,11 @@ from einops import rearrange
 from walks import project
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, SegmentOptions
 from vocl.models.smtc import SMTC, Carry
 from vocl.ops.random import normal
-from vocl.train import composed
 
 SMALL = (
     "experiment=smtc/ytvos",
@@ -318,7 +318,7 @@ def test_bad_values_are_refused(overrides: list[str], message: str) -> None:
 
 TUBELETS = """from typing import ClassVar
 
-from vocl.nn.filters import Filters
+from vocl.nn.backbones.filters import Filters
 
 
 class Tubelets(Filters):

@@ -10,8 +10,8 @@ import torch
 from running import at_step, final, on_ranks, result, same, send, steps_logged
 
 from vocl import run
-from vocl.checkpoint import Checkpoints
-from vocl.train import composed
+from vocl.config.compose import composed
+from vocl.rundir.checkpoint import Checkpoints
 
 RUN = (
     "debug=tiny",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.curriculum import Stage
 from vocl.errors import UserError
 from vocl.interface import Clip, SegmentOptions
@@ -15,7 +16,6 @@ from vocl.losses.reconstruction import FeatureMSE
 from vocl.models.solv import SOLV, _link
 from vocl.nn.invariant import Bound, pose, relative
 from vocl.ops.random import subsets
-from vocl.train import composed
 
 SMALL = (
     "experiment=solv/synthetic",

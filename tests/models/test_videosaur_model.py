@@ -11,10 +11,10 @@ from running import at_step, final, on_ranks, result, same, send, tiny
 from safetensors.torch import save_file
 
 from vocl import assemble, run
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Clip, VideoModel
 from vocl.reference import importer, videosaur
-from vocl.train import composed
 
 VIT = ["backbone=tiny_vit", "backbone.depth=1", "backbone.block=1", "backbone.num_heads=6"]
 SMALL = ["experiment=videosaur/movi_c", "debug=tiny"]
@@ -95,7 +95,7 @@ def test_the_slots_of_a_clip_depend_on_its_key_alone() -> None:
         ),
         (
             ["experiment=videosaur/synthetic", "loss.temporal_similarity.of=keys"],
-            ["backbone._target_=vocl.nn.filters.Filters", "choose a vision transformer with backbone.keys"],
+            ["filters.Filters: gives no keys", "choose a vision transformer with backbone.keys"],
         ),
         (
             ["experiment=videosaur/movi_c", "loss=[temporal_similarity,feature_mse]"],

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vocl.interface import Clip, Context, Grid
-from vocl.nn.codebook_decoder import CodebookDecoder, LevelCodebookDecoder, PlacedCodebookDecoder
+from vocl.nn.decoders.codebook import CodebookDecoder, LevelCodebookDecoder, PlacedCodebookDecoder
 
 GRID = Grid(3, 4)
 

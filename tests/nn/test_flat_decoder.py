@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from vocl.interface import Grid
-from vocl.nn.flat_decoder import FlatDecoder
+from vocl.nn.decoders.flat import FlatDecoder
 
 GRID = Grid(3, 4)
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from vocl.interface import Grid
-from vocl.nn import decoders
 from vocl.nn.adapters import MLPAdapter
 from vocl.nn.blocks import TransformerPredictor
-from vocl.nn.decoders import BroadcastDecoder, MLPDecoder
+from vocl.nn.decoders import broadcast
+from vocl.nn.decoders.broadcast import BroadcastDecoder, MLPDecoder
 from vocl.nn.slot_attention import SlotAttention
 from vocl.nn.slot_init import Gaussian, Learned
 
@@ -70,7 +70,7 @@ def _randn(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("chunk", [1, 250, 1000, 2**20])
 def test_mlp_decoder(num_layers: int, chunk: int, monkeypatch) -> None:
     monkeypatch.setattr(
-        decoders, "CHUNK", dict.fromkeys(decoders.CHUNK, chunk)
+        broadcast, "CHUNK", dict.fromkeys(broadcast.CHUNK, chunk)
     )  # tiles of one patch, several, one frame, all
     part = _in_double(MLPDecoder(6, 5, GRID, hidden_dim=8, num_layers=num_layers))
     weights = dict(part.named_parameters())

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from vocl.interface import Grid
+from vocl.nn.decoders.invariant import InvariantDecoder
 from vocl.nn.invariant import InvariantSlotAttention, centred_grid, pose, relative
-from vocl.nn.invariant_decoder import InvariantDecoder
 
 GRID = Grid(3, 4)
 K, D, N = 3, 8, 12

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vocl.errors import UserError
 from vocl.interface import Grid
-from vocl.nn.slot_mixer import SlotMixerDecoder
+from vocl.nn.decoders.slot_mixer import SlotMixerDecoder
 
 GRID, HEADS = Grid(2, 3), 2
 

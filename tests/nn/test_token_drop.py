@@ -7,10 +7,10 @@ import torch
 from einops import rearrange
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Backbone
 from vocl.ops.random import subsets
-from vocl.train import composed
 
 PX = 56
 
@@ -68,6 +68,8 @@ def test_kept_patches_are_unique_ascending_and_of_the_key():
 
 @pytest.mark.parametrize("path", ["model.token_drop=0.5"])
 def test_a_backbone_that_cannot_is_refused_by_the_check_of_the_config(path):
-    with pytest.raises(UserError, match=f"{path}: backbone vocl.nn.cnn.CNN cannot drop tokens; choose 0"):
+    with pytest.raises(
+        UserError, match=f"{path}: backbone vocl.nn.backbones.cnn.CNN cannot drop tokens; choose 0"
+    ):
         composed(["experiment=solv/synthetic", "backbone=cnn"])
     composed(["experiment=solv/synthetic", "backbone=cnn", "model.token_drop=0"])

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Backbone, Grid
-from vocl.nn.position_code import resample_as_dino
-from vocl.train import composed
+from vocl.nn.backbones.position_code import resample_as_dino
 
 KEY = torch.tensor([3, 4])
 

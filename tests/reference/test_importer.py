@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.load import load
+from vocl.nn.backbones.weights_file import read_state_dict
 from vocl.reference import importer, slotcontrast
-from vocl.reference.weights import read_state_dict
-from vocl.train import composed
 
 TINY = [
     "experiment=slotcontrast/synthetic",

@@ -14,7 +14,7 @@ from comparing import FOLDER
 from einops import rearrange
 from torch import Tensor
 
-from vocl.compose import compose
+from vocl.config.compose import compose
 from vocl.data.truth import Truth
 from vocl.evaluate.labels import Frame, MaskLabels
 from vocl.interface import Grid

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vocl import run
+from vocl.config.compose import composed
 from vocl.interface import Output
 from vocl.load import load
 from vocl.reference import importer, slotcontrast
-from vocl.train import composed
 from vocl.trainer import Trainer
 
 

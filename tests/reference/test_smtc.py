@@ -42,7 +42,7 @@ def facts(golden) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def config(values, facts) -> dict:
     """The release's settings, in the sizes of the file."""
-    from vocl.train import composed
+    from vocl.config.compose import composed
 
     state = part(values, "state_dict.")
     patch_px, dim = state["encoder.patch_embed.proj.weight"].shape[-1], state["encoder.cls_token"].shape[-1]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vocl import assemble, run
+from vocl.config.compose import composed
 from vocl.load import load
 from vocl.reference import importer
 from vocl.stop import StopFlag
-from vocl.train import composed
 
 TINY = [
     "experiment=smtc/ytvos",

@@ -128,7 +128,7 @@ def per_clip(term, output: SemanticOutput, video: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def papers_term():
     """Makes a loss of the paper's preset, with changes."""
-    from vocl.train import composed
+    from vocl.config.compose import composed
 
     terms = [f"{term}_paper" for term in TERMS]
     config = composed(["experiment=smtc/synthetic", "model=smtc_paper", f"loss=[{','.join(terms)}]"])

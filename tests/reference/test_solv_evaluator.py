@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from vocl import assemble
+from vocl.config.compose import composed
 from vocl.metrics.contingency import contingency
 from vocl.metrics.first_frame import FrameAverageIoU, MatchedForegroundARI, first_frame_table, relabelled
 from vocl.nn.merging import MergeSimilar
 from vocl.ops.linking import inherit
-from vocl.train import composed
 
 FILE = "solv.safetensors"
 

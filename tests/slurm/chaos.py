@@ -23,8 +23,8 @@ from cluster import TestCluster
 from running import final, same
 from sweeps import Sweeps, shared_folder
 
-from launch.plan import Spec
-from launch.states import LIVE, RunState
+from launch.run_states.states import LIVE, RunState
+from launch.selection.plan import Spec
 
 PERIOD_S = 3.0  # between two disturbances
 STEPS = 150  # so that a run trains for some seconds beside those that it takes to start

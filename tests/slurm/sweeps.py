@@ -16,10 +16,12 @@ from unittest import mock
 from cluster import WAIT_S, TestCluster
 from running import TINY, child, final, same
 
-from launch import cli, ledger
-from launch.plan import Spec, select
-from launch.states import RunState, look
-from vocl import claims, run
+from launch import cli
+from launch.run_states.states import RunState, look
+from launch.selection.plan import Spec, select
+from launch.slurm import ledger
+from vocl import run
+from vocl.rundir import claims
 
 # What a user's shell may hold for SLURM's commands, and vocl's own calls must not see.
 SHELL = {

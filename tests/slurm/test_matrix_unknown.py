@@ -17,8 +17,9 @@ import pytest
 from running import child, wait
 from sweeps import Sweeps, shared_folder
 
-from launch import cli, ledger
-from launch.plan import Spec
+from launch import cli
+from launch.selection.plan import Spec
+from launch.slurm import ledger
 
 pytestmark = pytest.mark.slow
 

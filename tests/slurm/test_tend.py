@@ -15,7 +15,7 @@ from cluster import TestCluster
 from sweeps import Sweeps, shared_folder
 
 from launch import cli
-from launch.states import look
+from launch.run_states.states import look
 
 TINY = (
     "experiment=slotcontrast/synthetic",

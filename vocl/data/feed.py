@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from vocl import dist
-from vocl.build import Part
+from vocl.config.build import Part
+from vocl.config.sections import Dataset
 from vocl.data.annotations import Placement, in_fields, placed, stacked
 from vocl.data.augment import Geometric, Photometric, check_frames, check_window
 from vocl.data.loaders import Loaders
 from vocl.data.sampling import Consecutive, Sampling
 from vocl.data.served import Served, ServedVideo
-from vocl.data.transforms import Box, normalised, resized, seen_box, to_input
+from vocl.data.transforms import Box, resized, seen_box, to_input
 from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, Source, Video
+from vocl.ops.normalisation import normalised
 from vocl.ops.random import generator, seed_of
-from vocl.settings import Dataset
 
 CACHE_BYTES = 256 * 2**20  # of input frames, oldest out first: a small set is fitted only once
 

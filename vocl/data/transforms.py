@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-STATISTICS = {  # mean and standard deviation of red, green, blue
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "kinetics": ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
-}
-
+from vocl.ops.normalisation import normalised
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
@@ -43,18 +37,6 @@ def resized(frames: Tensor, box: Box, size_px: tuple[int, int]) -> Tensor:
     if tuple(video.shape[-2:]) != tuple(size_px):
         video = F.interpolate(video, size=list(size_px), mode="bicubic", align_corners=False).clamp(0, 1)
     return video
-
-
-def normalised(video: Tensor, normalise: str) -> Tensor:
-    """`video` ... 3 h w in [0, 1], less the mean and over the deviation of `normalise`."""
-    mean, std = _statistics(normalise, video)
-    return (video - mean) / std
-
-
-def to_rgb(video: Tensor, normalise: str) -> Tensor:
-    """Undo the normalisation: `video` ... c h w to [0, 1]."""
-    mean, std = _statistics(normalise, video)
-    return video * std + mean
 
 
 def labels_to_input(labels: Tensor, size_px: tuple[int, int], fit: str, resize: bool) -> Tensor:
@@ -94,12 +76,3 @@ def pad_box(size: tuple[int, int], shape: tuple[int, int]) -> Box:
     scale = min(shape[0] / size[0], shape[1] / size[1])
     height, width = (min(shape[i], max(1, round(size[i] * scale))) for i in (0, 1))
     return (shape[0] - height) // 2, (shape[1] - width) // 2, height, width
-
-
-def _statistics(normalise: str, video: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = STATISTICS[normalise]
-    shape = (3, 1, 1)
-    return (
-        torch.tensor(mean, device=video.device).view(shape),
-        torch.tensor(std, device=video.device).view(shape),
-    )

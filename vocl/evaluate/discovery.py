@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.evaluate.protocol import Protocol

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vocl import result
-from vocl.config import Config
+from vocl.config.schema import Config
 from vocl.evaluate.store import Entry, Evaluated
 from vocl.files import open_plain, write_json
+from vocl.rundir import result
 
 LONGEST = 100  # characters of a key
 

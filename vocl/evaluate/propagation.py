@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.data.transforms import to_input
 from vocl.errors import UserError
 from vocl.evaluate.labels import Frame, Labels

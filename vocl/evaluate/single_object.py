@@ -9,7 +9,7 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.data.truth import Truth
 from vocl.evaluate.videos import MaskEvaluation, Scored, true_labels
 from vocl.interface import VOID, Grid, Report, Segments, Subject, Video

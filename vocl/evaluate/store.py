@@ -14,15 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vocl import assemble, dist, result
-from vocl import config as configs
-from vocl.config import Config
+from vocl import assemble, dist
+from vocl.config import folders, identity
+from vocl.config.schema import Config
 from vocl.data.served import Served
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
 from vocl.files import write_bytes, write_json
 from vocl.interface import Measure, Report, Source, Subject, VideoModel
 from vocl.ops.random import seed_of
+from vocl.rundir import result
 
 Entry = dict[str, Any]
 Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
@@ -80,13 +81,13 @@ class _Place:
         self.config, self.name, self.run = config, name, run
         # What decides the scores, and so the id; an evaluation's own randomness is seeded by an option.
         self.identity = {
-            "run": configs.run_id(config),
+            "run": identity.run_id(config),
             "checkpoint": checkpoint_digest,
             "eval": config["eval"][name],
             "dataset": assemble.dataset_of(config, name),
         }
-        self.code = code_digest(config["eval"][name], configs.packages(config["project"]))
-        self.folder = run / "eval" / configs.evaluation_id(self.identity)
+        self.code = code_digest(config["eval"][name], folders.packages(config["project"]))
+        self.folder = run / "eval" / identity.evaluation_id(self.identity)
 
     def stored(self, reuse: Reuse) -> tuple[Entry | None, bool]:
         """The entry that lies here and counts, and whether it is by other code than today's."""

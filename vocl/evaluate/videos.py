@@ -11,7 +11,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from vocl import dist
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError

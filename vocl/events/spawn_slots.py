@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl import dist
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.curriculum import Curriculum, Stage
 from vocl.errors import UserError
 from vocl.interface import Event, Output, VideoModel

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.curriculum import Stage
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Context, Grid, Output, SegmentOptions, Segments, VideoModel

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions, Segments, VideoModel
 from vocl.nn.correspondence import Correspondence

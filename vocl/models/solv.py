@@ -12,7 +12,7 @@ from annotated_types import Ge, Lt
 from einops import rearrange
 from torch import Tensor, nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import (
     Backbone,
@@ -25,7 +25,7 @@ from vocl.interface import (
     Segments,
     VideoModel,
 )
-from vocl.nn.decoders import Decoded
+from vocl.nn.decoders.broadcast import Decoded
 from vocl.nn.invariant import Bound, pose, relative
 from vocl.nn.merging import Merged, MergeSimilar, alone, merge
 from vocl.ops.linking import inherit

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.interface import Backbone, Clip, Output
 from vocl.models.recurrent import Recurrent
 

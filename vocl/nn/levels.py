@@ -10,7 +10,7 @@ from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 
-from vocl.build import Part
+from vocl.config.build import Part
 from vocl.interface import Context, Grid
 from vocl.nn.merging import MergeSimilar, alone, merge
 from vocl.nn.positions import sine_cosine

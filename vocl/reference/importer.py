@@ -1,6 +1,6 @@
-"""`vocl import METHOD FILE OUT [overrides]`: an official checkpoint becomes a run folder.
+"""An official checkpoint becomes a run folder.
 
-METHOD is a module of this package, or of the folder `reference` of a package of `project=PATH`: a map
+A method is a module of this package, or of the folder `reference` of a package of `project=PATH`: a map
 (`KEYS`, `DECIDED_BY`) from the names in the file to the names here. Only tensors are taken from the
 file; every size and setting comes from the config, and has to agree.
 """
@@ -11,7 +11,6 @@ import ast
 import hashlib
 import importlib
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,37 +22,12 @@ import yaml
 from torch import Tensor
 
 from vocl.assemble import make_importable
-from vocl.compose import project_of
-from vocl.config import packages
+from vocl.config.folders import packages
 from vocl.errors import UserError
-from vocl.files import user_path
 from vocl.ops.random import seed_of
 
-USAGE = "usage: vocl import METHOD FILE OUT [experiment=...] [overrides]"
 WRAPPERS = ("model.", "module.", "net.", "network.")
 SHOWN = 3  # wrong names in a message
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Import as `arguments` say; returns the exit code (0, or 2 for a mistake, told in one line)."""
-    try:
-        out = _main(list(arguments))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{out}: imported; go on with  vocl eval {out}  or  vocl predict video=FILE checkpoint={out}")
-    return 0
-
-
-def _main(arguments: list[str]) -> Path:
-    from vocl.train import composed
-
-    project = project_of(arguments)
-    if len(arguments) < 3 or any("=" not in a for a in arguments[3:]):
-        raise UserError(f"{USAGE}; METHOD is one of {', '.join(methods(project))}")
-    name, source, out, *overrides = arguments
-    method = find_method(name, project)
-    return import_checkpoint(method, user_path(source), user_path(out), composed(overrides))
 
 
 def methods(project: str | None = None) -> list[str]:
@@ -105,7 +79,7 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     and config do not fit, and writes nothing then.
     """
     from vocl import assemble
-    from vocl.folder import new_folder
+    from vocl.rundir.new_folder import new_folder
 
     given = read_weights(method, source, config["project"])
     torch.manual_seed(seed_of(config["seed"], "weights"))
@@ -123,7 +97,7 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
 
 def read_weights(method: ModuleType, source: Path, project: str | None = None) -> dict[str, Tensor]:
     """The tensors of the file by their names here; `UserError` for a name that the map lacks."""
-    from vocl.reference.weights import read_state_dict
+    from vocl.nn.backbones.weights_file import read_state_dict
 
     given = _unwrapped(method, read_state_dict(source))
     found = {rename(method, name): tensor for name, tensor in given.items()}
@@ -205,8 +179,8 @@ def _write(
     frozen: dict[str, Tensor],
     record: dict[str, Any],
 ) -> None:
-    from vocl.checkpoint import Checkpoints
     from vocl.files import write_json, write_text
+    from vocl.rundir.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(folder / "checkpoints")
     digest = checkpoints.save_frozen(frozen, checkpoints.folder)
@@ -225,7 +199,7 @@ def _write(
 
 
 def _record(method: ModuleType, source: Path, num_tensors: int, project: str | None) -> dict[str, Any]:
-    from vocl.record import environment
+    from vocl.rundir.provenance import environment
 
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

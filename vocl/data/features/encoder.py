@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vocl.data.transforms import normalised, resized, seen_box
+from vocl.config.sections import Dataset
+from vocl.data.transforms import resized, seen_box
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
-from vocl.nn.framewise import CHUNK
-from vocl.precision import LOW, autocast
-from vocl.settings import Dataset
+from vocl.nn.backbones.framewise import CHUNK
+from vocl.nn.precision import LOW, autocast
+from vocl.ops.normalisation import normalised
 
 FORMAT = 1  # of the files, and of how features come about in this code: another number, another cache
 

@@ -1,0 +1,171 @@
+"""A declared table: rows x columns x seeds of Hydra overrides, read from conf/ablation/NAME.yaml.
+
+    title:   what the table is about
+    base:    {experiment: slotcontrast/synthetic}        # all cells; a column wins over it, a row over both
+    columns: {MOVi-C: {experiment: slotcontrast/movi_c}}  # default: one
+    rows:    {no contrast: {loss: [feature_mse]}, ours: {}}
+    grid:    {model.num_slots: [7, 11]}                  # also zip, list: multiply all rows, or are the rows
+    exclude: [{row: no contrast, model.num_slots: 7}]    # cells that match all of an item
+    seeds:   [0, 1, 2]
+    metrics: [video_fg_ari, probe/r2]                    # of the first evaluation that has it; of a named one
+    table:   {baseline: ours}                            # see TableSettings
+
+What may stand in a row or column beside overrides is told in `launch.ablations.rows`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from launch.ablations import rows
+from launch.ablations.overrides import Overrides, known_keys, mapping, read_mapping
+from launch.ablations.rows import SPREADS, Pattern, Variant
+from vocl.config.folders import conf_folders
+from vocl.errors import UnknownChoice, UserError, brief
+from vocl.files import NUMBER, is_a
+from vocl.measure import Measure
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """How the table shows its numbers."""
+
+    protocol: str | None = "same"  # a protocol's name; "same": any one per column; None: do not ask
+    scale: float = 100.0  # of fractions; a metric in a unit of its own has its own
+    digits: int = 1  # decimals, where a metric does not say its own
+    baseline: str | None = None  # row that the others are compared with, paired by seed
+    groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
+    published: str | None = None  # conf/published/NAME.yaml, shown below
+
+    def factor_of(self, measure: Measure) -> float:
+        """What a metric is multiplied by."""
+        return self.scale if measure.is_fraction else measure.scale
+
+    def digits_of(self, measure: Measure) -> int:
+        """Decimals of a metric."""
+        return self.digits if measure.digits is None else measure.digits
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One ablation file, rows and columns by label. Later overrides win: base, column, row."""
+
+    name: str
+    path: Path
+    title: str
+    base: Overrides
+    columns: dict[str, Variant]
+    rows: dict[str, Variant]
+    exclude: list[Pattern]
+    seeds: list[int]
+    metrics: list[str]
+    table: TableSettings
+
+    def overrides(self, row: Variant, column: Variant) -> Overrides:
+        """What the file says of a cell."""
+        return {**self.base, **column.overrides, **row.overrides}
+
+    def keeps(self, row: Variant, column: Variant, seed: int) -> bool:
+        """Whether no item of `exclude` matches."""
+        overrides = self.overrides(row, column)
+        return not any(pattern.matches(row, column, seed, overrides) for pattern in self.exclude)
+
+
+NAMES = re.compile(  # places of words; a name that is a key is one anyhow
+    r"title|table\.(baseline|protocol|published|groups.*)|exclude\[\d+\]\.(row|column).*"
+    r"|(.*\.)?list\[\d+\]\.label|rows\..*warm_start\.row"
+)
+KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metrics", "table")
+
+
+def find(kind: str, name: str, project: str | None) -> Path:
+    """conf/<kind>/<name>.yaml of the project folder, else of this repository."""
+    folders = conf_folders(project)[::-1]
+    for folder in folders:
+        if (folder / kind / f"{name}.yaml").is_file():
+            return folder / kind / f"{name}.yaml"
+    found = {
+        p.relative_to(f / kind).with_suffix("").as_posix()
+        for f in folders
+        for p in (f / kind).rglob("*.yaml")
+    }
+    raise UnknownChoice(kind, name, sorted(found))
+
+
+def read(name: str, project: str | None = None) -> Ablation:
+    """The ablation `name`; raises `UserError` with the file, the key and the choices."""
+    if ".." in Path(name).parts:
+        raise UserError(f"ablation={name}: goes up by '..'; give a name of conf/ablation, or a whole path")
+    path = find("ablation", name, project)
+    content = read_mapping(path, NAMES)
+    known_keys(content, KEYS, path)
+    if not any(content.get(key) for key in ("rows", *SPREADS)):
+        raise UserError(f"{path}: rows: missing or empty (or give grid, zip or list)")
+    for key in ("seeds", "metrics"):
+        if content.get(key) in (None, "", [], {}):
+            raise UserError(f"{path}: {key}: missing or empty")
+    spreads = {key: content[key] for key in content if key in SPREADS}
+    declared = rows.rows(content.get("rows"), spreads, f"{path}: rows")
+    table = mapping(content.get("table"), f"{path}: table")
+    exclude = content.get("exclude") or []
+    if not isinstance(exclude, list):
+        raise UserError(f"{path}: exclude: expected a list of mappings")
+    found = Ablation(
+        name=name.lstrip("/"),  # of folders below the results folder, also where a whole path was given
+        path=path,
+        title=" ".join(str(content.get("title") or name).split()),
+        base=rows.base(content.get("base"), f"{path}: base"),
+        columns=rows.columns(content.get("columns") or {"all": {}}, f"{path}: columns"),
+        rows=declared,
+        exclude=[Pattern.read(node, f"{path}: exclude[{index}]") for index, node in enumerate(exclude)],
+        seeds=_list(content["seeds"], int, f"{path}: seeds"),
+        metrics=_list(content["metrics"], str, f"{path}: metrics"),
+        table=table_settings(table, tuple(declared), f"{path}: table"),
+    )
+    _all_exclude_something(found)
+    return found
+
+
+def _all_exclude_something(declared: Ablation) -> None:
+    for index, pattern in enumerate(declared.exclude):
+        if not any(
+            pattern.matches(row, column, seed, declared.overrides(row, column))
+            for row in declared.rows.values()
+            for column in declared.columns.values()
+            for seed in declared.seeds
+        ):
+            raise UserError(f"{declared.path}: exclude[{index}]: matches no cell")
+
+
+def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str) -> TableSettings:
+    """Settings from plain values, the rest by default; `where` names them in errors."""
+    known_keys(values, tuple(f.name for f in fields(TableSettings)), where)
+    table = TableSettings(**values)
+    checks = {
+        "protocol": isinstance(table.protocol, str | None),
+        "scale": is_a(table.scale, NUMBER),
+        "digits": is_a(table.digits, int) and 0 <= table.digits <= 9,
+        "baseline": isinstance(table.baseline, str | None),
+        "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),
+        "published": isinstance(table.published, str | None),
+    }
+    for key, right in checks.items():
+        if not right:
+            raise UserError(f"{where}.{key}={getattr(table, key)}: not a valid value")
+    for row in [table.baseline, *(row for group in table.groups for row in group)]:
+        if row is not None and row not in rows:
+            raise UserError(f"{where}: no row {row!r}, choose from {', '.join(rows)}")
+    return table
+
+
+def _list(value: Any, kind: type, where: str) -> list[Any]:
+    words, examples = {int: "whole numbers", str: "names"}, {int: "0, 1", str: "video_mbo"}
+    if not isinstance(value, list) or any(not isinstance(v, kind) or isinstance(v, bool) for v in value):
+        raise UserError(f"{where}={brief(value)}: expected a list of {words[kind]}, as in [{examples[kind]}]")
+    if len(set(value)) < len(value):
+        raise UserError(f"{where}={brief(value)}: something stands twice")
+    return value

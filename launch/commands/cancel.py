@@ -1,0 +1,160 @@
+"""`vocl cancel`: end jobs by run. Only jobs whose runs are all named, or over, are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from launch.run_states.states import GIVE_UP, LIVE, UNKNOWN, RunState, look
+from launch.selection.selector import resolve
+from launch.selection.submitted import Entry
+from launch.slurm import client
+from launch.slurm.client import SlurmError
+from launch.submission import resubmit
+from launch.submission.enqueue import recover
+from vocl.errors import UserError, printable
+from vocl.rundir import claims, result
+from vocl.rundir.claims import Claim
+
+REASON = "cancelled"
+POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl cancel SELECTOR [--gone]`: 0, or 1 when SLURM does not answer or a run could not be cancelled.
+
+    A cancelled run is "failed: cancelled": `vocl retry` takes it up again, nothing else does. `--gone` is
+    a person's word that no job has those any more whose state is unknown; no job is ended then.
+    """
+    if wrong := [a for a in arguments if a.startswith("--") and a != "--gone"]:
+        raise UserError(f"vocl cancel {wrong[0]}: no such option, choose from --gone")
+    target = resolve([a for a in arguments if a != "--gone"])
+    with suppress(SlurmError):
+        recover(target.root, target.runs)
+    states, trouble = look(target.root, target.runs)
+    entries = {entry.id: entry for entry in target.entries}
+    unknown = {run: entry for run, entry in entries.items() if states[run].name == UNKNOWN}
+    if "--gone" in arguments:
+        return _give_up(unknown, states)
+    for run, entry in unknown.items():
+        reason = f"{states[run].reason}; {GIVE_UP.format(run=run)}"
+        print(printable(f"not cancelled {entry.told}: {reason}"), file=sys.stderr)
+    if trouble:
+        print(f"not cancelled: {trouble}", file=sys.stderr)
+        return 1
+    live = {run: entry for run, entry in entries.items() if states[run].name in (*LIVE, "blocked")}
+    on_slurm = {run: states[run] for run in live if _is_job(states[run])}
+    spared = _spared(target.root, on_slurm, set(target.runs))
+    jobs = {run: state.job for run, state in on_slurm.items() if run not in spared}
+    try:
+        client.cancel(sorted(set(jobs.values())))
+    except SlurmError as error:
+        print(f"not cancelled: {error}", file=sys.stderr)
+        return 1
+    for run, job in jobs.items():
+        _end(states[run].claim)
+        print(f"cancelled {live[run].told}: job {job}")
+    for run, reason in spared.items():
+        print(printable(f"not cancelled {live[run].told}: {reason}"), file=sys.stderr)
+    here = {run: entry for run, entry in live.items() if run not in on_slurm}
+    left = sum(not _stop_here(target.root / "runs" / run, entry, states[run]) for run, entry in here.items())
+    left += len(spared) + len(unknown)
+    print(f"{len(target.runs)} runs: {len(live) + len(unknown) - left} cancelled, {left} not")
+    return 1 if left else 0
+
+
+def _give_up(unknown: Mapping[str, Entry], states: Mapping[str, RunState]) -> int:
+    """End the claims of runs of which a person says that no job has them; returns 0."""
+    for run, entry in unknown.items():
+        _end(states[run].claim)
+        print(printable(f"given up {entry.told}: {states[run].reason}"))
+    print(f"{len(states)} runs: {len(unknown)} given up")
+    return 0
+
+
+def _is_job(state: RunState) -> bool:
+    return state.claim is not None and state.claim.cluster == "slurm" and state.in_queue
+
+
+def _spared(root: Path, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
+    """Runs whose job others share that are not among `chosen`, and the reason to tell."""
+    spared = {}
+    for run, state in states.items():
+        submission = resubmit.submission_of(root, state.claim)
+        if submission is None:
+            continue
+        mates = set(submission.elements[submission.index(run)]) - chosen
+        others = [mate for mate in sorted(mates) if _works_on(root / "runs" / mate, submission.token)]
+        if others:
+            spared[run] = f"shares job {state.job} with {', '.join(others)}; cancel them together"
+    return spared
+
+
+def _works_on(folder: Path, token: str) -> bool:
+    claim = claims.newest(folder)
+    return claim is not None and claim.token == token and claim.end is None
+
+
+def _end(claim: Claim | None) -> None:
+    """Record that a person ended the claim, unless it has ended by itself."""
+    now = claims.newest(claim.folder) if claim is not None else None
+    if now is not None and claim is not None and now.number == claim.number and now.end is None:
+        claims.over(now, "failed", reason=REASON)
+
+
+def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
+    """Have a process of this machine save and leave; whether it has."""
+    claim, child, trouble = state.claim, None, ""
+    if claim is None:
+        trouble = "is being trained by no submission; stop its process"
+    elif claim.cluster == "slurm":
+        trouble = "is being submitted; try again"
+        if claim.start is not None:
+            trouble = f"runs in job {state.job} on {state.node}, which the queue here does not show"
+    elif claim.host != os.uname().nodename:
+        trouble = f"runs on {claim.host}, cancel it there"
+    elif (child := claims.worker(claim)) is None:
+        trouble = _out_of_reach(claim, state)
+    if claim is None or child is None:
+        print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
+        return False
+    behind = "" if claims.lives(claim.pid, claim.born) else ", left behind by its pool"
+    if trouble := _send_away(child, claim):
+        print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
+        return False
+    if not result.is_done(folder):
+        claims.over(claim, "failed", reason=REASON)
+    print(f"cancelled {entry.told}: process {child}{behind}")
+    return True
+
+
+def _out_of_reach(claim: Claim, state: RunState) -> str:
+    """Why a run that somebody of this machine has cannot be ended alone, and what can be done."""
+    beat = state.records.beat if state.records else None
+    if beat is None or claims.lives(claim.pid, claim.born):
+        return f"waits in the pool of process {claim.pid}; end that by kill {claim.pid}"
+    # of a pool that is dead, and did not get to record it
+    return f"is trained by process {beat['pid']} on {beat['host']}; end that by kill {beat['pid']}"
+
+
+def _send_away(child: int, claim: Claim) -> str:
+    """Have process `child`, which works for `claim`, save and leave; what kept it from it, or ""."""
+    try:
+        os.kill(child, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has left
+    except PermissionError:
+        return f"process {child} is another user's ({claim.user})"
+    until = time.monotonic() + POOL_WAIT_S
+    while time.monotonic() < until:
+        now = claims.newest(claim.folder)
+        noted = now is None or now.number != claim.number or now.end is not None
+        if noted or (claims.worker(claim) is None and not claims.lives(claim.pid, claim.born)):
+            return ""
+        time.sleep(0.1)
+    return f"process {child} has not left within {POOL_WAIT_S:.0f} s"

@@ -1,0 +1,63 @@
+"""`vocl diff A B`: how two runs differ in config, code and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launch.run_states import text_table
+from launch.run_states.records import Records
+from launch.selection.submitted import root_of
+from vocl.config.diff import diff
+from vocl.config.migrate import migrate
+from vocl.errors import UserError, printable
+from vocl.rundir import result
+from vocl.rundir.find import find_run
+from vocl.rundir.saved_config import raw_config
+
+PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl diff A B [runtime.root=PATH]`: two runs, by id (or its beginning) or folder; always 0."""
+    root, words = root_of(arguments)
+    if len(words) != 2 or any(word.startswith("-") for word in words):
+        raise UserError(f"{' '.join(['vocl diff', *words])}: give two runs, by id or folder")
+    a, b = (Records(find_run(word, root)) for word in words)
+    print(f"A {a.folder}\nB {b.folder}\n")
+    print("\n".join(map(printable, [*_config(a, b), "", *_code(a, b), "", *_scores(a, b)])))
+    return 0
+
+
+def _config(a: Records, b: Records) -> list[str]:
+    """Lines per key with other values; how the runs are computed is left out."""
+    saved = []
+    for records in (a, b):
+        config = raw_config(records.folder)
+        if not config:
+            raise UserError(f"{records.folder}/config.yaml: cannot be read")
+        migrated = migrate(config)
+        saved.append({key: value for key, value in migrated.items() if key not in PLACES})
+    lines = diff(*saved)
+    return ["config:", *(f"  {line}" for line in lines)] if lines else ["config: the same"]
+
+
+def _code(a: Records, b: Records) -> list[str]:
+    """Digest and commit of the code of each one's last attempt."""
+    rows = []
+    for name in ("code", "commit", "host", "device"):
+        values = [str((records.started or {}).get(name) or "unknown") for records in (a, b)]
+        rows.append([name, *values, "" if values[0] == values[1] else "differs"])
+    return text_table.align(("last attempt", "A", "B", " "), rows)
+
+
+def _scores(a: Records, b: Records) -> list[str]:
+    """Scores side by side, and B - A."""
+    found = [result.scores(records.result) for records in (a, b)]
+    rows = []
+    for name in dict.fromkeys([*found[0], *found[1]]):
+        first, second = (scored.get(name) for scored in found)
+        values = ["-" if value is None else f"{value:.4g}" for value in (first, second)]
+        rows.append([name, *values, "" if None in (first, second) else f"{second - first:+.4g}"])
+    if not rows:
+        return ["scores: none yet"]
+    return text_table.align(("score", "A", "B", "B - A"), rows)

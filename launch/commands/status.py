@@ -1,0 +1,94 @@
+"""`vocl status`: what has become of runs, on a board of rows x columns x seeds."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launch.run_states import health, text_table
+from launch.run_states.states import STATES, RunState
+from launch.selection.selector import Target, resolve_or_all
+from launch.selection.submitted import Entry
+from launch.slurm.job_states import Asker, ask
+
+PATIENCE_S = 20.0  # for SLURM's answer
+HEADERS = ("row", "column", "seed", "run", "state", "step", "rate", "left", "job", "node", "reason")
+LINES = 60  # of the reason, in characters; `vocl why` shows all
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What there is to show: lines per group of runs, and lines about all."""
+
+    groups: dict[str, list[list[str]]]
+    states: dict[str, RunState]
+    summary: str
+    warnings: list[str]
+
+    @property
+    def lines(self) -> list[str]:
+        """The whole board."""
+        lines = []
+        for title, rows in self.groups.items():
+            lines += [title, *text_table.align(HEADERS, rows), ""]
+        return [*lines, self.summary, *self.warnings]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl status [NAME | SELECTOR | run ids] [--watch] [runtime.root=PATH]`; always 0.
+
+    An ablation is shown as it was last submitted; without a selector all runs are shown.
+    """
+    chosen = resolve_or_all([a for a in arguments if a != "--watch"])
+    if "--watch" in arguments:
+        from launch.commands.watch import watch
+
+        return watch(chosen)
+    if not chosen.groups:
+        print(f"no runs in {chosen.root}")
+        return 0
+    text_table.write(take(chosen, functools.partial(ask, timeout_s=PATIENCE_S)).lines)
+    return 0
+
+
+def take(chosen: Target, asked: Asker = ask) -> Picture:
+    """Look at the runs now."""
+    states, trouble = chosen.look(asked)
+    groups = {
+        title: [_row(entry, states[entry.id]) for entry in entries]
+        for title, entries in chosen.groups.items()
+    }
+    runs = chosen.by_id
+    warnings = [f"warning: {trouble}; this is what the records say"] if trouble else []
+    for run, entry in runs.items():
+        records = states[run].records
+        found = health.flags(records) if records is not None else []
+        if found:
+            label = f" ({entry.label})" if entry.label else ""
+            warnings.append(f"warning: {run}{label}: {'; '.join(found)}")
+    states = {run: states[run] for run in runs}
+    return Picture(groups, states, _summary(states), warnings)
+
+
+def _row(entry: Entry, state: RunState) -> list[str]:
+    step = "" if state.step is None or state.name == "done" else f"{state.step}/{state.steps}"
+    rate = f"{state.rate:.3g}/s" if state.rate else ""
+    seed = "" if entry.seed is None else str(entry.seed)
+    where = (state.job, state.node) if state.name != "done" else ("", "")
+    left = text_table.duration(state.left_s)
+    reason = text_table.cut(state.told, LINES)
+    return [entry.row, entry.column, seed, entry.id, state.name, step, rate, left, *where, reason]
+
+
+def _summary(states: dict[str, RunState]) -> str:
+    counts = Counter(state.name for state in states.values())
+    told = ", ".join(f"{counts[name]} {name}" for name in reversed(STATES) if counts[name])
+    hours = sum(state.records.gpu_hours for state in states.values() if state.records)
+    longest = max((state.left_s or 0.0 for state in states.values()), default=0.0)
+    left = f"; those running need up to {text_table.duration(longest)} yet" if longest else ""
+    hint = "; failed: vocl why" if counts["failed"] else ""
+    unscored = sum(state.name == "done" and bool(state.reason) for state in states.values())
+    hint += f"; an evaluation failed in {text_table.runs(unscored)}: vocl eval RUN" if unscored else ""
+    return f"{text_table.runs(len(states))}: {told}; {hours:.1f} GPU hours so far{left}{hint}"

@@ -1,0 +1,189 @@
+"""`vocl submit`: queue what a selector names and nobody has yet, each run exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from launch.ablations.ablation import Ablation
+from launch.ablations.overrides import slug
+from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look
+from launch.selection.plan import Selection, Spec, run_folder, select
+from launch.selection.selector import of_selection
+from launch.selection.submitted import submitted
+from launch.slurm import refusals
+from launch.slurm.client import SlurmError, announced
+from launch.slurm.request import check_request
+from launch.submission import local, retry_policy, tend_job
+from launch.submission.enqueue import Queued, enqueue, recover
+from launch.submission.preflight import missing
+from vocl.config import identity
+from vocl.config.schema import Config
+from vocl.errors import UserError
+from vocl.files import make_folder, write_text
+from vocl.rundir import claims, result
+from vocl.rundir.cell import cell_of
+from vocl.stop import EXIT_STOPPED
+
+WAIT_POLL_S = 5.0
+TAKEN = ("absent", "interrupted")  # states of the runs that a submit takes
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl submit SELECTOR [cluster=NAME] [--tend]`: runs that are absent or were interrupted.
+
+    `--tend` also queues a one-core job that does `vocl tend` once they are over. Returns 0, 1 when
+    SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
+    """
+    selection = select([a for a in arguments if a != "--tend"])
+    code = submit(selection, TAKEN)
+    if "--tend" in arguments and not tend_job.arm(of_selection(selection)):
+        return code or 1
+    return code
+
+
+def submit(selection: Selection, wanted: Iterable[str]) -> int:
+    """Hand over the runs of `selection` whose state is among `wanted`; the verb's exit code."""
+    root = selection.root.absolute()
+    runs = selection.runs
+    try:
+        if selection.ablation:
+            link(selection, selection.ablation, root)
+        ids = [spec.id for spec in runs]
+        with announced():
+            with suppress(SlurmError):
+                recover(root, ids)
+            states, trouble = look(root, ids)
+        # seed by seed, so that a table half done has one seed everywhere
+        todo = sorted((s for s in runs if states[s.id].name in wanted), key=lambda spec: spec.seed)
+        _refuse_missing(todo)
+        on_slurm = [spec for spec in todo if spec.config["cluster"]["kind"] == "slurm"]
+        if trouble and on_slurm:
+            print(f"not submitted: {trouble}", file=sys.stderr)
+            return 1
+        print(_summary(runs, states, todo), flush=True)
+        for line in left_alone(states):
+            print(line, file=sys.stderr)
+        queued = enqueue(root, on_slurm, states, selection.arguments)
+        tell(queued, root)
+        code = local.run_all(root, [s for s in todo if s not in on_slurm], states, selection.arguments)
+    except OSError as error:
+        place = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        raise UserError(f"runtime.root={root}: cannot write there: {place}") from None
+    if code == EXIT_STOPPED:
+        print(f"stopped; to go on: vocl submit {shlex.join(selection.arguments)}", file=sys.stderr)
+    if any(spec.config["cluster"]["wait"] for spec in on_slurm):
+        code = max(code, wait(root, ids))
+    return code or (1 if queued.refused else 0)
+
+
+def submit_one(config: Config) -> int:
+    """Hand over one checked config; prints its scores when it is done and the exit code of its end."""
+    check_request(config)
+    spec = Spec(identity.run_id(config), cell_of(config), config, "", "", config["seed"])
+    selection = Selection([spec], None, ())
+    code = submit(selection, (*TAKEN, "failed"))
+    folder = run_folder(selection.root, spec)
+    if done := result.read_or_none(folder):
+        for name, value in {**done["metrics"], **result.scores(done)}.items():
+            print(f"{name} {value}")
+        print(folder / "result.json")
+    return code
+
+
+def wait(root: Path, runs: Sequence[str]) -> int:
+    """Until none of `runs` is live any more, as far as anybody can tell; 0 if all are done, else 1."""
+    while True:
+        states, _ = look(root, runs)
+        if not any(state.name in (*LIVE, UNKNOWN) for state in states.values()):
+            return 0 if all(state.name == "done" for state in states.values()) else 1
+        time.sleep(WAIT_POLL_S)
+
+
+def link(selection: Selection, ablation: Ablation, root: Path) -> None:
+    """<root>/by-name/<ablation>/<row>/<column>/s<seed> -> the run's folder, and what was selected."""
+    base = root / "by-name" / ablation.name
+    for spec in selection.specs:
+        path = base / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
+        target = os.path.relpath(run_folder(root, spec), path.parent)
+        make_folder(path.parent)
+        if path.is_symlink() and os.readlink(path) == target:
+            continue
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.symlink_to(target)
+        temporary.replace(path)
+    rows = [
+        {"row": s.row, "column": s.column, "seed": s.seed, "id": s.id, "after": s.after}
+        for s in selection.specs
+    ]
+    known = base / "selection.json"
+    text = json.dumps(_with_other_seeds(known, list(selection.arguments), rows), indent=1) + "\n"
+    if not known.is_file() or known.read_bytes() != text.encode():
+        write_text(known, text)
+
+
+def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was submitted as a table so far: seeds that were submitted apart belong to one table."""
+    earlier = submitted(path)
+    if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
+        return {"arguments": arguments, "runs": rows}
+    again = {row["seed"] for row in rows}  # whole: what else is known of them has left the table
+    others = [row for row in earlier["runs"] if row["seed"] not in again]
+    if others:
+        seeds = sorted({row["seed"] for row in [*others, *rows]})
+        arguments = [a for a in arguments if not a.startswith("seed=")]
+        arguments.append(f"seed={','.join(map(str, seeds))}")
+    return {"arguments": arguments, "runs": [*others, *rows]}
+
+
+def _but_seeds(arguments: list[str]) -> list[str]:
+    return [a for a in arguments if not a.startswith(("seed=", "cluster=", "cluster."))]
+
+
+def _refuse_missing(specs: Sequence[Spec]) -> None:
+    lines = list(dict.fromkeys(line for spec in specs for line in missing(spec.config)))
+    if lines:
+        raise UserError("; ".join(lines))
+
+
+def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[Spec]) -> str:
+    counts: dict[str, int] = {"done": 0}
+    for spec in runs:
+        if spec not in todo:
+            name = states[spec.id].name
+            counts[name] = counts.get(name, 0) + 1
+    words = [f"{count} {name}{' already' * (name != UNKNOWN)}" for name, count in sorted(counts.items())]
+    slots = {s.config["cluster"]["slots"] for s in todo if s.config["cluster"]["kind"] != "slurm"}
+    where = f" in {slots.pop()} slots" if len(slots) == 1 else ""
+    hint = "; failed ones: vocl why, vocl retry" if counts.get("failed") else ""
+    return f"{len(runs)} runs: {', '.join([*words, f'{len(todo)} to do{where}'])}{hint}"
+
+
+def tell(queued: Queued, root: Path) -> None:
+    """Print what a submission came to: each array, runs that another submit claimed first, and, to
+    stderr, those that were refused, why, and for how many of them `vocl tend` will try again."""
+    for job, runs in queued.arrays.items():
+        print(f"queued job {job}: {len(runs)} runs", flush=True)
+    if queued.lost:
+        print(f"{len(queued.lost)} runs were claimed by another submit at the same moment", flush=True)
+    if queued.refused:
+        later = sum(_is_for_tend(root, spec, queued.trouble) for spec in queued.refused)
+        some = "" if later == len(queued.refused) else f", for {later} of them"
+        hint = f"; later{some}: vocl tend" if later else ""
+        print(f"not queued: {len(queued.refused)} runs: {queued.trouble}{hint}", file=sys.stderr)
+
+
+def _is_for_tend(root: Path, spec: Spec, trouble: str) -> bool:
+    """Whether `vocl tend` will try a run again that was refused: claimed and withdrawn, or never claimed,
+    for a reason that passes; where it starts from another run, whether it will try that."""
+    claim = claims.newest(run_folder(root, spec))
+    if claim is None and spec.after is not None:
+        claim = claims.newest(root / "runs" / spec.after)
+    return refusals.is_passing(trouble) if claim is None else retry_policy.is_left_out(claim)

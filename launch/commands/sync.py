@@ -1,0 +1,187 @@
+"""`vocl sync RUN... | --all [runtime.root=PATH]`: upload what W&B has not seen of runs, with
+runtime.wandb_project=NAME (or wandb_entity) to another place than their configs say.
+
+A run is an id, its beginning, or a folder. Folders that the client wrote offline go up oldest first,
+each by `wandb sync`, which marks it; so a second `vocl sync` finds nothing to do. Rows or scores that
+no folder holds, because the mirror was killed or tracking was off, are written from the run's records
+first. What a training that is going on has not finished writing stays for the next time.
+Returns 0, 1 when an upload failed, 2 the user's mistake.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from launch.run_states import alive
+from vocl.config.wandb_names import refuse_project
+from vocl.errors import EXIT_USER, UserError, printable
+from vocl.files import parse_json, user_path
+from vocl.rundir import events, result
+from vocl.rundir.find import find_run
+from vocl.rundir.saved_config import raw_config
+from vocl.tracking import wandb_mirror
+from vocl.tracking.wandb_process import digest, last_sealed, sealed
+
+CLIENT = (sys.executable, "-m", "wandb", "sync")
+UPLOAD_S = 1800.0  # for one folder
+WRITE_S = 120.0
+TAKEN = ("runtime.root", "runtime.wandb_project", "runtime.wandb_entity")
+RETRIES = "3"  # of the client, which else tries for hours: about 15 s
+
+
+class Failed(Exception):
+    """A run could not be uploaded; says why in one line."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    if not arguments:
+        print("vocl sync: give run ids, or --all", file=sys.stderr)
+        return EXIT_USER
+    root, folders, given = _folders(arguments)
+    failed = 0
+    for folder in folders:
+        try:
+            print(f"{folder.name}: {sync(folder, given)}", flush=True)
+        except (Failed, OSError) as error:
+            failed += 1
+            print(printable(f"{folder.name}: {error}"), file=sys.stderr)
+    if not folders:
+        print(f"no run in {root}/runs was tracked (runtime.tracking=offline)")
+    return 1 if failed else 0
+
+
+def sync(folder: Path, given: Mapping[str, Any]) -> str:
+    """Upload the run in `folder`; returns what was done. Raises `Failed`. `given`: the `wandb_project` and
+    `wandb_entity` to upload it to, where not those of its config."""
+    live, online = is_live(folder), _online(folder)
+    if online and not live:
+        _mirror(folder, "online", given)
+        return "brought up to date"
+    if not live and _lacks(folder):
+        _mirror(folder, "offline", given)
+    waiting = [path for path in sealed_folders(folder) if not is_synced(path) and not online]
+    for path in waiting:
+        _upload(path, given)
+    done = f"{len(waiting)} uploaded" if waiting else "nothing new"
+    return f"{done}; it is running, the rest when it has ended" if live else done
+
+
+def sealed_folders(folder: Path) -> list[Path]:
+    """What the client finished offline, oldest first: names are by time, in UTC."""
+    return [folder / "wandb" / name for name in sorted(sealed(folder)) if name.startswith("offline-")]
+
+
+def is_synced(path: Path) -> bool:
+    """Whether the client has uploaded its folder `path`."""
+    return any(path.glob("*.wandb.synced"))
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a training may be writing: it has no end yet, and beat a moment ago."""
+    heartbeat = events.heartbeat(folder)
+    if heartbeat is None or not alive.beats(folder, heartbeat):
+        return False
+    return all(
+        path.stem.endswith("-start")
+        for path in (folder / "events").glob(f"{heartbeat['attempt']:04d}-*.json")
+    )
+
+
+def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]]:
+    """The root, the runs that are asked for, and to which project and entity, where the arguments say so."""
+    from vocl.config.compose import compose
+
+    runtime = [a for a in arguments if a.startswith("runtime.")]
+    names = [a for a in arguments if a not in runtime and a != "--all"]
+    unknown = [a for a in names if a.startswith("-") or "=" in a]
+    if unknown:
+        raise UserError(f"{unknown[0]}: expected RUN, --all or {', '.join(f'{key}=' for key in TAKEN)}")
+    if bool(names) == ("--all" in arguments):
+        raise UserError("vocl sync: choose RUN... or --all")
+    composed = compose(runtime)["runtime"]
+    refuse_project(composed)
+    root = user_path(composed["root"])
+    said = {argument.partition("=")[0].removeprefix("runtime.") for argument in runtime}
+    given = {key: composed[key] for key in ("wandb_project", "wandb_entity") if key in said}
+    if names:
+        return root, [find_run(name, root).resolve() for name in names], given
+    return root, sorted(path.parent for path in (root / "runs").glob("*/wandb")), given
+
+
+def _online(folder: Path) -> bool:
+    """Whether an online attempt was cut off: then the server alone knows what it has."""
+    written = {path.name for path in (folder / "wandb").glob("run-*-*")}
+    return bool(written - sealed(folder).keys())
+
+
+def _lacks(folder: Path) -> bool:
+    """Whether the records say more than the client's finished folders."""
+    done = result.read_or_none(folder)
+    if done and not any(_has_scores(entry, done) for entry in sealed(folder).values()):
+        return True
+    path = folder / "metrics.jsonl"
+    rows = path.read_bytes().splitlines() if path.is_file() else []
+    return _last_step(rows) > last_sealed(folder)
+
+
+def _has_scores(entry: dict[str, Any], done: dict[str, Any]) -> bool:
+    """Whether a finished folder has the scores of a result; older ones name the evaluations alone."""
+    return entry["evals"] == list(done["evals"]) and entry.get("scores") in (None, digest(done))
+
+
+def _last_step(rows: Sequence[bytes]) -> int:
+    """Of the last report that is whole; -1 without one."""
+    for row in reversed(rows):
+        with suppress(ValueError, KeyError, TypeError):
+            return int(parse_json(row)["step"])
+    return -1
+
+
+def _mirror(folder: Path, mode: str, given: Mapping[str, Any]) -> None:
+    """Have the client write what is missing, from the records."""
+    config = raw_config(folder).get("runtime")
+    if not isinstance(config, dict):
+        raise Failed(f"{folder}/config.yaml: cannot be read")
+    config |= given
+    project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
+    said = _run(wandb_mirror.command(folder, mode, project, entity), WRITE_S)
+    if said.returncode:
+        raise Failed(_reason(said.stdout) or f"the mirror ended with {said.returncode}")
+
+
+def _upload(path: Path, given: Mapping[str, Any]) -> None:
+    """Upload one folder by the client's own command, which marks it as synced."""
+    options = [f"--{key.removeprefix('wandb_')}={value}" for key, value in given.items() if value]
+    said = _run([*CLIENT, str(path.absolute()), *options], UPLOAD_S)
+    if not is_synced(path):  # its exit code is 0 also without an account
+        reason = _reason(said.stdout) or f"wandb sync ended with {said.returncode}"
+        raise Failed(f"not uploaded, {path.name}: {reason}")
+
+
+def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
+    environment = wandb_mirror.environment() | {"NO_COLOR": "1", "WANDB__GRAPHQL_RETRY_MAX": RETRIES}
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=wandb_mirror.REPOSITORY,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{command[0]} has not ended after {seconds:g} s") from None
+
+
+def _reason(said: bytes) -> str:
+    """The first line that speaks of an error, else the last."""
+    lines = [line.strip().removeprefix("wandb: ") for line in said.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")[:300]

@@ -1,0 +1,224 @@
+"""`vocl tend`: one pass over submitted runs that brings them as far as they get without a person.
+
+Collects how jobs ended that are gone, queues again what was lost through no fault of its own, and
+queues what limits had left out. A pass changes nothing that another pass, or another person's, has
+seen to already; made for cron.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look, with_sources
+from launch.selection.plan import Spec, select
+from launch.selection.selector import Target, resolve
+from launch.selection.submitted import Entry
+from launch.slurm import client, refusals
+from launch.slurm.client import SlurmError
+from launch.submission import resubmit, retry_policy, tend_job
+from launch.submission.enqueue import Queued, enqueue, recover
+from vocl.config.grammar import setting
+from vocl.errors import UserError, printable
+from vocl.rundir import claims, result
+from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir.claims import Claim
+
+WATCH_S = 60.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`vocl tend NAME|SELECTOR [--watch]`: 0 nothing is left to do or all is well, 1 SLURM does not answer.
+
+    `--watch` repeats until nothing is queued, running or to be queued; `--arm` (what `vocl submit
+    --tend` does) queues a one-core job that does the same once the arrays of this pass are over. Where
+    SLURM or the disk does not answer, both try again: nobody else would go on once they do.
+    """
+    options = [a for a in arguments if a.startswith("--")]
+    if wrong := [o for o in options if o not in ("--watch", "--arm")]:
+        raise UserError(f"vocl tend {wrong[0]}: no such option, choose from --watch, --arm")
+    watches = "--watch" in options
+    lasts = watches or ("--arm" in options and "SLURM_JOB_ID" in os.environ)
+    while True:
+        # anew each time: more may have been submitted under the name
+        target = resolve([a for a in arguments if a not in options])
+        done = _pass(target, lasts)
+        print(time.strftime("%F %T ") + done.summary if options else done.summary, flush=True)
+        if done.trouble or not (watches and done.live):
+            well = not done.trouble and ("--arm" not in options or _arm(target, done))
+            if well or not lasts:
+                return 0 if well else 1
+        time.sleep(WATCH_S)
+
+
+def _pass(target: Target, lasts: bool) -> Pass:
+    try:
+        return tend(target)
+    except OSError as error:
+        trouble = f"{target.root}: cannot write there: {error.strerror}: {error.filename}"
+        if lasts:
+            return Pass({}, trouble=trouble)
+        raise UserError(trouble) from None
+
+
+def _arm(target: Target, done: Pass) -> bool:
+    return tend_job.arm(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
+
+
+@dataclass
+class Pass:
+    """What a pass found in the end; `trouble` where SLURM did not answer."""
+
+    states: dict[str, RunState]
+    queued: Queued = field(default_factory=Queued)
+    trouble: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether something may happen yet without a person."""
+        return any(
+            state.name in (*LIVE, UNKNOWN)
+            or (state.name != "blocked" and retry_policy.is_left_out(state.claim))
+            for state in self.states.values()
+        )
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        if not self.states:
+            return self.trouble or "0 runs"
+        counts = Counter(state.name for state in self.states.values())
+        words = [f"{count} {name}" for name, count in sorted(counts.items())]
+        if self.queued.refused:
+            words.append(f"{len(self.queued.refused)} not let in: {self.queued.trouble}")
+        if self.queued.lost:
+            words.append(f"{len(self.queued.lost)} claimed by another submit at the same moment")
+        told = f"{len(self.states)} runs: {', '.join(words)}"
+        return f"{told}; {self.trouble}" if self.trouble else told
+
+
+def tend(target: Target) -> Pass:
+    """One pass over the runs of `target`."""
+    root, labels = target.root, {entry.id: entry for entry in target.entries}
+    with suppress(SlurmError):
+        recover(root, target.runs)
+    states, trouble = look(root, target.runs)
+    if trouble:
+        return Pass(states, trouble=trouble)
+    for line in left_alone(states):
+        print(line, file=sys.stderr)
+    for run in target.runs:
+        states[run] = _collect(root / "runs" / run, states[run], labels[run])
+    states = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
+    try:
+        todo = _wanted(target, states)
+        left, room = _left_out(target, states)
+    except SlurmError as error:
+        return Pass(states, trouble=str(error))
+    reasons = {spec.id: reason for spec, reason in todo} | {spec.id: "was left out" for spec in left}
+    queued = Queued()
+    tag = ("tend", target.name or "")
+    for specs, limit in (([spec for spec, _ in todo], None), (left, room)):
+        known = [spec for spec in specs if states[spec.id].claim is not None]
+        new = [spec for spec in specs if states[spec.id].claim is None]
+        for found in (resubmit.again(root, known, states, tag, limit), enqueue(root, new, states, tag)):
+            resubmit.add(queued, found)
+    for job, runs in queued.arrays.items():
+        for run in runs:
+            print(printable(f"queued {labels[run].told} in job {job}: {reasons[run]}"))
+            states[run] = RunState("queued", reasons[run])
+    answers = not queued.trouble or refusals.is_limit(queued.trouble)
+    return Pass(states, queued, "" if answers else queued.trouble)
+
+
+def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
+    """Write down how a job ended that is gone and has not said it itself."""
+    claim = state.claim
+    if claim is None or claim.end is not None or claim.cluster != "slurm" or not retry_policy.is_mine(claim):
+        return state
+    if state.name not in ("interrupted", "failed") or claims.newest(folder) != claim:
+        return state  # it has moved since: the next pass sees more
+    if result.is_done(folder):
+        return state
+    outcome = "failed" if state.name == "failed" else "stopped"
+    step = newest_step(folder / "checkpoints") or 0
+    claims.over(claim, outcome, reason=state.reason, line=state.reason, job=state.job, step=step)
+    where = f" on {state.node}" if state.node else ""
+    print(printable(f"collected {entry.told}: {state.reason}{where}, saved at step {step}"))
+    return _seen(folder, state)
+
+
+def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str]]:
+    """Runs to queue again, and why; gives up, on record, those that would come to nothing."""
+    killed = {run: state for run, state in states.items() if retry_policy.lost_in_the_dark(state)}
+    ended = retry_policy.accounted(target.root, killed)
+    found, seen = [], set()
+    for entry in target.entries:
+        folder, state = target.root / "runs" / entry.id, states[entry.id]
+        if entry.id in seen or retry_policy.is_left_out(state.claim) or not retry_policy.is_mine(state.claim):
+            continue
+        seen.add(entry.id)
+        verdict = retry_policy.judge(target.root, folder, state, ended.get(entry.id))
+        if verdict is None or state.claim is None:
+            continue
+        if verdict.again:
+            spec = _frozen(target, entry, state.claim, verdict.cluster)
+            found += [(spec, verdict.reason)] if spec is not None else []
+        elif not (state.name == "failed" and state.reason == verdict.reason):
+            kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
+            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason})
+            print(printable(f"gave up {entry.told}: {verdict.reason}"))
+            states[entry.id] = _seen(folder, state)
+    return found
+
+
+def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], int | None]:
+    """Runs that were selected and never let in, and for how many of them there may be room by now."""
+    unclaimed = [e for e in target.entries if states[e.id].name == "absent" and states[e.id].claim is None]
+    able = {e.id: e for e in target.entries if states[e.id].name not in ("waiting", "blocked")}
+    entries = {run: entry for run, entry in able.items() if retry_policy.is_left_out(states[run].claim)}
+    found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
+    specs = [spec for spec in found if spec is not None]
+    specs += _composed(target, {entry.id for entry in unclaimed})
+    counts = [(states[run].claim.end or {}).get("in_queue") for run in entries]
+    if not specs or None in counts or not counts:
+        return specs, None
+    # that many were let in once; where some have left, twice as many are tried, to find the limit again
+    room = max(1, *counts) - client.own_jobs()
+    return (specs, 2 * room) if room > 0 else ([], 0)
+
+
+def _composed(target: Target, runs: set[str]) -> list[Spec]:
+    """Runs whose submission broke off before they were claimed; those of other ids by now are left."""
+    if not runs or not target.arguments:
+        return []
+    selection = target.selection or select([*target.arguments, setting("runtime.root", target.root)])
+    specs = [spec for spec in selection.runs if spec.id in runs]
+    return [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
+
+
+def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str, Any]) -> Spec | None:
+    """The run as it was submitted; where that is not to be had it says so, and the others go on."""
+    try:
+        resubmit.code_of(target.root, entry.id, claim)
+        return resubmit.spec_of(target.root, entry, claim, cluster)
+    except UserError as error:
+        print(f"not queued {entry.told}: {error}")
+        return None
+
+
+def _seen(folder: Path, state: RunState) -> RunState:
+    """`state` with what was just written about its claim."""
+    claim = claims.newest(folder)
+    end = (claim.end if claim else None) or {}
+    name = "failed" if end.get("outcome") == "failed" else state.name
+    return RunState(
+        name, end.get("reason", state.reason), state.step, job=state.job, node=state.node, claim=claim
+    )

@@ -1,0 +1,276 @@
+"""On the node: starts the runs of one array element as child processes and sees them to their end.
+
+submitit calls `Agent`, whose signal handlers replace submitit's: they only note the signal. Children
+get it passed on, save at a step boundary and leave with 75. After that
+- SIGTERM (preemption, scancel): the scheduler knows what comes next; it requeues by itself or it does not;
+- SIGINT (a person): nothing; `vocl tend` and `vocl submit` take the run up again;
+- USR2 alone (the time limit is near), or another warning: the agent requeues the job, up to `max_requeues`
+  times, unless its runs got no further `IDLE_SLICES` times in a row.
+The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from launch.node import advance
+from launch.node.advance import Mark
+from launch.node.log_tail import last_line
+from launch.slurm import client, ledger, ports, refusals
+from vocl.files import open_plain
+from vocl.rundir import claims, result
+from vocl.rundir.attempts import Attempts
+from vocl.rundir.claims import Claim
+from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
+
+POLL_S = 0.2
+CLAIM_S = 10.0  # for a network disk to show the claim that its job was queued for
+IDLE_SLICES = 3  # jobs in a row, each up to the time limit, in which a run may get no further
+LEFT = (EXIT_STOPPED, EXIT_TAKEN)  # codes of a child that leaves its run for later
+
+
+@dataclass
+class Child:
+    """A run being trained in a process of its own."""
+
+    claim: Claim
+    process: subprocess.Popen[bytes]
+    began_at: Mark
+    idle: int  # slices until now in which the run got no further
+    code: int | None = None
+
+
+@dataclass
+class Agent:
+    """The work of each element of submission `token` under `root`; called by submitit on the node."""
+
+    root: str
+    token: str
+    children: list[Child] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+    failed: bool = False  # a run of this element that has no child: before the job was requeued, say
+
+    def __call__(self) -> NoReturn:
+        """Run this element; leaves the process with its exit code, without returning.
+
+        submitit would turn an error into a result of its own, and write one that nobody reads for 0: a
+        rank that is killed at that would leave a file because of which submitit fails it when requeued.
+        """
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+        code = self.work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def work(self) -> int:
+        """Run this element to its end; returns the exit code of its job."""
+        submission = ledger.read(Path(self.root), self.token)
+        assert submission is not None, f"no submission {self.token} in {self.root}/ledger"
+        index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+        rank = int(os.environ.get("SLURM_PROCID", "0"))
+        world = int(os.environ.get("SLURM_NTASKS", "1"))
+        runs = submission.elements[index]
+        meeting = ports.given(len(runs)) if world > 1 else [0] * len(runs)
+        for run, port in zip(runs, meeting, strict=True):
+            folder = Path(self.root) / "runs" / run
+            if not self._lacks_source(folder, submission.after.get(run), rank):
+                self._start(folder, rank, world, port)
+        self._wait(rank)
+        code = self._verdict()
+        warned = self.signals and not {signal.SIGTERM, signal.SIGINT} & set(self.signals)
+        if code == EXIT_STOPPED and warned and rank == 0:
+            code = self._requeue(submission.cluster["max_requeues"])
+        # one rank speaks for all; others that ended too would only make srun kill it
+        return code if rank == 0 or code == 1 else 0
+
+    def _lacks_source(self, run: Path, source: str | None, rank: int) -> bool:
+        """Whether `run` starts from weights that are not there: its source failed, or will run again.
+
+        Its claim is given back, so that it can be queued once they are.
+        """
+        if source is None or result.is_done(run.with_name(source)):
+            return False
+        claim = claims.newest(run)
+        line = refusals.NO_SOURCE.format(source=source)
+        print(f"{run.name}: {line}")
+        if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
+            claims.over(claim, "withdrawn", line=line)
+        return True
+
+    def _start(self, run: Path, rank: int, world: int, port: int) -> None:
+        """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
+        claim = self._claim(run)
+        if result.is_done(run):
+            print(f"{run.name}: done already")
+            if claim and claim.token == self.token and claim.end is None and rank == 0:
+                claims.over(claim, "done", code=0)
+            return
+        if claim is None:
+            self._lacks_claim(run, rank)
+            return
+        if claim.token != self.token:
+            print(f"{run.name}: claimed by {claim.token}, not by this job")
+            return
+        if claim.end is not None and claim.end["outcome"] != "stopped":
+            print(f"{run.name}: {claim.end['outcome']} in this job before it was requeued")
+            # for rank 0 alone to tell: the others may end before it, and srun would kill it
+            self.failed |= rank == 0 and claim.end["outcome"] == "failed"
+            return
+        idle = (claim.start or {}).get("idle") or 0
+        if rank == 0:
+            self._began(claim, idle)
+        command = (sys.executable, "-m", "vocl.train", "--config", str(run / "config.yaml"))
+        name = f"log-rank{rank}.txt" if rank else "log.txt"
+        with open_plain(run / name) as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(self.token, rank, world, port),
+                # asked to stop when this agent is killed: else it would train on outside the
+                # allocation, which the scheduler gives to somebody else
+                preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
+            )
+        self.children.append(Child(claim, process, advance.mark(run), idle))
+
+    def _claim(self, run: Path) -> Claim | None:
+        """Whose the run is: this submission's, or a later one's. None where none of them is to be seen
+        within `CLAIM_S`: this job may not touch the run then."""
+        until = time.monotonic() + CLAIM_S
+        while True:
+            known = claims.history(run)
+            tokens = [claim.token for claim in known]
+            if self.token in tokens or result.is_done(run):
+                return known[-1] if known else None
+            if time.monotonic() > until or self.signals:
+                return None
+            time.sleep(POLL_S)
+
+    def _lacks_claim(self, run: Path, rank: int) -> None:
+        """Say, and have it on record, that this job found no claim of its own on `run`."""
+        line = f"no claim of submission {self.token} in {run}/jobs, so job {_job_id()} did not train it"
+        print(f"{run.name}: {line}", file=sys.stderr)
+        if rank == 0:
+            self.failed = True
+            other = claims.newest(run)
+            if other is None or not other.is_open:  # else the records are of whoever has the run
+                with suppress(OSError):
+                    Attempts(run).end("failed", kind="NoClaim", message=line)
+
+    def _began(self, claim: Claim, idle: int) -> None:
+        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        claims.began(claim, job=_job_id(), restart=restart, idle=idle)
+
+    def _wait(self, rank: int) -> None:
+        """Until all children have ended; each end is recorded at once."""
+        passed_on = False
+        while any(child.code is None for child in self.children):
+            if self.signals and not passed_on:
+                passed_on = True
+                for child in self.children:
+                    with suppress(ProcessLookupError):
+                        child.process.send_signal(signal.SIGTERM)
+            for child in self.children:
+                if child.code is None and child.process.poll() is not None:
+                    # a finished run is done, whatever befell its process on the way out; read, not
+                    # `is_done`: a disk that does not answer must not make a failure a success
+                    finished = result.read_or_none(child.claim.folder) is not None
+                    child.code = 0 if finished else child.process.returncode
+                    if rank == 0:
+                        self._record(child)
+            time.sleep(POLL_S)
+
+    def _record(self, child: Child) -> None:
+        code = child.code
+        if code == 0:
+            claims.over(child.claim, "done", code=0)
+        elif code in LEFT or (self.signals and code is not None and code < 0):
+            if not self.signals:  # nothing will bring it back but tend: it alone was stopped, or was held off
+                line = last_line(child.claim.folder / "log.txt") if code == EXIT_TAKEN else None
+                claims.over(child.claim, "stopped", code=code, line=line)
+        else:
+            claims.over(child.claim, "failed", code=code, line=last_line(child.claim.folder / "log.txt"))
+
+    def _verdict(self) -> int:
+        codes = [child.code for child in self.children]
+        wrong = [c for c in codes if c not in (0, *LEFT) and not (self.signals and (c or 0) < 0)]
+        if wrong or self.failed:
+            stopped = any(code in LEFT for code in codes)
+            return EXIT_STOPPED if stopped and self.signals else 1
+        return EXIT_STOPPED if any(code != 0 for code in codes) else 0
+
+    def _requeue(self, most: int) -> int:
+        """Have the job come back for the runs that may get further; the exit code of this time."""
+        restart = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        left = [child for child in self.children if child.code in LEFT or (child.code or 0) < 0]
+        if restart >= most:
+            for child in left:
+                why = f"requeued {restart} times, the most that cluster.max_requeues allows"
+                claims.over(child.claim, "stopped", code=child.code, line=why)
+            return EXIT_STOPPED
+        going = [child for child in left if self._may_go_on(child)]
+        if not going:
+            return 1
+        try:
+            client.ask("scontrol", "requeue", _job_id())
+        except client.SlurmError as error:  # also when the scheduler was faster
+            print(f"not requeued by this job: {error}", file=sys.stderr)
+        return EXIT_STOPPED
+
+    def _may_go_on(self, child: Child) -> bool:
+        """Whether another slice may bring the run further; on record, also that it may not."""
+        now = advance.mark(child.claim.folder)
+        idle = 0 if advance.is_further(now, child.began_at) else child.idle + 1
+        if idle < IDLE_SLICES:
+            self._began(child.claim, idle)
+            return True
+        why = (
+            f"no progress in {idle} jobs in a row, each up to its time limit, at step {now[0]}: "
+            "cluster.time_min is too short for it, or cluster.signal_s too long"
+        )
+        print(f"{child.claim.folder.name}: {why}", file=sys.stderr)
+        claims.over(child.claim, "failed", code=child.code, reason=why, line=why)
+        return False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(number)
+
+
+def _job_id() -> str:
+    """The id by which SLURM's commands know this element."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array:
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
+def _environment(token: str, rank: int, world: int, port: int) -> dict[str, str]:
+    """Environment of a child: its claim, and its place among the ranks of its run."""
+    environment = {**os.environ, "VOCL_CLAIM": token}
+    if world > 1:
+        environment |= {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(world),
+            "LOCAL_RANK": os.environ.get("SLURM_LOCALID", "0"),
+            "MASTER_ADDR": _first_host(),
+            "MASTER_PORT": str(port),
+        }
+    return environment
+
+
+def _first_host() -> str:
+    if os.environ.get("SLURM_NNODES", "1") == "1":
+        return "127.0.0.1"
+    return client.ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()[0]

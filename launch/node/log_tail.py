@@ -1,0 +1,26 @@
+"""The last lines of a log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vocl.errors import UserError
+from vocl.files import open_regular
+
+
+def last_line(log: Path, offset: int = 0) -> str:
+    """The last line that a run printed, `offset` bytes into its log or later."""
+    return next(iter(last_lines(log, 1, offset)), "no output")
+
+
+def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:
+    """The last lines with text in a log, `offset` bytes into it or later."""
+    try:
+        with open_regular(log) as content:
+            size = content.seek(0, os.SEEK_END)
+            content.seek(max(offset, size - 8192))
+            lines = content.read().decode(errors="replace").splitlines()
+    except (OSError, UserError):
+        return []
+    return [line.strip() for line in lines if line.strip()][-number:]

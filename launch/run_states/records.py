@@ -1,0 +1,232 @@
+"""What the folder of a run says. Each file is read at most once, and only when somebody asks for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from launch.run_states import alive
+from vocl.errors import UserError
+from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
+from vocl.rundir import claims, events
+from vocl.rundir import result as results
+from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir.claims import Claim
+
+ENDS = re.compile(r"\d{4}-(?:done|stopped|failed|killed)\.json")
+WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
+LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
+STAGE = re.compile(rb'"stage": (\d+)')
+
+
+class Records:
+    """The records of the run in `folder`, which need not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._place = folder, str(folder)
+        self._events: dict[str, dict[str, Any] | None] = {}
+        self._unread: list[str] = []
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """What lies in the folder."""
+        return frozenset(self._listed())
+
+    @cached_property
+    def trouble(self) -> str:
+        """Why what became of the run cannot be known: a folder of its records cannot be read; "" if none."""
+        if self.is_done:
+            return ""
+        _ = self.events, self._saved, "jobs" in self.names and self._listed("jobs")
+        return "; ".join(self._unread)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is trained and evaluated (see `vocl.rundir.result.is_done`)."""
+        return self._result is not None
+
+    @property
+    def has_damaged_result(self) -> bool:
+        """Whether it left a result that is none."""
+        return "result.json" in self.names and not self.is_done
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """result.json; empty unless done."""
+        return self._result or {}
+
+    @cached_property
+    def _result(self) -> dict[str, Any] | None:
+        if "result.json" not in self.names:
+            return None
+        try:
+            return results.read(self._place)
+        except UserError:
+            return None
+        except OSError:  # it is there
+            return {}
+
+    @cached_property
+    def damaged(self) -> list[str]:
+        """Names of its records that are there and cannot be read; none are looked for once it is done."""
+        if self.is_done:
+            return []
+        beat = ["heartbeat.json"] if "heartbeat.json" in self.names and self.beat is None else []
+        events = [f"events/{name}" for name in self.events if self._event(name) is None]
+        return [*(self.claim.damaged if self.claim else ()), *beat, *events]
+
+    @cached_property
+    def claim(self) -> Claim | None:
+        """Whose it is."""
+        return claims.newest(self.folder) if "jobs" in self.names and not self.trouble else None
+
+    @cached_property
+    def beat(self) -> dict[str, Any] | None:
+        """The last heartbeat."""
+        return events.heartbeat(self._place) if "heartbeat.json" in self.names else None
+
+    @cached_property
+    def events(self) -> list[str]:
+        """Names of the records of its attempts, oldest first."""
+        found = self._listed("events") if "events" in self.names else []
+        return sorted(name for name in found if name[:4].isdigit() and name.endswith(".json"))
+
+    @cached_property
+    def end_name(self) -> str | None:
+        """Name of the record of how the last attempt ended; None while it goes on, was killed, or where
+        there was none."""
+        if not self.events:
+            return None
+        last = [e for e in self.events if e[:4] == self.events[-1][:4] and not e.endswith("-start.json")]
+        failed = [e for e in last if "-failed" in e]
+        if len(failed) > 1:  # ranks: the first is the cause, the others lost their connection to it
+            return min(failed, key=lambda e: alive.written_at(self.folder / "events" / e) or 0.0)
+        return next(iter(failed), last[-1] if last else None)
+
+    @cached_property
+    def ended(self) -> dict[str, Any] | None:
+        """That record; where it is damaged, what its name says."""
+        if self.end_name is None:
+            return None
+        outcome = self.end_name[len("0001-") : -len(".json")].partition("-")[0]
+        lost = {"time": 0.0, "outcome": outcome, "message": "its record cannot be read"}
+        return self._event(self.end_name) or lost
+
+    def ended_under(self, claim: Claim) -> bool:
+        """Whether the record of how the last attempt ended was written since `claim` was made."""
+        name = self.end_name
+        return name is not None and not alive.is_later(claim.path, self.folder / "events" / name)
+
+    @property
+    def beat_is_older(self) -> bool:
+        """Whether the last heartbeat is of before the present claim's job began."""
+        start = self.claim.start_path if self.claim and self.claim.start else None
+        return start is not None and alive.is_later(start, self.folder / "heartbeat.json")
+
+    @cached_property
+    def started(self) -> dict[str, Any] | None:
+        """How the last attempt started: host, device, code, commit, ..."""
+        names = [name for name in self.events if name.endswith("-start.json")]
+        return self._event(names[-1]) if names else None
+
+    @cached_property
+    def saved_step(self) -> int | None:
+        """Step of the newest checkpoint of a run that is not done: where it will go on."""
+        has_some = "checkpoints" in self.names and not self.is_done
+        return newest_step(self.folder / "checkpoints") if has_some else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to go on with or to explain."""
+        return "events" in self.names or any(name[0] != "." for name in self._saved)
+
+    @cached_property
+    def _saved(self) -> list[str]:
+        return self._listed("checkpoints") if "checkpoints" in self.names else []
+
+    @cached_property
+    def reports(self) -> list[dict[str, Any]]:
+        """The last few lines of metrics.jsonl."""
+        found = []
+        for line in self._tail.rstrip(b"\n").rsplit(b"\n", 5)[-5:]:
+            with suppress(ValueError):  # the window's first line may have lost its beginning
+                found.append(parse_json(line))
+        steps = (report for report in found if holds(report, {"step": int}))
+        return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss) of the reports at the end of metrics.jsonl that belong to the last one's stage.
+
+        Read by pattern: a thousand runs have a hundred thousand reports.
+        """
+        found, stages = LOSS.findall(self._tail), STAGE.findall(self._tail)
+        if stages:  # the window's first line may have lost its beginning
+            count = next((i for i, stage in enumerate(reversed(stages)) if stage != stages[-1]), len(stages))
+            found = found[-count:]
+        pairs = []
+        for step, loss in found:
+            with suppress(ValueError):
+                pairs.append((int(step), float(loss)))
+        return [pair for pair in pairs if all(map(is_number, pair))]
+
+    @cached_property
+    def num_slots(self) -> int | None:
+        """`model.num_slots` of its config, found without reading YAML; None where there is none."""
+        try:
+            config = read_bytes(f"{self._place}/config.yaml")
+        except (OSError, ValueError):
+            return None
+        model = re.search(rb"^model:\n((?:[ ].*\n)+)", config, re.MULTILINE)
+        number = model and re.search(rb"^  num_slots: (\d{1,9})$", model[1], re.MULTILINE)
+        return int(number[1]) if number else None
+
+    @cached_property
+    def gpu_hours(self) -> float:
+        """Of all of its attempts until now; one that was killed counts up to its last heartbeat."""
+        if self.is_done:
+            return float(self.result.get("gpu_hours") or 0.0)
+        ends = {name[:4]: name for name in self.events if ENDS.fullmatch(name)}
+        seconds = 0.0
+        for name in self.events:
+            start = self._event(name) if name.endswith("-start.json") else None
+            if start and start["device"].startswith("cuda"):
+                end = (self._event(ends[name[:4]]) if name[:4] in ends else None) or {}
+                spent = end["wall_s"] if end.get("wall_s") is not None else self._until(start) - start["time"]
+                seconds += max(0.0, spent) * start["world"]
+        return seconds / 3600
+
+    def _until(self, start: dict[str, Any]) -> float:
+        beat = self.beat or {}  # of the same process, so of the same clock
+        return beat["time"] if beat.get("attempt") == start["attempt"] else start["time"]
+
+    @cached_property
+    def _tail(self) -> bytes:
+        if "metrics.jsonl" not in self.names:
+            return b""
+        try:
+            with open_regular(f"{self._place}/metrics.jsonl") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
+                read = log.read()
+                return read[: read.rfind(b"\n") + 1]  # the last line may be being written
+        except (OSError, ValueError):
+            return b""
+
+    def _event(self, name: str) -> dict[str, Any] | None:
+        if name not in self._events:
+            self._events[name] = events.event(f"{self._place}/events/{name}")
+        return self._events[name]
+
+    def _listed(self, name: str = "") -> list[str]:
+        """What lies in the folder, or in a folder of it; nothing where there is none."""
+        try:
+            return os.listdir(f"{self._place}/{name}" if name else self._place)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._unread.append(f"{name or 'its folder'} cannot be read: {error.strerror}")
+        return []

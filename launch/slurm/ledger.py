@@ -1,0 +1,148 @@
+"""Submissions: `<root>/ledger/<token>.json` is written before its runs are claimed, `<token>.job.json`
+once the scheduler has answered. In between, and after a crash in between, the job name finds the job, on
+the cluster that the entry names: several may share a results folder."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import itertools
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from vocl.files import NUMBER, is_there, record_or_none, write_json
+from vocl.rundir.claims import WORD
+
+NAME = "vocl-{token}"  # of the job: job ids are reused, tokens are not
+ENTRY = {
+    "token": str,
+    "cluster": dict,
+    "elements": list,
+    "snapshot": (str, NoneType),
+    "user": str,
+    "host": str,
+    "pid": int,
+    "time": NUMBER,
+    "arguments": list,
+    "after": (dict, NoneType),
+    "sent_to": (str, NoneType),
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One array of jobs (or one local pool); `elements` are the run ids of each of its jobs."""
+
+    root: Path
+    token: str
+    cluster: dict[str, Any]
+    elements: list[list[str]]
+    snapshot: str | None
+    user: str
+    host: str
+    pid: int
+    time: float
+    arguments: list[str]
+    job: str | None = None  # the scheduler's id of the array
+    after: dict[str, str] = field(default_factory=dict)  # run -> the run whose weights it starts from
+    sent_to: str | None = (
+        None  # the SLURM that was asked (see `slurm.Controller`); of old entries nobody knows
+    )
+
+    @property
+    def name(self) -> str:
+        """Job name."""
+        return NAME.format(token=self.token)
+
+    @property
+    def folder(self) -> Path:
+        """For the scheduler's and submitit's files."""
+        return self.root / "ledger" / self.token
+
+    def index(self, run: str) -> int:
+        """The element that a run is in; -1 if none."""
+        return self._indices.get(run, -1)
+
+    @functools.cached_property
+    def _indices(self) -> dict[str, int]:
+        return {run: index for index, element in enumerate(self.elements) for run in element}
+
+
+def write(
+    root: Path,
+    cluster: dict[str, Any],
+    elements: list[list[str]],
+    snapshot: Path | None,
+    arguments: Iterable[str],
+    after: dict[str, str] | None = None,
+    sent_to: str | None = None,
+) -> Submission:
+    """A new entry, not yet sent to the scheduler."""
+    content: dict[str, Any] = {
+        "token": secrets.token_hex(5),
+        "cluster": cluster,
+        "elements": elements,
+        "snapshot": snapshot.name if snapshot else None,
+        "user": getpass.getuser(),
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "time": time.time(),
+        "arguments": list(arguments),
+        "after": after or {},
+        "sent_to": sent_to,
+    }
+    write_json(_path(root, content["token"]), content)
+    return Submission(root=root, **content)
+
+
+def narrow(submission: Submission, elements: list[list[str]]) -> Submission:
+    """The entry with fewer elements: those that it could claim."""
+    narrower = replace(submission, elements=elements)
+    content = {key: getattr(narrower, key) for key in ENTRY}
+    write_json(_path(narrower.root, narrower.token), content)
+    return narrower
+
+
+def accepted(submission: Submission, job: str) -> None:
+    """Record the scheduler's id."""
+    write_json(submission.root / "ledger" / f"{submission.token}.job.json", {"job": job, "time": time.time()})
+
+
+def read(root: Path, token: str) -> Submission | None:
+    """The entry `token`; None where there is none (a results folder moved without its ledger), and where
+    it is damaged."""
+    content = record_or_none(_path(root, token), ENTRY) if WORD.fullmatch(token) else None
+    if content is None or content["token"] != token or not _is_whole(content):
+        return None
+    # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
+    answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
+    known = {key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"}
+    return Submission(root=root, job=answer["job"], **known)
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether what an entry's lists and mappings hold is what they should."""
+    elements, after = content["elements"], content.get("after") or {}
+    if not all(isinstance(element, list) for element in elements):
+        return False
+    names = [*itertools.chain(*elements), *after, *after.values()]
+    names += [content["snapshot"]] if content["snapshot"] is not None else []
+    if not all(isinstance(word, str) for word in (*names, *content["arguments"])):
+        return False
+    return all(map(WORD.fullmatch, names))
+
+
+def damaged(root: Path, token: str) -> str:
+    """The name under `root` of the entry `token` where it is there and cannot be read; else ""."""
+    path = _path(root, token)
+    return f"ledger/{path.name}" if is_there(path) and read(root, token) is None else ""
+
+
+def _path(root: Path, token: str) -> Path:
+    return root / "ledger" / f"{token}.json"

@@ -1,0 +1,244 @@
+"""Claiming runs and handing them to SLURM: exactly once, crash-safe at every point."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from launch.node.agent import Agent
+from launch.run_states.records import Records
+from launch.run_states.states import LIVE, RunState, is_submitting, look
+from launch.selection.plan import Spec, run_folder
+from launch.slurm import client, ledger, refusals, sbatch
+from launch.slurm.client import SlurmError
+from launch.slurm.job_states import ask
+from launch.slurm.ledger import Submission
+from launch.slurm.request import with_paths
+from launch.submission import snapshot
+from launch.submission.job_config import freeze
+from vocl.rundir import claims
+from vocl.rundir.claims import Claim
+
+
+@dataclass
+class Queued:
+    """What a submission came to: runs per array, and what the scheduler refused."""
+
+    arrays: dict[str, list[str]] = field(default_factory=dict)  # id -> run ids
+    refused: list[Spec] = field(default_factory=list)
+    lost: list[Spec] = field(default_factory=list)  # claimed by somebody else at the same moment
+    trouble: str = ""
+
+
+def enqueue(
+    root: Path,
+    specs: Sequence[Spec],
+    states: dict[str, RunState],
+    arguments: Iterable[str],
+    code: Path | None = None,
+    room: int = sys.maxsize,
+) -> Queued:
+    """Claim `specs` and queue them: an array per shape of resources, and per MaxArraySize of elements.
+
+    Crash-safe at every point: the ledger is written before the claims, the claims before sbatch, and
+    the job's name finds a job whose submitter died before it could write down the id. At most `room`
+    jobs, and as many as SLURM's and the cluster's limits let in; the other runs keep their config and
+    a claim that is withdrawn, from which `vocl tend` queues them. A run whose source is neither done
+    nor queued is left out as well. `code`: an earlier snapshot.
+    """
+    queued = Queued()
+    if not specs:
+        return queued
+    specs = [replace(s, config=s.config | {"cluster": with_paths(s.config["cluster"])}) for s in specs]
+    try:
+        here, room = client.controller(), min(room, _room(specs))
+    except SlurmError as error:
+        return Queued(refused=list(specs), trouble=str(error))
+    taken: dict[str | None, Path] = {}  # one submission has one code, also if the checkout is being edited
+    for cluster, group in shapes(specs):
+        elements = _packed(_with_source(root, group, queued), cluster["runs_per_job"])
+        project = group[0].config["project"]
+        if elements and project not in taken:
+            taken[project] = code or snapshot.take(root, project)
+        size, sent_to = here.max_array_size, cluster["sbatch"].get("clusters", here.cluster)
+        for begin in range(0, len(elements), size):
+            chunk = elements[begin : begin + size]
+            room -= _enqueue_array(
+                root, cluster, chunk, states, arguments, queued, taken[project], room, sent_to
+            )
+    return queued
+
+
+def _enqueue_array(
+    root: Path,
+    cluster: dict[str, Any],
+    chunk: list[list[Spec]],
+    states: dict[str, RunState],
+    arguments: Iterable[str],
+    queued: Queued,
+    code: Path,
+    room: int,
+    sent_to: str,
+) -> int:
+    """Queue `chunk` as one array, or its beginning where not all is let in; returns how many jobs."""
+    after = {s.id: s.after for e in chunk for s in e if s.after}
+    elements = [[s.id for s in e] for e in chunk]
+    submission = ledger.write(root, cluster, elements, code, arguments, after, sent_to)
+    made = {s.id: _claim(root, s, states[s.id].claim, submission) for e in chunk for s in e}
+    won = [[spec for spec in element if made[spec.id]] for element in chunk]
+    won = [element for element in won if element]
+    queued.lost += [spec for element in chunk for spec in element if not made[spec.id]]
+    if not won:
+        return 0
+    submission = ledger.narrow(submission, [[spec.id for spec in element] for element in won])
+    specs = [spec for element in won for spec in element]
+    try:
+        for spec in specs:
+            freeze(run_folder(root, spec), spec.config, snapshot.project_in(code, spec.config["project"]))
+        work = Agent(str(root), submission.token)
+        job, sent, trouble = _send(submission, work, code, _sources(root, specs), room)
+    except BaseException:
+        if _found(submission) is None:
+            _withdraw(made, {spec.id for spec in specs}, line="its submission was broken off")
+        raise
+    accepted = {run for element in sent.elements for run in element} if job else set()
+    if job:
+        ledger.accepted(sent, job)
+        queued.arrays[job] = [spec.id for spec in specs if spec.id in accepted]
+    if trouble:
+        left = [spec for spec in specs if spec.id not in accepted]
+        _withdraw(made, {spec.id for spec in left}, line=trouble, in_queue=_in_queue())
+        queued.refused += left
+        queued.trouble = trouble
+    return len(sent.elements) if job else 0
+
+
+def _send(
+    submission: Submission, work: Agent, code: Path, after: list[str], room: int
+) -> tuple[str | None, Submission, str]:
+    """Have the scheduler take the first elements of `submission`, halving their number while there are
+    more than it lets in; returns its id of them, the entry narrowed to them, and what kept the others."""
+    trouble = ""
+    if len(submission.elements) > room:
+        trouble = "cluster.max_jobs is reached"
+        if room <= 0:
+            return None, submission, trouble
+        submission = ledger.narrow(submission, submission.elements[:room])
+    while True:
+        try:
+            return sbatch.submit(submission, work, code, after), submission, trouble
+        except SlurmError as error:
+            job, trouble, count = _found(submission), str(error), len(submission.elements)
+            if job is not None:
+                return job, submission, ""
+            if count == 1 or not refusals.is_limit(trouble):
+                return None, submission, trouble
+            submission = ledger.narrow(submission, submission.elements[: count // 2])
+
+
+def _withdraw(made: dict[str, Claim | None], runs: Iterable[str], **facts: Any) -> None:
+    for run in runs:
+        claim = made[run]
+        if claim is not None:
+            claims.over(claim, "withdrawn", **facts)
+
+
+def _in_queue() -> int | None:
+    """How many jobs of this user the scheduler holds."""
+    try:
+        return client.own_jobs()
+    except SlurmError:
+        return None
+
+
+def recover(root: Path, runs: Iterable[str]) -> None:
+    """See to submissions whose submitter died before it could write down the job's id.
+
+    A job that the scheduler has, and whose files are whole, is theirs; any other is cancelled and its
+    claims are withdrawn, so that the runs can be submitted again. Where nobody can tell whether there is
+    a job, nothing is done.
+    """
+    owners = [each.claim for each in (Records(root / "runs" / run) for run in runs) if not each.trouble]
+    for token in {claim.token for claim in owners if claim and not claim.end and claim.cluster == "slurm"}:
+        submission = ledger.read(root, token)
+        held = [claim for claim in owners if claim and claim.token == token and not claim.end]
+        if submission is None or any(is_submitting(claim) for claim in held):
+            continue
+        for claim in held:
+            if submission.index(claim.folder.name) < 0:  # left out of what was sent
+                claims.over(claim, "withdrawn", line="its submitter died")
+        held = [claim for claim in held if submission.index(claim.folder.name) >= 0]
+        if submission.job is not None:
+            continue
+        view = ask(root, held)
+        if view.trouble:
+            raise SlurmError(view.trouble)
+        job = next((j.job for j in view.queued.values() if j.name == submission.name and j.is_live), None)
+        if job is None and any(view.doubt(claim) for claim in held):
+            continue
+        if job is not None and sbatch.is_whole(submission, job):
+            ledger.accepted(submission, job)
+            continue
+        if job is not None:
+            client.cancel([job])
+        for claim in held:
+            claims.over(claim, "withdrawn", line="its submitter died")
+
+
+def _found(submission: Submission) -> str | None:
+    """The id of a submission's job if the scheduler has it after all."""
+    try:
+        return next((j.job for j in client.queue([submission.name]).values() if j.is_live), None)
+    except SlurmError:
+        return None
+
+
+def _claim(root: Path, spec: Spec, before: Claim | None, submission: Submission) -> Claim | None:
+    return claims.make(run_folder(root, spec), before, submission.token, submission.cluster["kind"])
+
+
+def _room(specs: Sequence[Spec]) -> int:
+    """How many more jobs `cluster.max_jobs` allows."""
+    limits = [s.config["cluster"]["max_jobs"] for s in specs if s.config["cluster"]["max_jobs"] is not None]
+    return max(0, min(limits) - client.own_jobs()) if limits else sys.maxsize
+
+
+def shapes(specs: Sequence[Spec]) -> list[tuple[dict[str, Any], list[Spec]]]:
+    """Runs by what they ask of the cluster, by project, and by how many others in a row must be done
+    before they can start; sources come before what starts from them."""
+    sources = {spec.id: spec.after for spec in specs}
+    groups: dict[tuple[int, str], list[Spec]] = {}
+    for spec in specs:
+        depth, source = 0, spec.after
+        while source is not None:
+            depth, source = depth + 1, sources.get(source)
+        shape = json.dumps([spec.config["cluster"], spec.config["project"]], sort_keys=True)
+        groups.setdefault((depth, shape), []).append(spec)
+    ordered = sorted(groups.items(), key=lambda item: item[0][0])
+    return [(group[0].config["cluster"], group) for _, group in ordered]
+
+
+def _with_source(root: Path, specs: list[Spec], queued: Queued) -> list[Spec]:
+    """Those of `specs` whose source is done or on its way; the others are put with the refused."""
+    found, _ = look(root, {spec.after for spec in specs if spec.after})
+    going = {run for run, state in found.items() if state.name == "done" or state.name in LIVE}
+    for spec in specs:
+        if spec.after and spec.after not in going:
+            queued.refused.append(spec)
+            queued.trouble = queued.trouble or refusals.NO_SOURCE.format(source=spec.after)
+    return [spec for spec in specs if not spec.after or spec.after in going]
+
+
+def _packed(specs: list[Spec], size: int) -> list[list[Spec]]:
+    return [specs[begin : begin + size] for begin in range(0, len(specs), size)]
+
+
+def _sources(root: Path, specs: Sequence[Spec]) -> list[str]:
+    """Ids of the arrays that train what `specs` start from."""
+    states, _ = look(root, [spec.after for spec in specs if spec.after])
+    going = [state for state in states.values() if state.name in LIVE and state.in_queue]
+    return sorted({state.job.partition("_")[0] for state in going})

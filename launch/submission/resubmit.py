@@ -1,0 +1,156 @@
+"""Runs that were submitted once, read back from their folder and their ledger entry: nothing is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.run_states.states import RunState
+from launch.selection.plan import Spec
+from launch.selection.submitted import Entry
+from launch.slurm import ledger, refusals
+from launch.slurm.ledger import Submission
+from launch.slurm.request import check_limit
+from launch.submission.enqueue import Queued, enqueue
+from vocl.config.check import check_section
+from vocl.config.compose import compose
+from vocl.config.grammar import key_of
+from vocl.config.secret import refuse_secrets
+from vocl.config.yaml_text import read_saved
+from vocl.errors import UserError
+from vocl.rundir import claims
+from vocl.rundir.cell import cell_of
+from vocl.rundir.claims import Claim
+
+AGAIN = "vocl submit writes it again"
+
+
+def submission_of(root: Path, claim: Claim | None) -> Submission | None:
+    """The ledger entry of a claim; None where there is none that can be read."""
+    return ledger.read(root, claim.token) if claim is not None else None
+
+
+def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str, Any] | None = None) -> Spec:
+    """The run `entry` as it was frozen, for the cluster of its last submission with `cluster`'s changes.
+
+    Raises `UserError` where its config or its ledger entry is damaged.
+    """
+    config = config_of(root / "runs" / entry.id)
+    owner = _sound(claim)
+    submission = submission_of(root, owner)
+    if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
+        raise UserError(f"{root / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME")
+    try:
+        config["cluster"] = _merged(submission.cluster if submission else config["cluster"], cluster or {})
+        cell = cell_of(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        path = root / "runs" / entry.id / "config.yaml"
+        raise UserError(f"{path}: damaged, {type(error).__name__}: {error}; {AGAIN}") from None
+    if cluster and config["cluster"]["kind"] == "slurm":
+        check_limit(config["cluster"])
+    return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
+
+
+def _merged(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`cluster` with `changes`; what maps options to values keeps the others, as in Hydra's overrides."""
+    merged = dict(cluster)
+    for key, value in changes.items():
+        merges = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and "kind" not in changes
+        merged[key] = {**merged[key], **value} if merges else value
+    return merged
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The config that was frozen in a run's folder; `UserError` where there is none that can be read."""
+    path = folder / "config.yaml"
+    try:
+        config = read_saved(path)
+    except UserError as error:
+        raise UserError(f"{error}; {AGAIN}") from None
+    if not isinstance(config, dict) or "project" not in config:
+        raise UserError(f"{path}: damaged, not the config of a run; {AGAIN}")
+    return config
+
+
+def code_of(root: Path, run: str, claim: Claim | None) -> Path | None:
+    """The snapshot that a run was last submitted with; None where it ran from a checkout. Raises
+    `UserError` where it is gone, or nobody knows which it is."""
+    owner = _sound(claim)
+    submission = submission_of(root, owner)
+    if owner is not None and (name := ledger.damaged(root, owner.token)):
+        raise UserError(f"{root / name}: damaged, it says with which code {run} was submitted")
+    if submission is None or submission.snapshot is None:
+        return None
+    folder = root / "snapshots" / submission.snapshot
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: is gone, and run {run} was submitted with it; vocl retry {run} --new-code"
+        )
+    return folder
+
+
+def again(
+    root: Path,
+    specs: Sequence[Spec],
+    states: Mapping[str, RunState],
+    arguments: Iterable[str],
+    room: int | None = None,
+) -> Queued:
+    """Queue runs with the snapshots that they had; those that had none get one of the present code."""
+    groups: dict[Path | None, list[Spec]] = {}
+    for spec in specs:
+        groups.setdefault(code_of(root, spec.id, states[spec.id].claim), []).append(spec)
+    whole = Queued()
+    for code, group in groups.items():
+        limit = {} if room is None else {"room": max(0, room - sum(map(len, whole.arrays.values())))}
+        add(whole, enqueue(root, group, dict(states), arguments, code, **limit))
+    return whole
+
+
+def add(whole: Queued, part: Queued) -> None:
+    """Count what `part` came to into `whole`, whose first trouble stays."""
+    whole.arrays |= part.arrays
+    whole.refused += part.refused
+    whole.lost += part.lost
+    whole.trouble = whole.trouble or part.trouble
+
+
+def _sound(claim: Claim | None) -> Claim | None:
+    """`claim`, or the newest before it whose request SLURM did not call wrong."""
+    if claim is None or not _is_wrong(claim):
+        return claim
+    sound = [earlier for earlier in claims.history(claim.folder) if not _is_wrong(earlier)]
+    return sound[-1] if sound else claim
+
+
+def _is_wrong(claim: Claim) -> bool:
+    end = claim.end or {}
+    return end.get("outcome") == "withdrawn" and not refusals.is_passing(end.get("line", ""))
+
+
+def asked_of_cluster(arguments: Sequence[str]) -> dict[str, Any]:
+    """What overrides say of the cluster: all keys with cluster=NAME, else those that are named. Raises
+    `UserError` where they hold a secret, or what cannot be asked for."""
+    cluster, keys = _section("cluster", arguments)
+    refuse_secrets({"cluster": cluster})
+    return cluster if "" in keys else {key: cluster[key] for key in keys}
+
+
+def asked_of_runtime(arguments: Sequence[str]) -> dict[str, Any]:
+    """What overrides say of how a run executes, beside where; else as `asked_of_cluster`."""
+    runtime, keys = _section("runtime", [a for a in arguments if not a.startswith("runtime.root=")])
+    refuse_secrets({"runtime": runtime})
+    return {key: runtime[key] for key in keys}
+
+
+def _section(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """A section as composed of the overrides that are about it, and which of its keys they name ("": it)."""
+    paths = {a: key_of(a) for a in arguments}
+    overrides = [a for a, path in paths.items() if path == name or path.startswith(f"{name}.")]
+    for removed in (o for o in overrides if o.startswith("~")):
+        raise UserError(f"{removed}: what a run was submitted with is not removed but replaced: key=value")
+    if not overrides:
+        return {}, []
+    section = check_section(name, compose(overrides)[name])
+    return section, [paths[o].removeprefix(name).removeprefix(".").partition(".")[0] for o in overrides]

@@ -1,0 +1,57 @@
+"""What a table holds: cells with mean, deviation and count, and how each metric is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launch.ablations.ablation import Ablation, TableSettings
+from launch.tables.stats import Summary
+from vocl.measure import Measure
+
+Place = tuple[str, str, str]  # row, column, metric
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column."""
+
+    summary: Summary | None
+    delta: Summary | None  # to the baseline row, paired by seed
+    wanted: int  # seeds
+    best: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has a score."""
+        return self.summary is not None and self.summary.n == self.wanted
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells by (row, column, metric), published scores likewise, and what a reader must know.
+
+    A place that the ablation excludes has no cell. `measures`: how each metric is read.
+    """
+
+    name: str
+    ablation: Ablation
+    settings: TableSettings
+    measures: dict[str, Measure]
+    cells: dict[Place, Cell]
+    published: dict[Place, float]
+    notes: list[str]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Rows in groups, as declared; what no group names comes last."""
+        grouped = [row for group in self.settings.groups for row in group]
+        rest = [row for row in self.ablation.rows if row not in grouped]
+        return [group for group in (*self.settings.groups, rest) if group]
+
+    def digits(self, metric: str) -> int:
+        """Decimals of a metric."""
+        return self.settings.digits_of(self.measures[metric])
+
+    def factor(self, metric: str) -> float:
+        """What a metric is multiplied by."""
+        return self.settings.factor_of(self.measures[metric])

@@ -1,0 +1,118 @@
+"""What the reader of a table must know: units, directions, and why a place is empty."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from launch.ablations.ablation import Ablation, TableSettings
+from launch.selection.plan import Selection
+from launch.tables.scores import Record
+from vocl.measure import Measure
+
+EMPTY = "\N{DAGGER} and --"
+
+
+def notes(
+    chosen: Ablation,
+    settings: TableSettings,
+    measures: Mapping[str, Measure],
+    records: Sequence[Record],
+    selection: Selection,
+) -> list[str]:
+    """The lines below a table."""
+    command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
+    delta = f"\N{GREEK CAPITAL LETTER DELTA}: difference to {settings.baseline}, paired by seed"
+    return [
+        _units(chosen, settings, measures, records),
+        *_directions(measures),
+        *([delta] if settings.baseline is not None else []),
+        *_not_scored(records, command),
+        *_undefined(chosen, records),
+        *_missing(records, command),
+        *_damaged(records),
+        *_versions(records),
+    ]
+
+
+def _units(
+    chosen: Ablation, settings: TableSettings, measures: Mapping[str, Measure], records: Sequence[Record]
+) -> str:
+    scores = (record.score(metric) for record in records for metric in chosen.metrics)
+    protocols = ", ".join(sorted({score.protocol for score in scores if score and score.protocol}))
+    own = [metric for metric, measure in measures.items() if not measure.is_fraction]
+    unit = "fractions" if settings.scale == 1 else f"fractions x {settings.scale:g}"
+    units = [*([unit] if len(own) < len(measures) else []), *_spelt("in a unit of its own", own)]
+    return (
+        f"mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n); {'; '.join(units)}; "
+        f"protocol: {protocols or 'none yet'}; bold: best in its column among cells with all seeds"
+    )
+
+
+def _directions(measures: Mapping[str, Measure]) -> Iterator[str]:
+    less = [metric for metric, measure in measures.items() if measure.higher_is_better is False]
+    neither = [metric for metric, measure in measures.items() if measure.higher_is_better is None]
+    yield from _spelt("less is better", less)
+    yield from _spelt("neither direction is better", neither)
+
+
+def _not_scored(records: Sequence[Record], command: str) -> Iterator[str]:
+    """Evaluations that finished runs lack, and those that were tried and failed."""
+    failed = Counter((name, why) for r in records for name, why in r.failed.items() if name in r.lacking)
+    lacking = [(record, [n for n in record.lacking if n not in record.failed]) for record in records]
+    unscored = [names for _, names in lacking if names]
+    if unscored:
+        names = ", ".join(dict.fromkeys(name for each in unscored for name in each))
+        yield f"{EMPTY}: {len(unscored)} runs not scored as their row asks yet ({names}); vocl fill {command}"
+    for (name, why), count in failed.items():
+        yield f"{EMPTY}: {name} failed in {count} runs ({why}); to try it again: vocl fill {command}"
+
+
+def _undefined(chosen: Ablation, records: Sequence[Record]) -> Iterator[str]:
+    scores = ((record, metric, record.score(metric)) for record in records for metric in chosen.metrics)
+    found = [(record, metric) for record, metric, score in scores if score and score.value is None]
+    if found:
+        count = len({(record.spec.row, record.spec.column, record.spec.seed) for record, _ in found})
+        names = ", ".join(dict.fromkeys(metric for _, metric in found))
+        seeds = "seed" if count == 1 else "seeds"
+        yield (
+            f"{EMPTY}: of {count} {seeds}: the score is undefined ({names}), as where no frame has an object"
+        )
+
+
+def _missing(records: Sequence[Record], command: str) -> Iterator[str]:
+    runs = {record.spec.id: record for record in records}
+    lacking = Counter(record.state for record in runs.values() if record.state != "done")
+    if lacking:
+        told = ", ".join(f"{count} {name}" for name, count in sorted(lacking.items()))
+        yield f"{EMPTY}: {lacking.total()} of {len(runs)} runs missing ({told}); vocl submit {command}"
+
+
+def _damaged(records: Sequence[Record]) -> Iterator[str]:
+    for line in dict.fromkeys(record.damaged for record in records if record.damaged):
+        yield f"{EMPTY}: {line}"
+
+
+def _versions(records: Sequence[Record]) -> Iterator[str]:
+    """Mixtures of code: of the runs, and of each evaluation."""
+    runs = {record.spec.id: record for record in records}
+    codes = Counter(record.code for record in runs.values() if record.code)
+    if len(codes) > 1:
+        yield f"the runs come from {len(codes)} versions of the code: {_counted(codes)}"
+    for name in dict.fromkeys(name for record in records for name in record.codes):
+        own = Counter(record.codes[name] for record in runs.values() if name in record.codes)
+        if len(own) > 1:
+            yield (
+                f"{name}: scores by {len(own)} versions of its code: {_counted(own)}; to score a run again: "
+                f"vocl eval RUN eval=[{name}] --again"
+            )
+
+
+def _counted(codes: Counter[str]) -> str:
+    return ", ".join(f"{code} ({count})" for code, count in codes.most_common())
+
+
+def _spelt(text: str, names: Iterable[str]) -> list[str]:
+    spelt = ", ".join(names)
+    return [f"{text}: {spelt}"] if spelt else []

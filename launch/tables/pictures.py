@@ -1,0 +1,36 @@
+"""A picture per row of a table, drawn by child processes: drawing needs the model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launch.ablations.overrides import slug
+
+if TYPE_CHECKING:
+    from launch.tables.scores import Record
+
+SHOW = (sys.executable, "-c", "import sys; from vocl.commands.show import main; sys.exit(main(sys.argv[1:]))")
+
+
+def draw(records: Sequence[Record], root: Path, place: Path) -> int:
+    """<place>/<row>.png, a contact sheet of each row's first finished run; names what it drew."""
+    first: dict[str, Record] = {}
+    for record in records:
+        if record.state == "done":
+            first.setdefault(record.spec.row, record)
+    code = 0
+    for row, record in first.items():
+        path = place / f"{slug(row)}.png"
+        command = [*SHOW, record.spec.id, f"runtime.root={root}", f"out={path}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode == 0 and path.is_file():
+            print(f"picture of {record.spec.label}: {path}")
+        else:
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            print(f"no picture of {record.spec.label}: {lines[-1]}", file=sys.stderr)
+            code = 1
+    return code

@@ -1,0 +1,149 @@
+"""What finished runs say, as the rows of a table ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launch.selection.plan import Spec, run_folder
+from vocl.config import folders
+from vocl.config.proof.evaluations import declared
+from vocl.errors import UserError
+from vocl.measure import Measure
+from vocl.rundir import result
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of a run: `value` is None where it is undefined."""
+
+    value: float | None
+    measure: Measure
+    evaluation: str
+    protocol: str | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run that a table wants: its state and, once done, its scores.
+
+    `entries`: by the names of the row's evaluations, in their order; `lacking`: those that the run was not
+    scored by yet, with the metrics that each would give (None: its class does not say), `failed` why, where
+    that was tried; `codes`: digests of the evaluations' code; `damaged`: what is wrong with its result.
+    """
+
+    spec: Spec
+    state: str
+    entries: dict[str, Entry] = field(default_factory=dict)
+    lacking: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+    wall_s: float | None = None
+    code: str | None = None
+    damaged: str | None = None
+
+    def score(self, metric: str) -> Score | None:
+        """The score that `metric` names: <evaluation>/<metric>, or that of the row's first evaluation
+        which has it; None where there is none, or none yet."""
+        found = result.find_score(self.entries, metric)
+        if found is None:
+            return None
+        name, own = found
+        order = list(self.spec.config["eval"] or self.entries)
+        earlier = order[: order.index(name)] if own == metric else ()
+        waited = (self.lacking[n] for n in earlier if n in self.lacking)
+        if any(gives is None or metric in gives for gives in waited):
+            return None
+        entry = self.entries[name]
+        return Score(entry["metrics"][own], result.measure(entry, own), name, entry["protocol"])
+
+    @property
+    def names(self) -> list[str]:
+        """Every score as <evaluation>/<metric>."""
+        return [f"{name}/{metric}" for name, entry in self.entries.items() for metric in entry["metrics"]]
+
+
+def read(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
+    """The record of the run of `spec`; `protocol` as in `TableSettings`."""
+    folder = run_folder(root, spec)
+    try:
+        found = result.read(folder, spec.seed)
+    except UserError as error:
+        return Record(spec, "failed" if state == "done" else state, damaged=str(error))
+    except OSError:
+        return Record(spec, state)
+    if state != "done":
+        return Record(spec, state)
+    evals = found["evals"]
+    reports = result.reports(folder, evals)
+    keys = {name: _key(folder, spec, name, evals, reports, protocol) for name in spec.config["eval"] or evals}
+    there = {name: key for name, key in keys.items() if key is not None}
+    return Record(
+        spec=spec,
+        state=state,
+        entries={name: evals[key] for name, key in there.items()},
+        lacking={name: _gives(spec, name) for name in keys if name not in there},
+        failed={name: why for name, why in (found.get("failed") or {}).items() if name not in there},
+        codes={n: reports[k]["code"] for n, k in there.items() if k in reports and reports[k].get("code")},
+        wall_s=found.get("wall_s"),
+        code=found.get("code"),
+    )
+
+
+def _key(
+    folder: Path,
+    spec: Spec,
+    name: str,
+    evals: Mapping[str, Entry],
+    reports: Mapping[str, Entry],
+    protocol: str | None,
+) -> str | None:
+    """Under which key the scores stand that a row asks for by its evaluation `name`; None without any.
+
+    Those under another protocol than the row's count too: `table.protocol` decides which do.
+    """
+    if not spec.config["eval"]:
+        return name
+    settings = spec.config["eval"][name]
+    stored = [key for key, report in reports.items() if _asked(report["eval"]) == _asked(settings)]
+    stored.sort(key=lambda key: reports[key]["eval"] != settings)  # the row's own protocol first
+    if not stored and name in evals and name not in reports:  # as when only the results were copied
+        alone = [key for key in evals if key.partition(":")[0] == name] == [name]
+        stored = [name] if alone else []
+    if protocol in (None, "same") or "protocol" not in settings:
+        return next(iter(stored), None)
+    fitting = [key for key in stored if evals[key]["protocol"] == protocol]
+    if stored and not fitting:
+        others = ", ".join(dict.fromkeys(str(evals[key]["protocol"]) for key in stored))
+        raise UserError(
+            f"{folder}/result.json ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
+            f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
+        )
+    return next(iter(fitting), None)
+
+
+def _gives(spec: Spec, name: str) -> frozenset[str] | None:
+    allowed = folders.packages(spec.config["project"])
+    return declared(spec.config["eval"][name], allowed, "scores", None)
+
+
+def _asked(settings: Entry) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "protocol"}
+
+
+def refuse_metrics_not_given(path: Path, metrics: Sequence[str], records: Sequence[Record]) -> None:
+    """Refuse names that none of the runs has a score of, although each was scored as its row asks."""
+    done = [record for record in records if record.state == "done"]
+    for metric in metrics:
+        name, slash, _ = metric.partition("/")
+        unclear = any(name in r.lacking if slash else r.lacking for r in done)
+        if done and not unclear and not any(record.score(metric) for record in done):
+            bare = sorted({key for r in done for entry in r.entries.values() for key in entry["metrics"]})
+            named = sorted({key for record in done for key in record.names})
+            raise UserError(
+                f"{path}: metrics: no run has {metric!r}, choose from {', '.join(named if slash else bare)}"
+            )

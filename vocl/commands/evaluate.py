@@ -1,0 +1,200 @@
+"""`vocl eval RUN [eval=[...]] [eval.<name>.<key>=value ...] [dataset=NAME] [dataset.<key>=value ...]
+[runtime.<key>=value ...] [--again] [--untrained]`
+
+Scores a trained run again, by evaluations it was not trained with or by its own under other
+settings or on another dataset, and adds them to its result.json under keys of their own. It never
+trains. An evaluation that the run's config has starts from the settings there, any other from
+conf/eval. What is scored already is not scored twice, and said when it was by other code;
+`--again` scores it again. `--untrained`: the model as the run started with it, as a control.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vocl import assemble
+from vocl.config.check import check
+from vocl.config.compose import completed, compose
+from vocl.config.grammar import key_of, setting
+from vocl.config.schema import Config
+from vocl.errors import EXIT_USER, UserError, printable
+from vocl.evaluate.names import add_to_result
+from vocl.evaluate.store import Evaluated, Reuse, evaluate
+from vocl.interface import VideoModel
+from vocl.load import initial_model, load_folder, pick_device, saved_config
+from vocl.rundir import result
+from vocl.rundir.saved_config import trusted_run
+from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
+
+FLAGS = ("--again", "--untrained")
+SECTIONS = ("eval", "dataset", "runtime")
+OTHER = "other_dataset"  # where the dataset to score on is composed
+
+
+def main(arguments: list[str]) -> int:
+    """The command; returns its exit code: 0, 1 an evaluation failed, 2 the user's mistake, 75 stopped."""
+    flags = [argument for argument in arguments if argument.startswith("--")]
+    run, *overrides = [argument for argument in arguments if argument not in flags] or [""]
+    if not run or "=" in run or not set(flags) <= set(FLAGS):
+        print(f"vocl eval: give RUN, then eval=[...], dataset=..., or {', '.join(FLAGS)}", file=sys.stderr)
+        return EXIT_USER
+    try:
+        found = add(run, overrides, again="--again" in flags, untrained="--untrained" in flags)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER
+    except Stopped as stopped:
+        print(f"stopped at {stopped}; the same command begins that evaluation again", file=sys.stderr)
+        return EXIT_STOPPED
+    return 1 if found.failed else 0
+
+
+def add(run: str, overrides: list[str], again: bool = False, untrained: bool = False) -> Evaluated:
+    """Evaluate the run `run` (an id or a folder) as `overrides` say; returns what that gave."""
+    root = _root(overrides)
+    folder = trusted_run(run, root)
+    saved = saved_config(folder, root)
+    config = requested(saved, overrides)
+    plain = requested(saved, [o for o in overrides if _section(o) != "dataset"])
+    _refuse_unfinished(folder)
+    if config["runtime"]["threads"]:
+        torch.set_num_threads(config["runtime"]["threads"])
+    device = pick_device(config["runtime"]["device"])
+    for name in config["eval"]:
+        for split in assemble.make_evaluation(config, name).splits:
+            assemble.make_source(config, split, name)
+    model, checkpoint = _model(folder, config, str(device), untrained)
+    reuse: Reuse = "nothing" if again else "stored"
+    with stop_on_signal() as stop:
+
+        def advance() -> None:
+            if stop:
+                raise Stopped("the evaluation")
+
+        try:
+            found = evaluate(config, model, checkpoint, folder, device, advance, reuse)
+            add_to_result(folder, saved, plain, config, found, untrained)
+        except OSError as error:
+            raise UserError(f"{error.filename or folder}: {error.strerror}") from None
+    result.show(folder)
+    _tell(folder, found)
+    return found
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    imported = not list((folder / "events").glob("*-start.json"))
+    if not imported and result.is_damaged(folder):
+        result.read(folder)  # raises
+    if not imported and not result.is_done(folder):
+        raise UserError(f"{folder}: has not finished; train it first")
+
+
+def _model(folder: Path, config: Config, device: str, untrained: bool) -> tuple[VideoModel, str]:
+    """The model to score, and what names its weights."""
+    if untrained:
+        return initial_model(config, device), result.UNTRAINED
+    loaded = load_folder(folder, config, device)
+    return loaded.model, loaded.checkpoint.digest
+
+
+def _tell(folder: Path, found: Evaluated) -> None:
+    for name in found.outdated:
+        print(
+            f"note: eval.{name}: these scores are by other code than today's; to score again: "
+            f"vocl eval {folder.name} eval=[{name}] ... --again",
+            file=sys.stderr,
+        )
+    for name, why in found.failed.items():
+        print(printable(f"failed: eval.{name}: {why}"), file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------ what is asked
+
+
+def requested(saved: Config, overrides: list[str]) -> Config:
+    """The config of a run with the evaluations, their dataset and the runtime values that `overrides` ask
+    for."""
+    keys = [_key(override) for override in overrides]
+    for override in overrides:
+        if _section(override) not in SECTIONS:
+            choices = ", ".join(SECTIONS)
+            raise UserError(f"{override}: the run is trained already, choose from {choices}")
+    others = [override for override in overrides if _section(override) == "dataset"]
+    names = [f"eval=[{','.join(saved['eval'])}]"] if "eval" not in keys else []
+    composed = compose([*_project(saved), *names, *(o for o in overrides if o not in others)])
+    config = copy.deepcopy(saved)
+    config["eval"] = {name: saved["eval"].get(name, new) for name, new in composed["eval"].items()}
+    for key in keys:
+        if key.partition(".")[0] != "dataset" and key not in ("eval", "runtime"):
+            _put(config, key, _get(composed, key))
+    if others:
+        dataset = _other_dataset(saved, others)
+        config["eval"] = {name: node | {"dataset": dataset} for name, node in config["eval"].items()}
+    return check(config)
+
+
+def _other_dataset(saved: Config, overrides: list[str]) -> Config:
+    """The section that dataset=NAME and dataset.<key>=value say: without NAME, the run's own with changes."""
+    keys = [_key(override) for override in overrides]
+    values = [o.partition("=")[2] for o in overrides]
+    chosen = [value for key, value in zip(keys, values, strict=True) if key == "dataset"]
+    changed = {k.removeprefix("dataset."): v for k, v in zip(keys, values, strict=True) if k != "dataset"}
+    composed = compose(
+        [
+            *_project(saved),
+            "eval=[]",
+            *(f"+dataset@{OTHER}={name}" for name in chosen[-1:]),
+            *(f"++{OTHER}.{key}={value}" for key, value in changed.items()),
+        ]
+    )
+    if chosen:
+        return completed(composed[OTHER])
+    dataset = {"dataset": copy.deepcopy(saved["dataset"])}
+    for key in changed:
+        _put(dataset, f"dataset.{key}", _get(composed[OTHER], key))
+    return dataset["dataset"]
+
+
+def _project(saved: Config) -> list[str]:
+    return [setting("project", saved["project"])] if saved["project"] else []
+
+
+def _key(override: str) -> str:
+    """The dotted path in the config that an override sets: eval/protocol@eval.x.protocol=y sets
+    eval.x.protocol."""
+    return key_of(override).rpartition("@")[2].replace("/", ".")
+
+
+def _section(override: str) -> str:
+    return _key(override).partition(".")[0]
+
+
+def _get(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            raise UserError(f"{key}: no such key")
+        config = config[part]
+    return config
+
+
+def _put(config: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        if not isinstance(config.get(part), dict):
+            raise UserError(f"{key}: the run's config has no {part}")
+        config = config[part]
+    config[last] = value
+
+
+def _root(overrides: list[str]) -> str:
+    """Where runs lie: runtime.root of the overrides, or of conf/."""
+    return compose([o for o in overrides if _key(o) == "runtime.root"])["runtime"]["root"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

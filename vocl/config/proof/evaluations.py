@@ -1,0 +1,56 @@
+"""Whether evaluations fit the model of a config, from source text alone. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vocl.config.proof import signature
+from vocl.errors import UserError
+
+TRUTH = "truth"  # the one need of an evaluation that its dataset has to meet, not the model
+
+
+def check_evaluations(config: dict[str, Any], allowed: dict[str, Path]) -> None:
+    """Refuse an evaluation that asks the model for what it does not give, or whose own dataset has frames
+    that the model cannot take."""
+    target = config["model"]["_target_"]
+    model = signature.read(target, allowed).attributes
+    answers = model.get("answers", frozenset())
+    for name, node in config["eval"].items():
+        needs = declared(node, allowed, "needs", frozenset()) - {TRUTH}
+        if needs - answers:
+            raise UserError(
+                f"eval.{name}: needs {', '.join(sorted(needs - answers))}, which model {target} does not "
+                f"give; its `answers` are {', '.join(sorted(answers))}"
+            )
+        if node["dataset"] is not None:
+            any_size = bool(needs) and needs <= model.get("any_size", frozenset())
+            _check_dataset(config, name, any_size and _takes_any_size(config, allowed))
+
+
+def declared(node: dict[str, Any], allowed: dict[str, Path], attribute: str, otherwise: Any) -> Any:
+    """What the class of an evaluation says of itself in `attribute`, a literal in its source text."""
+    return signature.read(node["_target_"], allowed).attributes.get(attribute, otherwise)
+
+
+def _takes_any_size(config: dict[str, Any], allowed: dict[str, Path]) -> bool:
+    return signature.read(config["backbone"]["_target_"], allowed).attributes.get("any_size", False)
+
+
+def _check_dataset(config: dict[str, Any], name: str, any_size: bool) -> None:
+    own, trained = config["eval"][name]["dataset"], config["dataset"]
+    where, size = f"eval.{name}.dataset", own["size_px"]
+    if len(size) != 2 or min(size) < 1:
+        raise UserError(f"{where}.size_px={size}: expected [height, width] in pixels")
+    if own["normalise"] != trained["normalise"]:
+        raise UserError(
+            f"{where}.normalise={own['normalise']}: the model is trained on frames normalised otherwise; "
+            f"choose {trained['normalise']}"
+        )
+    if size != trained["size_px"] and not any_size:
+        raise UserError(
+            f"{where}.size_px={size}: what this evaluation asks for, the model "
+            f"{config['model']['_target_']} on its backbone gives for frames of the size of its training "
+            f"alone; choose {trained['size_px']}"
+        )

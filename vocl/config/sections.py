@@ -1,0 +1,126 @@
+"""The sections of a config that are plain values; their numbers stand in `conf/`. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from vocl.config.build import Part
+
+if TYPE_CHECKING:
+    from vocl.data.augment import Augmentation
+    from vocl.data.sampling import Sampling
+    from vocl.interface import Schedule, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The optimisation: `batch` is global (clips per step over all processes)."""
+
+    steps: Annotated[int, Ge(0)]  # 0: the model as it begins, as a control
+    batch: Annotated[int, Ge(1)]
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    clip: Annotated[float, Gt(0)] | None  # global L2 norm of the gradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A source of videos, and how clips are cut and shaped for training."""
+
+    name: str
+    source: Part[Source]
+    size_px: list[int]  # height, width of the model's input
+    fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
+    normalise: Literal["imagenet", "half", "kinetics"]
+    clip_frames: Annotated[int, Ge(1)]
+    clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
+    flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
+    reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
+    sampling: Part[Sampling] | None  # which frames make a clip; null: consecutive ones, at clip_starts
+    augment: list[Part[Augmentation]]  # further augmentations: `vocl.data.augment`
+    views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how a run executes; not part of its identity."""
+
+    root: str
+    data_root: str
+    weights_root: str
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Ge(1)] | None  # CPU threads of a process; null: PyTorch's choice
+    workers: Annotated[int, Ge(0)]  # processes that prepare batches
+    # Features of a frozen backbone, computed once for all runs: "auto" where that is exact, "always"
+    # refuses a run for which it is not.
+    feature_cache: Literal["none", "auto", "always"]
+    log_every: Annotated[int, Ge(1)]  # steps
+    checkpoint_every: Annotated[int, Ge(1)]  # steps
+    checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run
+    keep_masks: bool  # keep soft masks of an evaluation, uint8 at patch resolution
+    tracking: Literal["none", "offline", "online"]  # what W&B is shown: `vocl.tracking.wandb_process`
+    wandb_project: str
+    wandb_entity: str | None  # null: the account's own
+    progress: bool  # show a progress bar on a terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where jobs run: `here` in this process, `local` in `slots` child processes of this machine,
+    `slurm` in jobs of a SLURM cluster, which alone reads what follows."""
+
+    kind: Literal["here", "local", "slurm"]
+    slots: Annotated[int, Ge(1)]
+    wait: bool  # block until all runs have ended
+    account: str | None
+    partition: str | None
+    qos: str | None
+    constraint: str | None
+    exclude: str | None  # nodes
+    gres: str | None  # generic resources by name; gpus is the short way
+    nodes: Annotated[int, Ge(1)]
+    tasks: Annotated[int, Ge(1)]  # processes of a run on each node, one rank each
+    gpus: Annotated[int, Ge(0)]  # on each node
+    cpus: Annotated[int, Ge(1)]  # per task
+    mem_gb: Annotated[float, Gt(0)] | None
+    time_min: Annotated[int, Ge(1)]  # limit of one job; longer runs chain
+    signal_s: Annotated[int, Ge(1)]  # before the limit a run is told to save and leave
+    max_requeues: Annotated[int, Ge(0)]  # of one job, at its limit
+    max_resubmits: Annotated[int, Ge(0)]  # of one run, by `vocl tend`
+    mem_factor: Annotated[float, Ge(1)]  # more memory for a run that ran out of it, by `vocl tend`
+    runs_per_job: Annotated[int, Ge(1)]  # runs that share an allocation
+    max_running: Annotated[int, Ge(1)] | None  # jobs of one submission at a time
+    max_jobs: Annotated[int, Ge(1)] | None  # jobs of yours in the queue; the rest waits for `vocl tend`
+    setup: list[str]  # shell lines before the run, e.g. module load cuda
+    container: str | None  # command that starts Python in a container, e.g. apptainer exec --nv X.sif
+    python: str | None  # interpreter on the nodes; null: this one
+    env_file: str | None  # KEY=value lines read on the node; for secrets, so nobody else may read it
+    export: list[str]  # variables of the submitting shell that jobs see
+    sbatch: dict[str, str]  # further options of sbatch, as they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermSettings:
+    """What every loss term has beside its own parameters."""
+
+    weight: float | Part[Schedule]  # or a schedule of the run's step: `vocl.schedule.Ramp`
+    level: (
+        Literal["children", "teacher"] | None
+    )  # of the Output it reads; null: the top (`on` is true in YAML)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What every evaluation has beside its own parameters."""
+
+    dataset: dict[str, Any] | None  # a section like `dataset`, whose videos it scores; null: the run's
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Start from another run's weights: `run` is an id or a folder, `take` globs of parameter names."""
+
+    run: str
+    take: list[str]

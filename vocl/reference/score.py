@@ -1,0 +1,72 @@
+"""A released checkpoint as a run folder under `runtime.root`, and its scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from vocl import assemble
+from vocl.config import identity
+from vocl.config.schema import Config
+from vocl.errors import UserError
+from vocl.evaluate.store import Entry, evaluate
+from vocl.files import user_path
+from vocl.load import load_folder, pick_device
+from vocl.reference.importer import import_checkpoint
+from vocl.rundir.provenance import code_digest
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of an imported file: the run folder that it became, and what each evaluation says."""
+
+    folder: Path
+    sha256: str
+    device: str
+    entries: dict[str, Entry]
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Scores by `<evaluation>/<metric>`, and by the bare name, which means the first that has it."""
+        named = {f"{n}/{key}": v for n, entry in self.entries.items() for key, v in entry["metrics"].items()}
+        bare: dict[str, float | None] = {}
+        for entry in self.entries.values():
+            bare = entry["metrics"] | bare
+        return bare | named
+
+
+def score_checkpoint(
+    method: ModuleType, source: Path, config: Config, advance: Callable[[], Any] = lambda: None
+) -> Scored:
+    """Import the file `source` with `method`'s names into the model of `config`, and score it.
+
+    The run folder is <root>/imported/<method>/<run id>-<digest of the file>: not among the runs, whose
+    ids say what was trained here. One that is there is not imported again. Scores lie in its
+    verified/<code digest>, so that other code scores anew. Raises `UserError` for a missing file, data
+    that is not there and a file that does not fit, before it writes anything.
+    """
+    if not source.is_file():
+        raise UserError(f"{source}: no such checkpoint file")
+    if config["runtime"]["threads"]:
+        torch.set_num_threads(config["runtime"]["threads"])
+    device = pick_device(config["runtime"]["device"])
+    assemble.check_evaluations(config)
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = method.__name__.rpartition(".")[2]
+    root = user_path(config["runtime"]["root"])
+    folder = root / "imported" / name / f"{identity.run_id(config)}-{digest[:10]}"
+    if not (folder / "config.yaml").is_file():
+        import_checkpoint(method, source, folder, config)
+    loaded = load_folder(folder, config, device=str(device))
+    place = folder / "verified" / code_digest(config["project"])
+    found = evaluate(config, loaded.model, loaded.checkpoint.digest, place, device, advance)
+    for failed, why in found.failed.items():
+        raise UserError(f"eval.{failed}: {why}; see {place}/eval")
+    return Scored(folder, digest, str(device), found.entries)

@@ -1,0 +1,137 @@
+"""Checkpoints: atomic, self-checking, newest valid first; opened without executing anything.
+
+A file is `<step>-<digest>.pt`, the digest that of its content: one rename commits both, a torn or
+damaged file betrays itself. What no stage ever trains (a frozen backbone) is not repeated in each:
+it is stored once as `frozen-<digest>.safetensors`, hard-linked between runs that share it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vocl.errors import UserError
+from vocl.files import make_folder, read_bytes, write_bytes
+from vocl.rundir.checkpoint_files import Checkpoint, checkpoints, digest_of, frozen_name, name_of
+
+KEEP = 2
+
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoint folder of one run; those of `keep_steps` stay beside the newest two."""
+
+    def __init__(self, folder: Path, keep_steps: frozenset[int] = frozenset()) -> None:
+        self.folder, self.keep_steps = folder, keep_steps
+
+    def list(self) -> list[Checkpoint]:
+        """All files by step, newest first, unchecked."""
+        return checkpoints(self.folder)
+
+    def save(self, step: int, state: State) -> Checkpoint:
+        """Write `state` for `step`, then drop what is no longer needed."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getbuffer()
+        digest = digest_of(content)
+        path = self.folder / name_of(step, digest)
+        write_bytes(path, content)  # also over a file of this name: that one may be the damaged one
+        saved = Checkpoint(path, step, digest)
+        self._prune(saved)
+        return saved
+
+    def newest(self, before: int | None = None) -> tuple[Checkpoint, State] | None:
+        """The newest checkpoint whose content matches its name, at or before step `before`."""
+        for found in self.list():
+            if before is not None and found.step > before:
+                continue
+            try:
+                content = read_bytes(found.path)
+            except (FileNotFoundError, UserError):  # dropped since the listing, by what trains; no file
+                continue
+            if digest_of(content) == found.digest:
+                return found, _state(content, found.path)
+        return None
+
+    def weights(self, state: State) -> dict[str, Tensor]:
+        """All weights of the model in checkpoint `state`, the frozen ones included."""
+        try:
+            return self.load_frozen(state["frozen"]) | state["model"]
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{self.folder}: its newest checkpoint does not hold the weights of a model"
+            ) from None
+
+    def _prune(self, saved: Checkpoint) -> None:
+        """Keep `saved`, the one before it, and `keep_steps`. What is later, or another file of the
+        same step, was damaged: otherwise the run would have gone on from it."""
+        files = self.list()
+        kept = [saved, *[c for c in files if c.step < saved.step][: KEEP - 1]]
+        for found in files:
+            wanted = found.step in self.keep_steps and found.step < saved.step
+            if found not in kept and not wanted:
+                with suppress(FileNotFoundError):
+                    found.path.unlink()
+
+    # ------------------------------------------------------------------------- frozen parameters
+
+    def save_frozen(self, tensors: Mapping[str, Tensor], shared: Path) -> str | None:
+        """Store `tensors` once, linked from the folder `shared` of all runs; returns their digest."""
+        if not tensors:
+            return None
+        from safetensors.torch import save
+
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        digest = digest_of(content)
+        path = self.folder / frozen_name(digest)
+        original = shared / path.name
+        if original.is_symlink() or not original.exists() or digest_of(original.read_bytes()) != digest:
+            write_bytes(original, content)
+        make_folder(path.parent)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(original, path, follow_symlinks=False)
+        except OSError:  # another file system, or one without links
+            write_bytes(path, content)
+        return digest
+
+    def load_frozen(self, digest: str | None) -> dict[str, Tensor]:
+        """The tensors that `save_frozen` stored under `digest`."""
+        if digest is None:
+            return {}
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = self.folder / frozen_name(digest)
+        if not path.is_file():
+            raise UserError(f"{path}: missing; it holds the frozen weights of this run")
+        content = read_bytes(path)
+        if digest_of(content) != digest:
+            raise UserError(f"{path}: damaged, its content does not match its name")
+        try:
+            return load(content)
+        except SafetensorError as error:
+            raise UserError(f"{path}: damaged: {error}") from None
+
+
+def _state(content: bytes, path: Path) -> State:
+    """What a checkpoint holds: tensors and plain values. Torch's own errors advise to run what is in it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        what = f"damaged, or not of weights and plain values alone ({type(error).__name__})"
+        raise UserError(f"{path}: {what}") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: not the checkpoint of a run, it holds a {type(state).__name__}")
+    return state

@@ -1,0 +1,201 @@
+"""Who works on a run: numbered claim files in `<run>/jobs/`, at most one made per number.
+
+    NNNN.json        claim n: by which submission, of whom, where, since when
+    NNNN-start.json  its job began (again), on which node, as which process
+    NNNN-end.json    it is over, and how; absent after a kill or a preemption, which the queue explains
+
+The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
+network file systems: of any number of submitters one makes claim n + 1, and only one that has found
+claim n over tries: where that cannot be known, nobody does. Nothing is ever taken back, so nothing
+needs a lock.
+
+A claim that cannot be read any more is neither free nor done: unless its end is on record it counts
+as failed, which nothing takes up but a person (`vocl retry`), and as running while its run still
+beats. So a job that nobody can name any more is not doubled, and the run is not lost: the next
+claim has the next number, and a job of the lost one that begins later finds that it is not its own.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from vocl.files import (
+    NUMBER,
+    TEMPORARY,
+    Kinds,
+    make_folder,
+    record_or_none,
+    refuse_planted,
+    share,
+    write_json,
+)
+from vocl.rundir import result
+
+MADE_NAME = re.compile(r"\d{4}\.json")
+WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
+TEXT, COUNT = (str, NoneType), (int, NoneType)
+MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
+START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT}
+END = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claim `number` on the run in `folder`: by a submission, `token`."""
+
+    folder: Path
+    number: int
+    token: str
+    cluster: str  # kind
+    user: str
+    host: str
+    pid: int
+    born: int | None  # of process `pid`: tells it from a later one of that number
+    time: float
+    start: dict[str, Any] | None
+    end: dict[str, Any] | None
+    damaged: tuple[str, ...] = ()  # names of its records that cannot be read
+
+    @property
+    def path(self) -> Path:
+        """The file that made it."""
+        return self.folder / "jobs" / f"{self.number:04d}.json"
+
+    @property
+    def start_path(self) -> Path:
+        """The file that says that its job began."""
+        return self.folder / "jobs" / f"{self.number:04d}-start.json"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing on record says that it is over."""
+        return self.end is None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing tells any more whose it was."""
+        return not self.token
+
+
+def newest(run: Path) -> Claim | None:
+    """The claim that owns the run, with its start and its end."""
+    try:
+        names = sorted(name for name in os.listdir(f"{run}/jobs") if name[0] != ".")
+    except FileNotFoundError:
+        return None
+    numbers = [name[:4] for name in names if MADE_NAME.fullmatch(name)]
+    return _read(run, numbers[-1], names) if numbers else None
+
+
+def history(run: Path) -> list[Claim]:
+    """All claims on the run, oldest first."""
+    folder = run / "jobs"
+    names = sorted(path.name for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
+    return [_read(run, name[:4], names) for name in names if MADE_NAME.fullmatch(name)]
+
+
+def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | None:
+    """Claim the run after `after`, which is over; None when somebody else was faster.
+
+    A damaged result is set aside: the job would take its presence for the run's end. Raises `OSError`.
+    """
+    number = after.number + 1 if after else 1
+    path = run / "jobs" / f"{number:04d}.json"
+    content = {
+        "token": token,
+        "cluster": cluster,
+        "user": getpass.getuser(),
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "born": born(os.getpid()),
+        "time": time.time(),
+    }
+    refuse_planted(run)
+    make_folder(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{token}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file)
+        share(Path(temporary))
+        os.link(temporary, path, follow_symlinks=False)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+    result.set_aside(run)
+    return Claim(folder=run, number=number, start=None, end=None, **content)
+
+
+def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
+    """Record that the job of `claim` begins on this node, in process `pid` (by default in this one)."""
+    pid = pid or os.getpid()
+    event = {"time": time.time(), "node": os.uname().nodename, "pid": pid, "born": born(pid), **facts}
+    write_json(claim.start_path, event)
+
+
+def over(claim: Claim, outcome: str, **facts: Any) -> None:
+    """Record that `claim` is over: done, failed, stopped (resumable) or withdrawn (never ran)."""
+    event = {"time": time.time(), "outcome": outcome, **facts}
+    write_json(claim.folder / "jobs" / f"{claim.number:04d}-end.json", event)
+
+
+def worker(claim: Claim) -> int | None:
+    """The process that began to work for `claim`; None unless it is of this machine and lives."""
+    start = claim.start or {}
+    here = start.get("node") == os.uname().nodename
+    return start["pid"] if here and lives(start.get("pid"), start.get("born")) else None
+
+
+def lives(pid: int | None, since: int | None) -> bool:
+    """Whether process `pid` of this machine lives that was born at `since` (see `born`)."""
+    return pid is not None and since is not None and born(pid) == since
+
+
+def born(pid: int) -> int | None:
+    """When process `pid` of this machine began, in ticks since boot; None if there is none.
+
+    One that has ended is none, also while its parent has not asked how: an orphan's may never do so.
+    """
+    try:
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(facts[18]) if state not in "ZX" else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _read(run: Path, number: str, names: list[str]) -> Claim:
+    damaged = []
+
+    def part(suffix: str, kinds: Kinds) -> dict[str, Any] | None:
+        name = f"{number}{suffix}.json"
+        found = record_or_none(f"{run}/jobs/{name}", kinds) if name in names else None
+        if found is not None and kinds is MADE and not WORD.fullmatch(found["token"]):
+            found = None
+        if found is None and name in names:
+            damaged.append(f"jobs/{name}")
+        return found
+
+    made, start, end = part("", MADE), part("-start", START), part("-end", END)
+    if start is None and f"jobs/{number}-start.json" in damaged:  # it began, who knows when
+        start = {"time": 0.0}
+    if end is None and (made is None or f"jobs/{number}-end.json" in damaged):
+        reason = f"damaged record: {damaged[0] if made is None else damaged[-1]}"
+        end = {"time": 0.0, "outcome": "failed", "reason": reason}
+    if made is None:
+        made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
+    known = {key: made.get(key) for key in MADE}
+    return Claim(folder=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)

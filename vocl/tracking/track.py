@@ -1,0 +1,135 @@
+"""What a run says while it trains: metrics.jsonl, a progress bar, a heartbeat, a mirror."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vocl.files import finite, open_plain, parse_json, write_json, write_text
+from vocl.tracking.wandb_mirror import Mirror
+
+HEARTBEAT_S = 10.0
+
+
+class Track:
+    """Writes `<run>/metrics.jsonl` (a line per report) and `<run>/heartbeat.json`, on rank 0 alone.
+
+    With `folder` None (another rank, a replay) it writes nothing. `mirror` shows the same on W&B.
+    """
+
+    def __init__(
+        self, folder: Path | None, total_steps: int, progress: bool, mirror: Mirror | None = None
+    ) -> None:
+        self.folder, self.total_steps, self.mirror = folder, total_steps, mirror
+        self.attempt = self.at = 0
+        self.beat_at = 0.0
+        self.bar = _bar(total_steps) if progress and folder is not None and sys.stderr.isatty() else None
+        self._clear()
+
+    def resume(self, step: int, attempt: int) -> None:
+        """Cut the log back to the checkpoint's step: what came after did not happen."""
+        self.attempt, self.at = attempt, step
+        path = self.folder / "metrics.jsonl" if self.folder else None
+        if path is not None and path.exists():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
+            write_text(path, "".join(f"{line}\n" for line in lines))
+        if self.bar:
+            self.bar.start()
+            self.bar.update(self.bar.task_ids[0], completed=step)
+        if path is not None and not path.exists():
+            write_text(path, "")
+        self.heartbeat()
+        if self.mirror:
+            self.mirror.start()
+        self._clear()
+
+    def waited(self, seconds: float) -> None:
+        """Account for time spent waiting for data."""
+        self.wait_s += seconds
+
+    def step(self, step: int, norm: float, clip: float | None) -> None:
+        """Account for one step with gradient norm `norm`, clipped to `clip`."""
+        self.at = step + 1
+        self.steps += 1
+        self.norms += norm
+        self.clipped += clip is not None and norm > clip
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], completed=step + 1)
+        self.alive()
+
+    def log(self, step: int, report: dict[str, float]) -> None:
+        """Write one line: the report, and the means of what was accounted for since the last one."""
+        seconds = time.monotonic() - self.began
+        line: dict[str, Any] = {"step": step, **report}
+        line |= {
+            "grad_norm": self.norms / self.steps,
+            "clipped_share": self.clipped / self.steps,
+            "steps_per_s": self.steps / seconds,
+            "data_wait_share": self.wait_s / seconds,
+            "memory_gib": _memory_gib(),
+        }
+        self._clear()
+        if self.folder is None:
+            return
+        with open_plain(self.folder / "metrics.jsonl", "a") as log:
+            log.write(json.dumps(finite(line)) + "\n")
+        if self.mirror:
+            self.mirror.check()
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
+
+    def alive(self) -> None:
+        """Renew the heartbeat if it is due; called at every step and every evaluated video."""
+        if time.monotonic() - self.beat_at > HEARTBEAT_S:
+            self.heartbeat()
+
+    def heartbeat(self) -> None:
+        """Say that the run lives, for whoever looks at its folder."""
+        self.beat_at = time.monotonic()
+        if self.folder is not None:
+            beat: dict[str, Any] = {"attempt": self.attempt, "step": self.at, "steps": self.total_steps}
+            beat |= {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
+            write_json(self.folder / "heartbeat.json", beat)
+
+    def close(self) -> None:
+        """End the progress bar and the mirror."""
+        if self.bar:
+            self.bar.stop()
+        if self.mirror:
+            self.mirror.close()
+
+    def _clear(self) -> None:
+        self.began = time.monotonic()
+        self.wait_s = self.norms = 0.0
+        self.steps = self.clipped = 0
+
+
+def _bar(total: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.add_task("training", total=total)
+    return bar
+
+
+def _memory_gib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _step_of(line: str) -> int:
+    """Step of a log line; a line torn by a kill counts as never written."""
+    try:
+        return int(parse_json(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return sys.maxsize
