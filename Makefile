@@ -36,14 +36,14 @@ chaos: env
 
 env: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vocl needs Python >= 3.11; set PYTHON=/path/to/python3.11")'
 	@echo 'installing into $(VENV), about $(SIZE)'
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH),)
 	$(PIP) install --index-url https://download.pytorch.org/whl/$(TORCH) torch torchvision
 endif
-	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --editable '.[dev]'
 	@touch $@
 
 clean:
