@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vocl import __version__
 from vocl.errors import EXIT_USER, UserError, say_everything
 from vocl.stop import EXIT_STOPPED
 
 VERBS = {  # verb: (module whose main(arguments) it is, what it does)
+    "train": ("vocl.train", "train one run in this process, as python -m vocl.train does: [overrides]"),
     "plan": (
         "launch.commands.plan",
         "check the runs of SELECTOR and list them with their state; changes nothing",
@@ -87,7 +89,7 @@ USAGE = """usage: vocl VERB [arguments]
 
 SELECTOR: an ablation (demo, or ablation=demo) and overrides for all of its runs, or Hydra overrides
 alone (experiment=slotcontrast/synthetic seed=0,1,2). RUN: a run id, its beginning, or a folder.
-One run in this process: python -m vocl.train [overrides]."""
+vocl VERB --help says what VERB does, vocl --version which vocl this is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,6 +120,9 @@ def _run(arguments: list[str]) -> int:
             USAGE.format(verbs="\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())),
             flush=True,
         )
+        return 0
+    if arguments[0] == "--version":
+        print(f"vocl {__version__}")
         return 0
     verb, *rest = arguments
     if verb not in VERBS:

@@ -11,7 +11,7 @@ from running import at_step, result, send, tiny
 from vocl import run
 from vocl.commands import evaluate
 from vocl.evaluate.discovery import Discovery
-from vocl.load import read_config
+from vocl.loading import read_config
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from running import TINY, at_step, child, final, same, send, tiny, wait
 from vocl import run, train
 from vocl.data.feed import Feed
 from vocl.errors import UserError
-from vocl.load import load
+from vocl.loading import load
 from vocl.rundir.checkpoint import Checkpoints
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from vocl import assemble, dist, load
+from vocl import assemble, dist, loading
 from vocl.config import identity
 from vocl.config.schema import Config
 from vocl.config.sections import Runtime, Train
@@ -111,7 +111,7 @@ def prepare(config: Config, folder: Path) -> torch.device:
     threads = known[0] if known else config["runtime"]["threads"]
     if threads:
         torch.set_num_threads(threads)
-    device = load.pick_device(config["runtime"]["device"])
+    device = loading.pick_device(config["runtime"]["device"])
     dist.start(device)
     return device
 
@@ -147,7 +147,7 @@ def make_trainer(
     )
     trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
     if fresh and config["warm_start"] is not None:
-        load.warm_start(trainer.model, config)
+        loading.warm_start(trainer.model, config)
     for begins in trainer.curriculum.starts if config["loss"] else ():
         trainer.feed(begins).check()
     return trainer
@@ -168,7 +168,7 @@ def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, folder: Pa
     checkpoint, state = found
     trainer.frozen_digest = state["frozen"]
     frozen = trainer.checkpoints.load_frozen(state["frozen"])
-    load.fill(trainer.model, frozen | state["model"], folder)
+    loading.fill(trainer.model, frozen | state["model"], folder)
     trainer.frozen = {name: tensor for name, tensor in frozen.items() if name not in state["model"]}
     if checkpoint.step < trainer.train.steps:  # an imported checkpoint has nothing to train on with
         trainer.restore(state)
@@ -216,7 +216,7 @@ def _keep_config(config: Config, folder: Path) -> None:
     """Write the run's config, or check that it is the one that lies there."""
     if not (folder / "config.yaml").is_file():
         write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    kept = identity.run_id(load.read_config(folder))
+    kept = identity.run_id(loading.read_config(folder))
     if kept != identity.run_id(config):
         raise UserError(f"{folder}/config.yaml: was changed, it describes run {kept}; restore or remove it")
 

@@ -253,7 +253,7 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Go back to the world that `state` describes, its model's weights excepted (`load.fill`)."""
+        """Go back to the world that `state` describes, its model's weights excepted (`loading.fill`)."""
         self.objective.load_state_dict(state["loss"])
         self.torch_optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

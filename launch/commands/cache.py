@@ -73,7 +73,7 @@ def _caches(config: Config) -> Iterator[tuple[str, FeatureCache, list[bool]]]:
 
     from vocl import assemble
     from vocl.data.features.cache import mirror_images
-    from vocl.load import pick_device
+    from vocl.loading import pick_device
     from vocl.nn.precision import set_tf32
 
     config = copy.deepcopy(config)

@@ -52,7 +52,7 @@ PATH = re.compile(r"(?<![\w.~-])~?/(?:[^\s,'\"\]}]*/)?(?=[^\s,'\"\]}])")  # all 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`vocl export RUN OUT [runtime.root=PATH]`: `vocl.load.load("OUT")` gives its model, elsewhere too.
+    """`vocl export RUN OUT [runtime.root=PATH]`: `vocl.load("OUT")` gives its model, elsewhere too.
 
     Paths and cluster settings of this machine are left out; what lies beside the code and is not
     copied is said on stderr. Returns 0.
@@ -170,8 +170,8 @@ def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: st
         "## Use",
         "",
         "```python",
-        "from vocl.load import load",
-        'model = load("this folder").model',
+        "import vocl",
+        'model = vocl.load("this folder").model',
         "```",
         "",
         f"Trained by `{_command(folder)}`.",

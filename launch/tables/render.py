@@ -11,6 +11,8 @@ from launch.tables.stats import Summary
 from vocl.files import write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from launch.tables.model import Cell, Table
     from launch.tables.scores import Record
 
@@ -140,7 +142,7 @@ def _count(cell: Cell) -> str:
     return f"({cell.summary.n})" if cell.complete else f"({cell.summary.n}/{cell.wanted})†"
 
 
-def _cells_csv(table: Table) -> str:
+def cells_frame(table: Table) -> pd.DataFrame:
     """A line per row, column and metric; numbers are scaled, not rounded."""
     import pandas as pd
 
@@ -149,9 +151,9 @@ def _cells_csv(table: Table) -> str:
         summary, delta = cell.summary, cell.delta
         lines.append(
             {
-                "row": escape.csv(row),
-                "column": escape.csv(column),
-                "metric": escape.csv(metric),
+                "row": row,
+                "column": column,
+                "metric": metric,
                 "mean": summary and summary.mean,
                 "std": summary and summary.std,
                 "n": summary.n if summary else 0,
@@ -163,7 +165,14 @@ def _cells_csv(table: Table) -> str:
                 "higher_is_better": table.measures[metric].higher_is_better,
             }
         )
-    return pd.DataFrame(lines).to_csv(index=False)
+    return pd.DataFrame(lines)
+
+
+def _cells_csv(table: Table) -> str:
+    frame = cells_frame(table)
+    for name in ("row", "column", "metric"):
+        frame[name] = frame[name].map(escape.csv)
+    return frame.to_csv(index=False)
 
 
 def _runs_csv(records: Sequence[Record], metrics: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.evaluate.code import code_digest
 from vocl.interface import Subject
-from vocl.load import initial_model
+from vocl.loading import initial_model
 from vocl.run import make_trainer
 from vocl.rundir import result as results
 from vocl.stop import StopFlag

@@ -15,7 +15,7 @@ import run_records
 from launch.cli import main
 from vocl.errors import UserError
 from vocl.files import holds, json_or_none, parse_json, read_bytes
-from vocl.load import read_config
+from vocl.loading import read_config
 from vocl.rundir.result import is_done
 
 pytestmark = pytest.mark.usefixtures("no_hanging")

@@ -199,10 +199,10 @@ def test_an_exported_run_loads(tmp_path) -> None:
     (run,) = (tmp_path / "r" / "runs").iterdir()
     assert main(["export", run.name, f"{tmp_path}/out", f"runtime.root={tmp_path}/r"]) == 0
     (tmp_path / "r").rename(tmp_path / "elsewhere")
-    from vocl.load import load
+    from vocl.loading import load
 
     assert load(f"{tmp_path}/out").checkpoint.step == 6
-    code = f"import sys; sys.path.insert(0, '{tmp_path}/out/code'); import vocl.load; print(vocl.__path__)"
+    code = f"import sys; sys.path.insert(0, '{tmp_path}/out/code'); import vocl.loading; print(vocl.__path__)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "out/code" in shown.stdout
 

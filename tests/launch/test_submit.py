@@ -21,7 +21,7 @@ from launch.selection.plan import select
 from launch.slurm.client import announced
 from vocl.config import identity
 from vocl.config.check import check
-from vocl.load import load
+from vocl.loading import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from vocl import assemble
 from vocl.interface import Clip, Output
-from vocl.load import Loaded
+from vocl.loading import Loaded
 from vocl.ops.masks import hard_masks
 
 FOLDER = Path(os.environ.get("VOCL_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from vocl import assemble
 from vocl.config.compose import composed
-from vocl.load import load
+from vocl.loading import load
 from vocl.nn.backbones.weights_file import read_state_dict
 from vocl.reference import importer, slotcontrast
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vocl import run
 from vocl.config.compose import composed
 from vocl.interface import Output
-from vocl.load import load
+from vocl.loading import load
 from vocl.reference import importer, slotcontrast
 from vocl.trainer import Trainer
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vocl import assemble
 from vocl.events.spawn_slots import allot
 from vocl.interface import Output, SegmentOptions
-from vocl.load import load
+from vocl.loading import load
 from vocl.reference import importer, slotcurri
 
 STEPS = 100  # of the run whose transitions are followed: at 10 and 25

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vocl import assemble
-from vocl.load import load
+from vocl.loading import load
 from vocl.losses.instance import products
 from vocl.losses.transport import TransportAlignment
 from vocl.models.smtc import SMTC, Carry, SemanticOutput

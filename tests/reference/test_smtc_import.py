@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vocl import assemble, run
 from vocl.config.compose import composed
-from vocl.load import load
+from vocl.loading import load
 from vocl.reference import importer
 from vocl.stop import StopFlag
 

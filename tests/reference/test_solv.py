@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vocl import assemble
 from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions
-from vocl.load import load
+from vocl.loading import load
 from vocl.models import solv as model_module
 from vocl.models.solv import SOLV
 from vocl.nn import invariant

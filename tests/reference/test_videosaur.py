@@ -10,7 +10,7 @@ from comparing import assert_same_hard_masks, clip_of, count, distance, forward_
 from torch import Tensor
 
 from vocl.interface import Output, SegmentOptions
-from vocl.load import load
+from vocl.loading import load
 from vocl.nn import slot_init
 from vocl.reference import importer, videosaur
 

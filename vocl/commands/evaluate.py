@@ -26,7 +26,7 @@ from vocl.errors import EXIT_USER, UserError, printable
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.interface import VideoModel
-from vocl.load import initial_model, load_folder, pick_device, saved_config
+from vocl.loading import initial_model, load_folder, pick_device, saved_config
 from vocl.rundir import result
 from vocl.rundir.saved_config import trusted_run
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal

@@ -31,7 +31,7 @@ from vocl.errors import UserError
 from vocl.evaluate import segmenting
 from vocl.files import user_path
 from vocl.interface import VOID, Clip, Grid, SegmentOptions, VideoModel
-from vocl.load import Loaded, load, pick_device
+from vocl.loading import Loaded, load, pick_device
 from vocl.ops.masks import hard_masks
 from vocl.ops.random import seed_of
 from vocl.rundir.new_folder import new_folder

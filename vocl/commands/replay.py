@@ -20,7 +20,7 @@ from vocl.config.check import check
 from vocl.config.compose import compose
 from vocl.errors import EXIT_USER, UserError, printable
 from vocl.interface import Clip
-from vocl.load import saved_config
+from vocl.loading import saved_config
 from vocl.run import make_trainer, prepare, restore
 from vocl.rundir.checkpoint import Checkpoints
 from vocl.rundir.saved_config import trusted_run

@@ -16,7 +16,7 @@ from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.interface import Source, Video
-from vocl.load import load
+from vocl.loading import load
 
 KEYS = {
     "out": None,

@@ -17,7 +17,7 @@ from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.evaluate.store import Entry, evaluate
 from vocl.files import user_path
-from vocl.load import load_folder, pick_device
+from vocl.loading import load_folder, pick_device
 from vocl.reference.importer import import_checkpoint
 from vocl.rundir.provenance import code_digest
 

@@ -1,0 +1,61 @@
+"""Runs and tables as pandas DataFrames, for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launch.selection.selector import resolve_or_all
+from launch.tables.render import cells_frame
+from launch.tables.tabulate import tabulated
+from vocl.config.grammar import setting
+from vocl.config.schema import HASHED
+from vocl.rundir import result
+from vocl.rundir.saved_config import raw_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FACTS = ("steps", "wall_s", "gpu_hours", "code")  # of a result, beside its scores
+
+
+def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
+    """A line per run, by its id: state, seed, facts and scores once it is done, and its config.
+
+    `selector` as on the command line (`"demo"`, or overrides; nothing: all runs under `root`). Scores are
+    fractions, named as `vocl table` names them; columns of the config have dotted keys (`model.num_slots`).
+    """
+    import pandas as pd
+
+    chosen = resolve_or_all([*selector, setting("runtime.root", root)], compose=False)
+    states, _ = chosen.look()
+    lines = {}
+    for run in chosen.runs:
+        folder, entry = chosen.root / "runs" / run, chosen.by_id[run]
+        config, found = raw_config(folder), result.read_or_none(folder) or {}
+        seed = config.get("seed") if entry.seed is None else entry.seed
+        hashed = {key: config[key] for key in HASHED if key in config and key != "seed"}
+        lines[run] = {
+            "state": states[run].name,
+            "row": entry.row,
+            "column": entry.column,
+            "seed": seed,
+            **{name: found.get(name) for name in FACTS},
+            **(result.scores(found) if found else {}),
+            **dict(_flat(hashed)),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")
+
+
+def table(name: str, *overrides: str, root: str | Path = "results") -> pd.DataFrame:
+    """The cells of a declared table, one per line, as table.csv has them. Writes nothing."""
+    return cells_frame(tabulated([name, *overrides, setting("runtime.root", root)])[2])
+
+
+def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
