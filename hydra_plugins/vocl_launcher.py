@@ -38,7 +38,7 @@ class VoclLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One run per list of overrides; runs that are done already are not trained again."""
-        selection = launching.module("ablations.plan").select_jobs(job_overrides)
+        selection = launching.module("selection.plan").select_jobs(job_overrides)
         try:
             make_folder(self.folder)
         except OSError as error:

@@ -103,7 +103,7 @@ def _multirun(options: argparse.Namespace) -> int:
     if options.cfg and steered:
         raise UserError("--cfg: a sweeper chooses its runs as it goes; leave out hydra/sweeper or --cfg")
     if options.cfg:
-        _print([spec.config for spec in launching.module("ablations.plan").select(overrides).specs])
+        _print([spec.config for spec in launching.module("selection.plan").select(overrides).specs])
         return 0
     if not steered:
         return launching.module("commands.submit").main(overrides)

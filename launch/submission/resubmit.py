@@ -43,6 +43,7 @@ def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str,
         raise UserError(f"{root / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME")
     try:
         config["cluster"] = _merged(submission.cluster if submission else config["cluster"], cluster or {})
+        config["runtime"]["root"] = str(root.absolute())  # the folder may have moved since
         cell = cell_of(config)
     except (KeyError, TypeError, AttributeError) as error:
         path = root / "runs" / entry.id / "config.yaml"

@@ -161,7 +161,7 @@ def test_lists_of_elements(slurm: FakeSlurm, monkeypatch) -> None:
     assert {index for _, index in found} == {0, 2, 3, 5, 7, 9}
     assert {(job.id, job.state, job.node) for job in found.values()} >= {("9_0", "PENDING", "")}
     said = line.format("0,2,11...")
-    with pytest.raises(launch.slurm.SlurmError, match="which is no job"):
+    with pytest.raises(launch.slurm.client.SlurmError, match="which is no job"):
         launch.slurm.client.listed("9")
 
 
