@@ -1,4 +1,4 @@
-"""The README's page about clusters, its six commands on a real SLURM."""
+"""The page about clusters: its six commands on a real SLURM, and those of them that the README repeats."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "README.md").read_text().split("## On a SLURM cluster")[1].split("\n## ")[0]
-COMMANDS = [line.partition("#")[0].strip() for line in re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)]
+README = (ROOT / "README.md").read_text().split("## On a SLURM cluster")[1].split("\n## ")[0]
+PAGE = (ROOT / "docs" / "clusters.md").read_text()
 EDIT = "partition: low\ngpus: 0\ncpus: 1\nmem_gb: null\ntime_min: 20\n"  # what this cluster needs
+
+
+def commands(text: str) -> list[str]:
+    """What a page has people type, without its comments."""
+    return [line.partition("#")[0].strip() for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE)]
+
+
+def test_the_readme_repeats_the_page() -> None:
+    assert commands(README) and not set(commands(README)) - set(commands(PAGE))
 
 
 @pytest.mark.slow
 def test_the_six_commands(cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
     """In a copy of the checkout, with runs of a few steps."""
-    assert len(COMMANDS) == 6
+    assert len(commands(PAGE)) == 6
     checkout = tmp_path_factory.mktemp("checkout")
     for part in ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
@@ -28,7 +37,7 @@ def test_the_six_commands(cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # of `vocl`
     environment = cluster.env | {"PYTHONPATH": str(checkout), "PATH": path}
     said = {}
-    for command in COMMANDS:
+    for command in commands(PAGE):
         small = " debug=tiny" if command.startswith(("vocl plan", "vocl submit", "vocl table")) else ""
         words = (command + small).split()
         done = subprocess.run(
