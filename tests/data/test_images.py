@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -177,3 +179,15 @@ def test_a_repaired_file_is_read_again(tmp_path):
         read_frame(path)
     path.write_bytes(content)
     assert read_frame(path).shape == (96, 160, 3)
+
+
+@pytest.mark.parametrize("read", [image_size, read_frame, partial(read_mask, binary=False)])
+def test_a_picture_that_is_a_program_starts_none(tmp_path, monkeypatch, read):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\necho 10.0\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    frame = tmp_path / "0000.png"
+    frame.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(UserError, match=r"0000\.png: not an image"):
+        read(frame)
+    assert not (tmp_path / "started").exists()

@@ -20,6 +20,8 @@ from vocl.data.whole import refuse_a_hole
 from vocl.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+# Whatever a file is named, Pillow goes by its content, and for some kinds (EPS) starts other programs.
+_KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 _UNREADABLE = (  # what Pillow raises at damaged files
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
     *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -81,7 +83,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: empty file")
-        with Image.open(path) as image:
+        with Image.open(path, formats=_KINDS) as image:
             yield image
     except UserError:
         raise
