@@ -20,6 +20,7 @@ from launch.submission.enqueue import recover
 from vocl.errors import UserError, printable
 from vocl.rundir import claims, result
 from vocl.rundir.claims import Claim
+from vocl.rundir.lock import CLAIM
 
 REASON = "cancelled"
 POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
@@ -145,6 +146,9 @@ def _out_of_reach(claim: Claim, state: RunState) -> str:
 def _send_away(child: int, claim: Claim) -> str:
     """Have process `child`, which works for `claim`, save and leave; what kept it from it, or ""."""
     try:
+        os.kill(child, 0)
+        if not _works_for(child, claim):
+            return f"process {child} shows no sign that it works on it, whatever the records say"
         os.kill(child, signal.SIGTERM)
     except ProcessLookupError:
         pass  # it has left
@@ -158,3 +162,25 @@ def _send_away(child: int, claim: Claim) -> str:
             return ""
         time.sleep(0.1)
     return f"process {child} has not left within {POOL_WAIT_S:.0f} s"
+
+
+def _works_for(process: int, claim: Claim) -> bool:
+    """Whether a process of this user was started for `claim`, or has its run's lock open. It is looked at
+    itself: whoever may write to a results folder may write any number into a record."""
+    place, config = Path(f"/proc/{process}"), os.fsencode(os.path.realpath(claim.folder / "config.yaml"))
+    try:
+        words, variables = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+        if f"{CLAIM}={claim.token}".encode() in variables and config in map(os.path.realpath, words):
+            return True
+        lock = (claim.folder / "lock").lstat()
+        opened = list((place / "fd").iterdir())
+    except OSError:
+        return False
+    return lock.st_nlink == 1 and any(_is_same(lock, file) for file in opened)
+
+
+def _is_same(status: os.stat_result, file: Path) -> bool:
+    try:
+        return os.path.samestat(status, file.stat())
+    except OSError:  # it has been closed
+        return False

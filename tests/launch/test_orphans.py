@@ -144,6 +144,44 @@ def test_a_process_of_somebody_else_is_said_to_be_so(tmp_path: Path, monkeypatch
     assert claims.newest(claim.folder).end is None
 
 
+@pytest.mark.parametrize("planted", ["number", "another run's", "linked lock", "word"])
+def test_a_record_ends_no_process_that_works_on_something_else(tmp_path: Path, planted: str, capsys) -> None:
+    """A colleague may write any number into a record, and knows the token of the run that it is of."""
+    (spec,) = select([f"runtime.root={tmp_path}"]).runs
+    run, other = tmp_path / "runs" / spec.id, tmp_path / "runs" / "aaaaaaaaaa"
+    for folder in (run, other):
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
+    command = [sys.executable, "-c", HOLD, str(other / "lock"), "--config", str(other / "config.yaml")]
+    environment = os.environ | {"VOCL_CLAIM": "token"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as victim:
+        try:
+            assert victim.stdout.readline() == b"ready\n"
+            if planted == "linked lock":
+                os.link(other / "lock", run / "lock")
+            claim = claims.make(run, None, "other" if planted == "number" else "token", "local")
+            claims.began(claim, victim.pid)
+            if planted == "word":
+                record = json.loads(claim.start_path.read_text())
+                claim.start_path.write_text(json.dumps(record | {"pid": str(victim.pid)}))
+            assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
+            assert victim.poll() is None
+        finally:
+            victim.kill()
+    told = capsys.readouterr().err
+    assert told.startswith(f"not cancelled {spec.id}") and told.count("\n") == 1
+    assert planted == "word" or f"process {victim.pid} shows no sign that it works on it" in told
+    assert claims.newest(run).end is None
+
+
+HOLD = """
+import sys, time
+lock = open(sys.argv[1], "a")
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
 MAKE = """
 import sys
 from pathlib import Path

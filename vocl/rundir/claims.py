@@ -45,7 +45,7 @@ MADE_NAME = re.compile(r"\d{4}\.json")
 WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
 TEXT, COUNT = (str, NoneType), (int, NoneType)
 MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
-START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT}
+START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT, "pid": COUNT, "born": COUNT}
 END = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
 
 
