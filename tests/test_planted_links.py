@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from launch.cli import main
 from launch.node.agent import Agent
 from launch.node.pool import Job, Pool
 from launch.node.progress import make_board
 from vocl.errors import UserError
 from vocl.evaluate import names
-from vocl.files import make_folder, open_plain, share, write_json
+from vocl.files import TEMPORARY, make_folder, open_plain, share, write_json
 from vocl.rundir import claims
 from vocl.rundir.lock import hold
 from vocl.tracking.track import Track
@@ -162,3 +163,23 @@ def test_a_record_that_cannot_be_written_names_its_file(run: Path, monkeypatch) 
     with pytest.raises(OSError) as told:
         write_json(run / "heartbeat.json", json.loads("{}"))
     assert told.value.filename == str(run / "heartbeat.json") and not list(run.iterdir())
+
+
+@pytest.mark.parametrize("whose", ["a colleague's", "this user's"])
+@pytest.mark.parametrize("name", ["snapshots", "ledger", "tables"])
+def test_gc_removes_nothing_that_a_link_leads_to(tmp_path, run, monkeypatch, capsys, name, whose) -> None:
+    (tmp_path / "home" / "thesis").mkdir(parents=True)
+    draft = tmp_path / "home" / f"{TEMPORARY}draft"
+    draft.touch()
+    root = run.parent.parent
+    (root / name).symlink_to(tmp_path / "home")
+    for path in (draft, tmp_path / "home" / "thesis", tmp_path / "home"):
+        os.utime(path, (0, 0))
+    if whose == "a colleague's":
+        monkeypatch.setattr(os, "geteuid", lambda: 54321)
+        os.lchown(root / name, 54322, -1) if os.getuid() == 0 else None
+    assert main(["gc", "--yes", f"runtime.root={root}"]) == (2 if whose == "a colleague's" else 0)
+    assert (tmp_path / "home" / "thesis").is_dir()
+    if whose == "a colleague's":
+        assert draft.exists()
+        assert f"{root / name}: is a link of another user's" in capsys.readouterr().err

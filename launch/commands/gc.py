@@ -3,11 +3,13 @@
 Needed are: the snapshot of the newest claim of every run that is not done, everything of a submission
 that has an open claim or whose submitter may be at it, and what was written within the last hour.
 While the newest claim of such a run cannot be read, every submission and every snapshot may be its
-own; while a submission that is needed cannot be read, every snapshot may be.
+own; while a submission that is needed cannot be read, every snapshot may be. What has no name of ours, or
+lies behind a link of another user's, is nobody's waste.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,12 +22,14 @@ from launch.selection.selector import results_root
 from launch.selection.submitted import is_word
 from launch.slurm import ledger
 from vocl.errors import UserError, printable
-from vocl.files import TEMPORARY, read_bytes
+from vocl.files import TEMPORARY, read_bytes, refuse_planted
 from vocl.rundir import claims, result
 from vocl.rundir.claims import Claim
 from vocl.rundir.find import all_runs
 
 RECENT_S = 3600.0
+TOKEN, DIGEST = re.compile("[0-9a-f]{10}"), re.compile("[0-9a-f]{16}")  # names of submissions and snapshots
+PLACES = ("runs", "ledger", "snapshots", "by-name", "weights", "features", "tables")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ def main(arguments: Sequence[str]) -> int:
     root = results_root(arguments)
     if not (root / "runs").is_dir():
         raise UserError(f"runtime.root={root}: no results folder")
+    try:
+        for place in PLACES:
+            refuse_planted(root / place)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     total, removes = 0, "--yes" in arguments
     for waste in find(root):
         with suppress(FileNotFoundError):
@@ -88,7 +97,7 @@ def _owners(root: Path) -> tuple[list[Claim], int]:
 def _submissions(root: Path, open_tokens: set[str]) -> Iterator[Waste]:
     """Scripts and pickles of submissions that are over; the entries themselves are history."""
     for folder in sorted((root / "ledger").glob("*/")):
-        if folder.name not in open_tokens:
+        if TOKEN.fullmatch(folder.name) and folder.name not in open_tokens:
             yield Waste(folder, "its submission is over")
 
 
@@ -101,7 +110,7 @@ def _snapshots(root: Path, tokens: set[str]) -> Iterator[Waste]:
     needed = {entry.snapshot for entry in entries if entry is not None}
     needed |= {_named(script) for script in (root / "ledger").glob("vocl-tend-*.sh")}
     for folder in sorted((root / "snapshots").glob("*/")):
-        if folder.name not in needed and not folder.name.startswith("."):
+        if DIGEST.fullmatch(folder.name) and folder.name not in needed:
             yield Waste(folder, "code that no unfinished run was submitted with")
 
 
@@ -113,7 +122,7 @@ def _named(script: Path) -> str:
 
 def _temporary(root: Path) -> Iterator[Waste]:
     """What killed processes left unfinished; runs that are worked on sweep their own."""
-    for place in ("runs", "ledger", "snapshots", "by-name", "weights", "features", "tables"):
+    for place in PLACES:
         for path in sorted((root / place).rglob(f"{TEMPORARY}*")):
             if TEMPORARY not in str(path.parent.relative_to(root)):
                 yield Waste(path, "unfinished")
