@@ -183,3 +183,15 @@ def test_gc_removes_nothing_that_a_link_leads_to(tmp_path, run, monkeypatch, cap
     if whose == "a colleague's":
         assert draft.exists()
         assert f"{root / name}: is a link of another user's" in capsys.readouterr().err
+
+
+def test_what_a_link_leads_to_is_not_put_on_record_as_what_a_run_said(thesis, run, capsys) -> None:
+    """A colleague may swap a log while its run is going on; all who see the folder read how it ended."""
+    swap = f"rm {run}/log.txt; ln -s {thesis} {run}/log.txt; exit 1"
+    claim = claims.make(run, None, "token", "local")
+    Pool(1, {}, make_board(1)).run([Job("x", "x", ("sh", "-c", swap), run, 1, claim)])
+    end = claims.newest(run).end
+    assert (end["outcome"], end["line"]) == ("failed", "no output")
+    assert main(["logs", run.name, f"runtime.root={run.parent.parent}"]) == 2
+    told = capsys.readouterr()
+    assert SECRET not in told.out and "log.txt: is a link, which is not followed" in told.err

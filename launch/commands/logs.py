@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launch.selection.submitted import root_of
 from vocl.errors import STEERING, UserError
+from vocl.files import open_regular
 from vocl.rundir.find import find_run
 
 LINES = 30
@@ -46,7 +47,7 @@ def grow(path: Path, at: int) -> Iterator[bytes]:
     """What is added to a file beyond byte `at`, as it comes; from its beginning if it gets shorter."""
     while True:
         try:
-            with path.open("rb") as log:
+            with open_regular(path, links=False) as log:
                 at = at if log.seek(0, os.SEEK_END) >= at else 0
                 log.seek(at)
                 while block := log.read(BLOCK):
@@ -60,7 +61,7 @@ def grow(path: Path, at: int) -> Iterator[bytes]:
 def _print_end(path: Path, number: int) -> int:
     """Print the last lines; returns where the file ended."""
     try:
-        with path.open("rb") as log:
+        with open_regular(path, links=False) as log:
             size = at = log.seek(0, os.SEEK_END)
             end = b""
             while at > 0 and end.count(b"\n") <= number:

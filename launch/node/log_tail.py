@@ -15,9 +15,10 @@ def last_line(log: Path, offset: int = 0) -> str:
 
 
 def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:
-    """The last lines with text in a log, `offset` bytes into it or later."""
+    """The last lines with text in a log, `offset` bytes into it or later. No link is followed: they go on
+    record, where others read them."""
     try:
-        with open_regular(log) as content:
+        with open_regular(log, links=False) as content:
             size = content.seek(0, os.SEEK_END)
             content.seek(max(offset, size - 8192))
             lines = content.read().decode(errors="replace").splitlines()
