@@ -16,6 +16,7 @@ from launch.cli import main
 from launch.node.agent import Agent
 from launch.node.pool import Job, Pool
 from launch.node.progress import make_board
+from vocl.data.features.store import Store
 from vocl.errors import UserError
 from vocl.evaluate import names
 from vocl.files import TEMPORARY, make_folder, open_plain, share, write_json
@@ -195,3 +196,52 @@ def test_what_a_link_leads_to_is_not_put_on_record_as_what_a_run_said(thesis, ru
     assert main(["logs", run.name, f"runtime.root={run.parent.parent}"]) == 2
     told = capsys.readouterr()
     assert SECRET not in told.out and "log.txt: is a link, which is not followed" in told.err
+
+
+def in_claim(root: Path) -> None:
+    claims.make(root / "runs" / "aaaaaaaaaa", None, "token", "slurm")
+
+
+def in_training(root: Path) -> None:
+    with hold(root / "runs" / "aaaaaaaaaa"):
+        pass
+
+
+def in_submit(root: Path) -> None:
+    assert main(["submit", "demo", "cluster=local", f"runtime.root={root}"]) == 2
+
+
+def in_table(root: Path) -> None:
+    assert main(["table", "demo", f"runtime.root={root}"]) == 2
+
+
+def in_features(root: Path) -> None:
+    Store(root / "features" / "digest").write("video", iter(()), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("runs", in_claim),
+        ("runs", in_training),
+        ("by-name", in_submit),
+        ("tables", in_table),
+        ("features", in_features),
+    ],
+)
+def test_a_part_of_a_results_folder_that_is_a_colleagues_link_is_not_entered(
+    tmp_path, monkeypatch, capsys, name: str, write: Callable[[Path], None]
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / name).symlink_to(tmp_path / "home")
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    os.lchown(tmp_path / "r" / name, 54322, -1) if os.getuid() == 0 else None
+    try:
+        write(tmp_path / "r")
+    except (OSError, UserError) as error:
+        told = str(error)
+    else:
+        told = capsys.readouterr().err
+    assert "link of another user's" in told
+    assert not list((tmp_path / "home").iterdir())

@@ -27,7 +27,7 @@ from launch.submission.preflight import missing
 from vocl.config import identity
 from vocl.config.schema import Config
 from vocl.errors import UserError
-from vocl.files import make_folder, write_text
+from vocl.files import make_folder, refuse_planted, write_text
 from vocl.rundir import claims, result
 from vocl.rundir.cell import cell_of
 from vocl.stop import EXIT_STOPPED
@@ -110,6 +110,7 @@ def wait(root: Path, runs: Sequence[str]) -> int:
 def link(selection: Selection, ablation: Ablation, root: Path) -> None:
     """<root>/by-name/<ablation>/<row>/<column>/s<seed> -> the run's folder, and what was selected."""
     base = root / "by-name" / ablation.name
+    refuse_planted(root / "by-name")
     for spec in selection.specs:
         path = base / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
         target = os.path.relpath(run_folder(root, spec), path.parent)

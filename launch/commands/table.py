@@ -11,6 +11,7 @@ from launch.selection.submitted import read_table
 from launch.tables import render
 from launch.tables.tabulate import tabulated
 from vocl.errors import UserError
+from vocl.files import refuse_planted
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     selection, records, table = tabulated(words)
     place = selection.root / "tables" / table.name
     try:
+        refuse_planted(selection.root / "tables")
         render.write(table, records, place)
     except OSError as error:
         raise UserError(f"{place}: cannot write there: {error.strerror}: {error.filename}") from None

@@ -120,7 +120,8 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
         "born": born(os.getpid()),
         "time": time.time(),
     }
-    refuse_planted(run)
+    for place in (run.parent, run):
+        refuse_planted(place)
     make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{token}.")
     try:

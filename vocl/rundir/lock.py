@@ -33,7 +33,8 @@ def hold(folder: Path, stop: StopFlag | None = None) -> Iterator[list[str]]:
     processes.
     """
     with _writing(folder):
-        refuse_planted(folder)
+        for place in (folder.parent, folder):
+            refuse_planted(place)
         make_folder(folder)
         lock = open_plain(folder / "lock", "a+")
     with lock:

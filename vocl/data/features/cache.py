@@ -18,7 +18,7 @@ from vocl import dist
 from vocl.data.features.encoder import Encoder
 from vocl.data.features.store import Store, bytes_per_frame
 from vocl.errors import UserError
-from vocl.files import write_json
+from vocl.files import refuse_planted, write_json
 from vocl.interface import Features, Source, Video
 
 WINDOW = 16  # frames decoded and encoded at a time
@@ -116,6 +116,7 @@ class FeatureCache:
 
     def _say_what_it_is(self) -> None:
         """For people who find the folder; nothing reads it."""
+        refuse_planted(self.store.folder.parent)
         if not (self.store.folder / "about.json").is_file():
             write_json(self.store.folder / "about.json", self.encoder.about())
 

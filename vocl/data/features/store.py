@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vocl.errors import UserError
-from vocl.files import atomic_path
+from vocl.files import atomic_path, refuse_planted
 from vocl.interface import Features, Grid
 
 TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
@@ -55,6 +55,7 @@ class Store:
     def write(self, name: str, parts: Iterator[Features], length: int) -> None:
         """Store consecutive `parts` (b = 1), of `length` frames in all, holding one of them at a time."""
         try:
+            refuse_planted(self.folder.parent)
             with atomic_path(self.folder / name) as temporary, temporary.open("r+b") as file:
                 start = 0
                 for part in parts:
