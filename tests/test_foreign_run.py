@@ -15,7 +15,9 @@ from running import tiny
 
 from vocl import run
 from vocl.commands import evaluate, replay, show
+from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.nn.backbones import pretrained
 
 VERBS: dict[str, Callable[[str], int]] = {
     "show": lambda folder: show.main([folder]),
@@ -109,6 +111,31 @@ def test_what_a_foreign_config_says_of_its_root_is_not_written_to(
         assert verb(str(foreign)) == 0
     after = tree(foreign.parent) - {f"foreign/{name}" for name in tree(foreign)}
     assert after == outside and not elsewhere.exists()
+
+
+def test_no_weights_are_downloaded_to_where_a_foreign_config_says(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere, asked = foreign.parent / "elsewhere", []
+    backbone = {"_target_": "vocl.nn.backbone.TimmViT", "name": "vit_tiny_patch16_224.augreg_in21k"}
+    backbone |= {"block": 1, "norm": False, "keys": False, "trainable": False, "drop_path": 0.0}
+
+    def edit(config: dict[str, Any]) -> None:
+        config["backbone"] = {**backbone, "resample": "dino"}
+        config["runtime"]["weights_root"] = str(elsewhere)
+
+    def fetch(name: str, weights_root: Path) -> Path:
+        asked.append(weights_root)
+        raise UserError("no network")
+
+    change(foreign, edit)
+    monkeypatch.setattr(pretrained, "fetch_weights", fetch)
+    mine = ["runtime.weights_root=mine"]
+    assert evaluate.main([str(foreign), "--untrained"]) == 2
+    assert evaluate.main([str(foreign), "--untrained", *mine]) == 2
+    assert replay.main([str(foreign), "steps=0:1"]) == 2
+    assert replay.main([str(foreign), "steps=0:1", *mine]) == 2
+    assert asked == [Path("weights"), Path("mine")] * 2
 
 
 def test_what_it_says_of_itself_is_shown(foreign: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from vocl import assemble
+from vocl.config.migrate import PLACES
 from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
 from vocl.rundir.checkpoint import Checkpoints
 from vocl.rundir.checkpoint_files import Checkpoint
-from vocl.rundir.saved_config import read_config, trusted_run
+from vocl.rundir.saved_config import is_foreign, read_config, trusted_run
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,14 @@ class Loaded:
 def saved_config(folder: Path, root: str) -> Config:
     """The checked config of the run in `folder`, which is used with the results folder `root` now.
 
-    Where the run was trained is no reason to write there: `runtime.root` is the caller's.
+    Where the run was trained is no reason to write there: `runtime.root` is the caller's, and weights
+    that are not there yet are never downloaded to where the config of a run from elsewhere says.
     """
     config = read_config(folder)
-    return config | {"runtime": config["runtime"] | {"root": root}}
+    runtime = config["runtime"] | {"root": root}
+    if is_foreign(folder, root):
+        runtime["weights_root"] = yaml.safe_load(PLACES["runtime"].read_text())["weights_root"]
+    return config | {"runtime": runtime}
 
 
 def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:

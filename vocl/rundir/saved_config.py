@@ -18,9 +18,14 @@ def trusted_run(run: str, root: str) -> Path:
     """The folder of `run`, as `find_run` names it, unless it is one whose code may not be imported."""
     here = user_path(root)
     folder = find_run(run, here)
-    if folder.resolve().parent != (here / "runs").resolve():
+    if is_foreign(folder, root):
         _refuse_foreign(folder, here / "runs")
     return folder
+
+
+def is_foreign(folder: Path, root: str) -> bool:
+    """Whether the run in `folder` is none of the results folder `root`."""
+    return folder.resolve().parent != (user_path(root) / "runs").resolve()
 
 
 def _refuse_foreign(folder: Path, runs: Path) -> None:
