@@ -134,7 +134,7 @@ def test_export_stands_alone_and_tells_nothing_of_this_machine(tmp_path, make_ru
     card = (out / "README.md").read_text()
     assert "| video_mbo | 0.5000 |" in card and folder.name in card and "seed 3" in card
     assert "the run was trained with abc, which is not kept" in card
-    assert (out / "code" / "vocl" / "load.py").is_file() and (out / "LICENSE").is_file()
+    assert (out / "code" / "vocl" / "loading.py").is_file() and (out / "LICENSE").is_file()
     assert [p.name for p in (out / "checkpoints").iterdir()] == [
         p.name for p in (folder / "checkpoints").iterdir()
     ]
