@@ -1,6 +1,6 @@
 # make demo    install and run the demonstration: an ablation of 3 rows x 2 seeds on synthetic videos
 # make test    install and run all tests, the slow ones too
-# make lint    install and check style, format and which package may import which
+# make lint    install and check style, format, types and which package may import which
 # make quick   install and run the fast tests
 # make chaos   install and disturb 100 runs on a SLURM of their own (needs what .ci/run installs)
 # make env     install alone
@@ -24,6 +24,7 @@ lint: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/mypy
 
 quick: env
 	$(VENV)/bin/python -m pytest tests -n 2 --ignore=tests/slurm

@@ -152,6 +152,6 @@ def _spelt(character: str) -> str | None:
 
 
 def _has_accent(character: str) -> bool:
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = list(unicodedata.normalize("NFD", character))
     accented = "\u00c0" <= character <= "\u017f" and base.isascii() and ACCENTS.issuperset(marks)
     return character in PLAIN or (accented and len(marks) == 1)

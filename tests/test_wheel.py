@@ -19,6 +19,7 @@ import pytest
 from running import TINY
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+SHIPPED = ("vocl/conf/config.yaml", "vocl/launch/cli.py", "vocl/conf/cluster/slurm.yaml", "vocl/py.typed")
 PACKAGES = ("vocl", "launch", "hydra_plugins")
 
 
@@ -80,7 +81,7 @@ def test_a_wheel_has_no_name_that_a_user_may_have(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"vocl", "hydra_plugins"}
     assert [name for name in names if name.startswith("hydra_plugins")] == ["hydra_plugins/vocl_launcher.py"]
-    assert {"vocl/conf/config.yaml", "vocl/launch/cli.py", "vocl/conf/cluster/slurm.yaml"} <= set(names)
+    assert {*SHIPPED} <= set(names)
     assert not any(name.endswith("mine.yaml") for name in names)
     for name in names:
         if name.endswith(".py"):

@@ -91,7 +91,8 @@ class Curriculum:
     def rate(self, step: int) -> float | None:
         """The learning rate at `step` where its stage has one of its own."""
         i = self.index(step)
-        return None if self.rates[i] is None else self.rates[i](self._since(i, step))
+        rate = self.rates[i]
+        return None if rate is None else rate(self._since(i, step))
 
     def factor(self, name: str, step: int) -> float:
         """Factor on the learning rate for parameter `name` at `step`."""

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, TypeGuard
 
 from vocl.errors import UserError
 
@@ -241,7 +241,7 @@ def json_or_none(path: str | Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def holds(content: Any, kinds: Kinds) -> bool:
+def holds(content: Any, kinds: Kinds) -> TypeGuard[dict[str, Any]]:
     """Whether `content` is a mapping with values of `kinds`; a key that may lack has NoneType among its.
     No number of ours is a truth value, not finite, or beyond 64 bits."""
     return isinstance(content, dict) and all(is_a(content.get(key), kind) for key, kind in kinds.items())

@@ -53,7 +53,7 @@ class Features:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Features:
         """The same features on `device`."""
-        moved = {
+        moved: dict[str, Any] = {
             k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)
         }
         return replace(self, **moved)
@@ -140,7 +140,7 @@ class Context:
     frame: int | None = None  # index in the clip of the frame at hand
     extra: dict[str, Tensor] = field(default_factory=dict)
 
-    def call(self, part: nn.Module, *arguments: Any, **options: Any) -> Any:
+    def call(self, part: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a part of a model; one that declares that it `needs` something gets this context too."""
         if getattr(part, "needs", frozenset()):
             options["context"] = self
@@ -157,6 +157,21 @@ class Corrected:
     slots: Tensor
     attn: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Corrector(Protocol):
+    """What refines the slots of a frame: a module with rounds of its own for a video's first frame."""
+
+    first_iterations: int
+    iterations: int
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What slots compete for, b t n d, from adapted features b t n d."""
+        ...
+
+    def __call__(
+        self, slots: Tensor, features: Tensor, iterations: int
+    ) -> tuple[Tensor, Tensor] | Corrected: ...
 
 
 @dataclass
@@ -195,7 +210,7 @@ class Backbone(nn.Module):
     dim: int
     patch_px: int
     keys: bool = False
-    drops_tokens: ClassVar[bool] = False  # whether `keep` is built in
+    drops_tokens: bool = False  # whether `keep` is built in
     any_size: ClassVar[bool] = False  # whether it takes frames of other sizes than it was built for
     frames_per_token: ClassVar[int] = 1
     # Whether, while nothing of it trains, a frame gets the same bits whatever else is in the batch (see
@@ -245,11 +260,13 @@ class VideoModel(nn.Module):
         """
         if clip.features is not None:
             return clip.features
-        span, length = self.backbone.frames_per_token, clip.video.shape[1]
+        video = clip.video
+        assert video is not None  # where features are not given, `reads_video` is true
+        span, length = self.backbone.frames_per_token, video.shape[1]
         if span == 1:
-            return self.backbone(clip.video)
-        fill = clip.video[:, -1:].expand(-1, -length % span, -1, -1, -1)
-        features = self.backbone(torch.cat([clip.video, fill], dim=1))
+            return self.backbone(video)
+        fill = video[:, -1:].expand(-1, -length % span, -1, -1, -1)
+        features = self.backbone(torch.cat([video, fill], dim=1))
 
         def spread(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.repeat_interleave(span, dim=1)[:, :length]
@@ -364,9 +381,12 @@ class Evaluation:
 class Video(Protocol):
     """One video of a source; frames are decoded when asked for."""
 
-    name: str
-    length: int  # frames
-    size: tuple[int, int]  # height, width in pixels
+    @property
+    def name(self) -> str: ...
+    @property
+    def length(self) -> int: ...  # frames
+    @property
+    def size(self) -> tuple[int, int]: ...  # height, width in pixels
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames `indices`, in any order and also repeated, as uint8 t h w 3 (RGB)."""
@@ -388,7 +408,7 @@ class Source(Protocol):
     between videos. Names that are no field of `Clip` go to `Clip.more`.
     """
 
-    annotated: ClassVar[Mapping[str, str]] = {}
+    annotated: Mapping[str, str] = {}
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Video: ...
@@ -402,3 +422,4 @@ class Source(Protocol):
 
     def check(self) -> None:
         """Look at every file once before a long run starts; raises `UserError` for a bad one."""
+        return None

@@ -46,13 +46,13 @@ def saved_config(folder: Path, root: str) -> Config:
     return config | {"runtime": runtime}
 
 
-def load(run: str, root: str = "results", device: str = "cpu") -> Loaded:
+def load(run: str, root: str = "results", device: str | torch.device = "cpu") -> Loaded:
     """Load the model of a run, an id under `root` or a folder, from its newest valid checkpoint."""
     folder = trusted_run(run, root)
     return load_folder(folder, saved_config(folder, root), device)
 
 
-def load_folder(folder: Path, config: Config, device: str = "cpu") -> Loaded:
+def load_folder(folder: Path, config: Config, device: str | torch.device = "cpu") -> Loaded:
     """Load the model of the run in `folder`, whose checked config is `config`."""
     checkpoints = Checkpoints(folder / "checkpoints")
     found = checkpoints.newest()
@@ -77,7 +77,7 @@ def fill(model: VideoModel, weights: Mapping[str, Tensor], folder: Path) -> None
     model.load_state_dict(weights)
 
 
-def initial_model(config: Config, device: str = "cpu") -> VideoModel:
+def initial_model(config: Config, device: str | torch.device = "cpu") -> VideoModel:
     """The model of `config` as its training starts: from the seed and its backbone's weights, or from the
     run that it names in `warm_start`."""
     torch.manual_seed(seed_of(config["seed"], "weights"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import Clip, Loss, Output, Schedule
 
@@ -33,9 +33,7 @@ class Objective(nn.Module):
     out what is not to be computed.
     """
 
-    def __init__(
-        self, terms: Mapping[str, Mapping[str, Part | float | str | None]], total_steps: int
-    ) -> None:
+    def __init__(self, terms: Mapping[str, Mapping[str, Any]], total_steps: int) -> None:
         super().__init__()
         # Sorted, so that the order in which terms were chosen cannot change a sum's rounding.
         self.terms = {name: _term(terms[name], total_steps) for name in sorted(terms)}
@@ -69,6 +67,6 @@ def _level(output: Output, level: str | None, name: str) -> Output:
     return found
 
 
-def _term(node: Mapping[str, Part | float | str | None], total_steps: int) -> Term:
+def _term(node: Mapping[str, Any], total_steps: int) -> Term:
     weight = node["weight"]
     return Term(node["loss"](), weight(total_steps) if callable(weight) else weight, node["level"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import nn
+from torch.optim.optimizer import ParamsT
 
 from vocl.config.build import Part
 from vocl.errors import UserError
@@ -33,7 +33,7 @@ class Optimizer:
         """Whether weight decay applies to `parameter`."""
         return True
 
-    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def over(self, parameters: ParamsT) -> torch.optim.Optimizer:
         """The torch optimizer over `parameters` (groups that the stages treat alike)."""
         raise NotImplementedError
 
@@ -41,7 +41,7 @@ class Optimizer:
 class Adam(Optimizer):
     """Adam; `lr` is the peak rate."""
 
-    kind: type[torch.optim.Optimizer] = torch.optim.Adam
+    kind: type[torch.optim.Adam] = torch.optim.Adam
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class Adam(Optimizer):
         super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise UserError(f"optim.betas={betas}: expected two numbers from 0 to below 1")
-        self.betas, self.eps = tuple(betas), eps
+        self.betas, self.eps = (betas[0], betas[1]), eps
 
-    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def over(self, parameters: ParamsT) -> torch.optim.Optimizer:
         return self.kind(
             parameters, lr=0.0, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, foreach=True
         )
@@ -108,7 +108,7 @@ class SGD(Optimizer):
         super().__init__(total_steps, lr=lr, weight_decay=weight_decay, schedule=schedule)
         self.momentum = momentum
 
-    def over(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def over(self, parameters: ParamsT) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters, lr=0.0, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
         )

@@ -22,6 +22,7 @@ from vocl.data.served import Served
 from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
+from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
 from vocl.rundir import events, result
 from vocl.rundir.attempts import Attempts
@@ -124,8 +125,7 @@ def make_trainer(
     `fresh`: weights start from `seed` and from files; else a checkpoint of `folder` is to fill them.
     `silent`: also its track never writes (a replay).
     """
-    complaints = assemble.missing_inputs(config, fresh)
-    if complaints:
+    if complaints := assemble.missing_inputs(config, fresh):
         raise UserError("; ".join(complaints))
     torch.manual_seed(seed_of(config["seed"], "weights"))
     train, runtime = Train(**config["train"]), Runtime(**config["runtime"])
@@ -145,7 +145,8 @@ def make_trainer(
         track=_make_track(None if mute else folder, train.steps, runtime),
         stop=stop,
     )
-    trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
+    if trainer.source is not None:
+        trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
     if fresh and config["warm_start"] is not None:
         loading.warm_start(trainer.model, config)
     for begins in trainer.curriculum.starts if config["loss"] else ():
@@ -204,6 +205,7 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
 def fill_cache(config: Config, trainer: Trainer) -> None:
     """Have the features of the frozen backbone lie ready, where runtime.feature_cache asks for them."""
     source = trainer.source
+    assert isinstance(source, Served)  # there is something to train
     source.cache = assemble.feature_cache(
         config, source.source, "train", trainer.model, trainer.device, training=True
     )
@@ -224,7 +226,7 @@ def _keep_config(config: Config, folder: Path) -> None:
 def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -> None:
     """Evaluate, then write result.json: its presence means done, whatever an evaluation met."""
     advance = _advance(trainer, "the evaluation")
-    final, _ = trainer.checkpoints.newest()
+    final, _ = given(trainer.checkpoints.newest())
     assert final.step == trainer.train.steps, final
     trainer.begin(max(final.step - 1, 0))
     advance()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from vocl.errors import UserError
 from vocl.interface import Clip, Output, Source, VideoModel
 from vocl.nn.precision import autocast, set_tf32
 from vocl.objective import Objective
+from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
 from vocl.optim import Optimizer
 from vocl.rundir.checkpoint import Checkpoints, State
@@ -151,7 +152,7 @@ class Trainer:
         batch = (feed and feed.batch) or self.train.batch
         frames = (feed and feed.clip_frames) or self.dataset.clip_frames
         sampling = (feed and feed.sampling) or self.dataset.sampling
-        return Feed(self.source, self.dataset, self.seed, batch, frames, sampling)
+        return Feed(given(self.source), self.dataset, self.seed, batch, frames, sampling)
 
     def begin(self, step: int) -> None:
         """Set what depends on the stage of `step`; changes no weight."""
@@ -259,7 +260,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.curriculum.load_state_dict(state["curriculum"])
 
-    def frozen_now(self) -> Mapping[str, Tensor]:
+    def frozen_now(self) -> dict[str, Tensor]:
         """The parameters that no gradient reaches in any stage, on the host."""
         parameters = self.model.named_parameters()
         return {name: p.detach().cpu().clone() for name, p in parameters if name not in self.trainable}

@@ -37,7 +37,8 @@ def _config(a: Records, b: Records) -> list[str]:
             raise UserError(f"{records.folder}/config.yaml: cannot be read")
         migrated = migrate(config)
         saved.append({key: value for key, value in migrated.items() if key not in PLACES})
-    lines = diff(*saved)
+    first, second = saved
+    lines = diff(first, second)
     return ["config:", *(f"  {line}" for line in lines)] if lines else ["config: the same"]
 
 
@@ -50,6 +51,10 @@ def _code(a: Records, b: Records) -> list[str]:
     return text_table.align(("last attempt", "A", "B", " "), rows)
 
 
+def _less(a: float | None, b: float | None) -> str:
+    return "" if a is None or b is None else f"{a - b:+.4g}"
+
+
 def _scores(a: Records, b: Records) -> list[str]:
     """Scores side by side, and B - A."""
     found = [result.scores(records.result) for records in (a, b)]
@@ -57,7 +62,7 @@ def _scores(a: Records, b: Records) -> list[str]:
     for name in dict.fromkeys([*found[0], *found[1]]):
         first, second = (scored.get(name) for scored in found)
         values = ["-" if value is None else f"{value:.4g}" for value in (first, second)]
-        rows.append([name, *values, "" if None in (first, second) else f"{second - first:+.4g}"])
+        rows.append([name, *values, _less(second, first)])
     if not rows:
         return ["scores: none yet"]
     return text_table.align(("score", "A", "B", "B - A"), rows)

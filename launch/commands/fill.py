@@ -48,9 +48,9 @@ def _evaluate(selection: Selection) -> int:
     for spec in selection.specs:
         for name, overrides in missing_evaluations(run_folder(root, spec), spec).items():
             lacking[spec.id, *overrides] = f"{spec.label}): {name}"
-    for number, ((run, *overrides), label) in enumerate(lacking.items(), 1):
+    for number, ((run, *words), label) in enumerate(lacking.items(), 1):
         print(f"evaluation {number} of {len(lacking)}: {run} ({label}", flush=True)
-        done = subprocess.run([*EVAL, run, *overrides, setting("runtime.root", root)])
+        done = subprocess.run([*EVAL, run, *words, setting("runtime.root", root)])
         worst = max(worst, done.returncode if done.returncode > 0 else abs(done.returncode) and 1)
     return worst
 

@@ -108,7 +108,7 @@ def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]
     refuse_project(composed)
     root = user_path(composed["root"])
     said = {argument.partition("=")[0].removeprefix("runtime.") for argument in runtime}
-    given = {key: composed[key] for key in ("wandb_project", "wandb_entity") if key in said}
+    given: dict[str, Any] = {key: composed[key] for key in ("wandb_project", "wandb_entity") if key in said}
     if names:
         return root, [find_run(name, root).resolve() for name in names], given
     return root, sorted(path.parent for path in (root / "runs").glob("*/wandb")), given

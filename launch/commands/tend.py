@@ -187,11 +187,13 @@ def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], 
     found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
     specs = [spec for spec in found if spec is not None]
     specs += _composed(target, {entry.id for entry in unclaimed})
-    counts = [(states[run].claim.end or {}).get("in_queue") for run in entries]
-    if not specs or None in counts or not counts:
+    left = (states[run].claim for run in entries)
+    counts = [(claim.end or {}).get("in_queue") for claim in left if claim is not None]
+    known = [count for count in counts if count is not None]
+    if not specs or not known or known != counts:
         return specs, None
     # that many were let in once; where some have left, twice as many are tried, to find the limit again
-    room = max(1, *counts) - client.own_jobs()
+    room = max(1, *known) - client.own_jobs()
     return (specs, 2 * room) if room > 0 else ([], 0)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import IO
 
 from launch.node.log_tail import last_line
 from launch.node.progress import Board
@@ -68,7 +68,7 @@ class Outcome:
 class _Child:
     job: Job
     process: subprocess.Popen[bytes]
-    log: BinaryIO
+    log: IO[bytes]
     offset: int
     began: float = field(default_factory=time.monotonic)
 

@@ -7,10 +7,13 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from vocl.files import open_regular, parse_json
 from vocl.rundir import events
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 UPDATE_S = 0.5
 
@@ -71,7 +74,7 @@ class Bars(Board):
         columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=Console(stderr=True))
         self.all = self.progress.add_task("runs", total=total)
-        self.tasks = {}
+        self.tasks: dict[str, TaskID] = {}
         self.looked = 0.0
 
     def __enter__(self) -> Self:

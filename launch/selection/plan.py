@@ -120,8 +120,9 @@ def _values(override: str, project: str | None) -> list[str]:
         parsed = OverridesParser.create().parse_override(override)
         if not parsed.is_sweep_override():
             return [override.partition("=")[2]]
-        if isinstance(parsed.value(), Glob):
-            return parsed.value().filter(group_choices(parsed.key_or_group, project))
+        value = parsed.value()
+        if isinstance(value, Glob):
+            return value.filter(group_choices(parsed.key_or_group, project))
         return list(parsed.sweep_string_iterator())
     except HydraException as error:
         said = str(error).splitlines()[0]
@@ -150,7 +151,8 @@ def _from_ablation(chosen: Ablation, extras: list[str], swept: dict[str, list[st
             )
     last = dict.fromkeys(o for o in extras if o.partition("=")[0] != "seed")
     given = {*_set_by_debug(swept.get("debug", ["none"])[0], project_of(extras)), *swept}
-    composer, found = Composer(), {}
+    composer = Composer()
+    found: dict[tuple[str, str], list[Spec]] = {}
     rows = sources_first(chosen.rows, f"{chosen.path}: rows")
     for column, row in itertools.product(chosen.columns.values(), rows):
         own = {key: value for key, value in chosen.overrides(row, column).items() if key not in given}

@@ -12,12 +12,12 @@ from typing import Any
 from launch.escape import one_line
 from vocl.config.grammar import text_of
 from vocl.errors import UserError
-from vocl.files import holds, is_there, record_or_none, user_path
+from vocl.files import Kinds, holds, is_there, record_or_none, user_path
 from vocl.rundir.claims import WORD
 
 ROOT = "results"  # as in conf/runtime/default.yaml
-SELECTION = {"arguments": list, "runs": list}
-ROW = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
+SELECTION: Kinds = {"arguments": list, "runs": list}
+ROW: Kinds = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def clean_environment() -> dict[str, str]:
 def controller(timeout_s: float = TIMEOUT_S) -> Controller:
     """Which cluster this machine's commands ask, and what it allows."""
     text = ask("scontrol", "show", "config", timeout=timeout_s)
-    found = dict(re.findall(r"^(\S+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    found: dict[str, str] = dict(re.findall(r"^(\S+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
     host = found.get("SlurmctldHost[0]", found.get("ControlMachine", "")).partition("(")[0]
     hidden = found.get("PrivateData", "").split(",")
     try:

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from vocl.files import NUMBER, is_there, record_or_none, write_json
+from vocl.files import NUMBER, Kinds, is_there, record_or_none, write_json
 from vocl.rundir.claims import WORD
 
 NAME = "vocl-{token}"  # of the job: job ids are reused, tokens are not
-ENTRY = {
+ENTRY: Kinds = {
     "token": str,
     "cluster": dict,
     "elements": list,
@@ -122,7 +122,9 @@ def read(root: Path, token: str) -> Submission | None:
         return None
     # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
     answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
-    known = {key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"}
+    known: dict[str, Any] = {
+        key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"
+    }
     return Submission(root=root, job=answer["job"], **known)
 
 

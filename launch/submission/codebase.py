@@ -222,7 +222,7 @@ def without_site(code: Code) -> Code:
 
 def general(cluster: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a cluster without accounts, partitions, shell lines and other texts of one site."""
-    empty = {str: None, list: [], dict: {}}
+    empty: dict[type, Any] = {str: None, list: [], dict: {}}
     return {key: value if key in KEPT else empty.get(type(value), value) for key, value in cluster.items()}
 
 

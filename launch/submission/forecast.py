@@ -13,12 +13,12 @@ from launch.submission.enqueue import shapes
 from vocl.config.diff import diff
 from vocl.config.migrate import migrate
 from vocl.config.schema import HASHED, Config
-from vocl.files import NUMBER, holds
+from vocl.files import NUMBER, Kinds, holds
 from vocl.rundir import result
 from vocl.rundir.saved_config import raw_config
 
 UNLIMITED = 2**31
-FACTS = {"cell_id": str, "gpu_hours": NUMBER}
+FACTS: Kinds = {"cell_id": str, "gpu_hours": NUMBER}
 
 
 def gpu_hours(specs: Sequence[Spec], finished: Sequence[Path]) -> tuple[float, int]:

@@ -44,13 +44,13 @@ def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str,
     try:
         config["cluster"] = _merged(submission.cluster if submission else config["cluster"], cluster or {})
         config["runtime"]["root"] = str(root.absolute())  # the folder may have moved since
-        cell = cell_of(config)
+        cell, seed = cell_of(config), config["seed"] if entry.seed is None else entry.seed
     except (KeyError, TypeError, AttributeError) as error:
         path = root / "runs" / entry.id / "config.yaml"
         raise UserError(f"{path}: damaged, {type(error).__name__}: {error}; {AGAIN}") from None
     if cluster and config["cluster"]["kind"] == "slurm":
         check_limit(config["cluster"])
-    return Spec(entry.id, cell, config, entry.row, entry.column, entry.seed, entry.after)
+    return Spec(entry.id, cell, config, entry.row, entry.column, seed, entry.after)
 
 
 def _merged(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

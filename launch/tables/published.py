@@ -59,8 +59,8 @@ class Claim:
                 known = ", ".join(sorted(ours)) or "none"
                 raise UserError(f"verify {self.name}: no evaluation gives {metric}, choose from {known}")
             own, published = ours[metric], self.published[metric]
-            number = own is not None and math.isfinite(own)
-            within = number and abs(own - published) <= tolerance + 1e-9  # sums of decimals round
+            number = own if own is not None and math.isfinite(own) else math.inf
+            within = abs(number - published) <= tolerance + 1e-9  # sums of decimals round
             found[metric] = {"ours": own, "published": published, "tolerance": tolerance, "within": within}
         return found
 
@@ -138,7 +138,7 @@ def keep(root: Path, claim: Claim, record: dict[str, Any]) -> None:
 
 def write(root: Path, project: str | None) -> str:
     """Write <root>/tables/reproduced/table.md of all claims; returns its text."""
-    lines = [HEADER]
+    lines: list[tuple[str, ...]] = [HEADER]
     for method, own in claims(project).items():
         records = [_load(path) for path in sorted((place(root) / method).glob("*.json"))]
         for dataset, claim in own.items():

@@ -20,6 +20,7 @@ from vocl.config.compose import project_of
 from vocl.config.grammar import quoting_hint
 from vocl.errors import UserError
 from vocl.measure import Measure
+from vocl.ops.narrow import given
 
 
 def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[Record], Table]:
@@ -40,7 +41,8 @@ def tabulate(
 ) -> Table:
     """The table of `records`; refuses what cannot stand in one column."""
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
-    measures, scores = {}, {}
+    measures: dict[str, Measure] = {}
+    scores: dict[Place, dict[int, float]] = {}
     for metric in chosen.metrics:
         found = [(record, record.score(metric)) for record in records]
         there = [(record, score) for record, score in found if score is not None]
@@ -89,7 +91,7 @@ def _cells(
             delta = paired_difference(values, scores.get((settings.baseline, column, metric), {}))
         cells[row, column, metric] = Cell(summarise(list(values.values())), delta, wanted[row, column])
     shown = {
-        place: round(cell.summary.mean, settings.digits_of(measures[place[2]]))
+        place: round(given(cell.summary).mean, settings.digits_of(measures[place[2]]))
         for place, cell in cells.items()
         if cell.complete and measures[place[2]].higher_is_better is not None
     }

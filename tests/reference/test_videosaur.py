@@ -9,6 +9,7 @@ import torch
 from comparing import assert_same_hard_masks, clip_of, count, distance, forward_and_backward, part
 from torch import Tensor
 
+from vocl.commands import import_
 from vocl.interface import Output, SegmentOptions
 from vocl.loading import load
 from vocl.nn import slot_init
@@ -68,7 +69,7 @@ def imported(golden, tmp_path_factory) -> Path:
     path, values, _ = golden("videosaur.safetensors")
     out = tmp_path_factory.mktemp("reference") / "imported"
     settings = [*overrides(part(values, "state_dict."), values), "runtime.threads=1"]
-    assert importer.main(["videosaur", str(path), str(out), *settings]) == 0
+    assert import_.main(["videosaur", str(path), str(out), *settings]) == 0
     return out
 
 

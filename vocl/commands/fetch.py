@@ -10,6 +10,7 @@ from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.nn.backbones.pretrained import locate_weights
+from vocl.ops.narrow import given
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
                 "give a timm name, experiment=... or backbone=..."
             )
         root = user_path(config["runtime"]["weights_root"])
-        source = () if names else weights_source(config)
+        source = () if names else given(weights_source(config))
         for name in names or [config["backbone"]["name"]]:
             print(locate_weights(name, root, *source))
     except UserError as error:

@@ -24,10 +24,11 @@ def module(name: str) -> ModuleType:
     if (HERE / "launch").is_dir():
         return importlib.import_module(f"vocl.launch.{name}")
     other = sys.modules.get("launch")
-    if other is not None and other.__file__ is None:  # no package, but a folder of that name on the path
+    file = getattr(other, "__file__", None)
+    if other is not None and file is None:  # no package, but a folder of that name on the path
         del sys.modules["launch"]
-    elif other is not None and Path(other.__file__).resolve().parent != HERE.parent / "launch":
-        raise UserError(f"{other.__file__}: was imported as launch, which is a package of vocl; rename it")
+    elif file is not None and Path(file).resolve().parent != HERE.parent / "launch":
+        raise UserError(f"{file}: was imported as launch, which is a package of vocl; rename it")
     sys.path.insert(0, str(HERE.parent))
     try:
         return importlib.import_module(f"launch.{name}")

@@ -13,12 +13,15 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vocl.files import atomic_path
+
+if TYPE_CHECKING:
+    from av import VideoStream
 
 VOID = 255  # interface.VOID, whose module costs the import of torch
 
@@ -94,7 +97,7 @@ class OverlayWriter:
         self._path = path
         self._fps = Fraction(fps).limit_denominator(1001)
         self._stack = ExitStack()
-        self._stream = None
+        self._stream: VideoStream | None = None
 
     def __enter__(self) -> Self:
         import av
@@ -128,7 +131,7 @@ class OverlayWriter:
             assert self._stream is not None, "no frame was written"
             self._container.mux(self._stream.encode())
 
-    def _open_stream(self, height: int, width: int):
+    def _open_stream(self, height: int, width: int) -> VideoStream:
         codec = _encoder()
         options = {"crf": "18", "preset": "fast"} if codec == "libx264" else {"q:v": "3"}
         stream = self._container.add_stream(codec, rate=self._fps, options=options)
@@ -179,6 +182,7 @@ def _sheet(rows: dict[str, np.ndarray], names: Sequence[str], title: str) -> np.
     """Tiles with row names at the left, frame numbers on top and a title above them."""
     count, height, width = next(iter(rows.values())).shape[:3]
     font = ImageFont.load_default(size=max(10, min(16, width // 12)))
+    assert isinstance(font, ImageFont.FreeTypeFont)  # it is where a size is asked for
     line = int(font.size * 1.5)
     left = int(max(font.getlength(name) for name in rows)) + 2 * _MARGIN_PX
     top = line * (2 if title else 1)
@@ -218,7 +222,7 @@ def _even(frames: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _encoder() -> str:
+def _encoder() -> Literal["libx264", "mpeg4"]:
     import av
 
     try:

@@ -33,6 +33,7 @@ from vocl.files import user_path
 from vocl.interface import VOID, Clip, Grid, SegmentOptions, VideoModel
 from vocl.loading import Loaded, load, pick_device
 from vocl.ops.masks import hard_masks
+from vocl.ops.narrow import pair
 from vocl.ops.random import seed_of
 from vocl.rundir.new_folder import new_folder
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
@@ -41,7 +42,7 @@ FITS = ("crop", "stretch", "pad")
 WINDOW = 8  # frames in memory at once
 FOLDER_FPS = 10.0  # of the overlay of a folder of frames, which has no clock
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)
-SHEET = {"columns": 8, "cell_px": 240, "opacity": 0.7, "outline": 1}
+SHEET: dict[str, Any] = {"columns": 8, "cell_px": 240, "opacity": 0.7, "outline": 1}
 SMALL_PX = 160  # frames of a sheet narrower than this are enlarged by a whole factor
 OPACITY = 0.55  # of the overlay video
 KEYS = {  # what may be set, and what it is when it is not; ... must be set
@@ -123,7 +124,7 @@ def segment(
 
     The state is carried from window to window. Pixels that the model does not see are `VOID`.
     """
-    size_px, carry = tuple(dataset.size_px), None
+    size_px, carry = pair(dataset.size_px), None
     key = torch.tensor([seed_of(OPTIONS.seed, "evaluation", name)])
     for start, frames in windows:
         video = to_input(torch.from_numpy(frames), size_px, fit, dataset.normalise).unsqueeze(0)
@@ -132,7 +133,7 @@ def segment(
         carry = found.carry
         assert found.masks.shape[2] <= VOID, "label maps hold at most 255 slots"
         yield Segmented(
-            start, frames, labels_at_source(found.masks[0], found.grid, frames.shape[1:3], size_px, fit)
+            start, frames, labels_at_source(found.masks[0], found.grid, pair(frames.shape[1:3]), size_px, fit)
         )
 
 
@@ -192,11 +193,14 @@ def picture(
 ) -> np.ndarray:
     """A contact sheet of chosen frames; small frames are enlarged pixel by pixel."""
     factor = max(1, round(SMALL_PX / frames.shape[2]))
-    big = [
-        a if a is None else a.repeat(factor, axis=1).repeat(factor, axis=2) for a in (frames, labels, truth)
-    ]
-    settings = SHEET | {"cell_px": min(SHEET["cell_px"], big[0].shape[2])}
-    return contact_sheet(*big, numbers=numbers, title=title, **settings)
+    frames, labels = _enlarged(frames, factor), _enlarged(labels, factor)
+    truth = None if truth is None else _enlarged(truth, factor)
+    settings = SHEET | {"cell_px": min(SHEET["cell_px"], frames.shape[2])}
+    return contact_sheet(frames, labels, truth, numbers=numbers, title=title, **settings)
+
+
+def _enlarged(images: np.ndarray, factor: int) -> np.ndarray:
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _watched(windows: Iterator[Segmented], length: int, stop: StopFlag) -> Iterator[Segmented]:
@@ -212,7 +216,7 @@ def _watched(windows: Iterator[Segmented], length: int, stop: StopFlag) -> Itera
             if stop:
                 raise Stopped(f"frame {window.start} of {length}")
             yield window
-            if bar:
+            if bar is not None and task is not None:
                 bar.advance(task, len(window.frames))
 
 

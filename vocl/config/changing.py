@@ -26,11 +26,16 @@ def refuse_changing(node: Any, path: tuple[str | int, ...] = ()) -> None:
     elif isinstance(node, list):
         for index, value in enumerate(node):
             refuse_changing(value, (*path, index))
-    elif isinstance(node, str) and any(_is_changing(*found, path) for found in REFERENCE.findall(node)):
+    elif isinstance(node, str) and _refers_to_changing(node, path):
         raise UserError(
             f"{_dotted(path)}={node}: is part of the run id, so it may not depend on "
             "runtime, cluster, time or environment"
         )
+
+
+def _refers_to_changing(text: str, path: tuple[str | int, ...]) -> bool:
+    found = REFERENCE.findall(text)
+    return any(_is_changing(dots, key, argument, path) for dots, key, argument in found)
 
 
 def _is_changing(dots: str, key: str, argument: str, path: tuple[str | int, ...]) -> bool:

@@ -43,7 +43,7 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     with _one_line():
         if refuse:
             refuse_changing(OmegaConf.to_container(composed, resolve=False))
-        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        config: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     rename_targets(config)  # a project may name a class as it was called
     if not isinstance(config.get("project"), str | None):
         raise UserError(f"project={config['project']}: expected a folder")
@@ -188,8 +188,8 @@ def completed(dataset: Config) -> Config:
     """A dataset section from its file alone, with what conf/config.yaml says of every dataset."""
     from omegaconf import OmegaConf
 
-    general = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")).get("dataset", {})
-    return {**general, **dataset}
+    general: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    return {**general.get("dataset", {}), **dataset}
 
 
 def _evaluations_with_a_dataset(config: Config) -> list[Config]:
@@ -271,11 +271,9 @@ def _one_line(overrides: list[str] | None = None) -> Iterator[None]:
 
 def _explained(error: Exception, overrides: list[str]) -> UserError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
-    if getattr(error, "override", None):
-        hint = quoting_hint(error.override)
-        return UserError(
-            f"{error.override}: cannot be read as key=value: {text.partition(' See http')[0]}{hint}"
-        )
+    if override := getattr(error, "override", None):
+        hint = quoting_hint(override)
+        return UserError(f"{override}: cannot be read as key=value: {text.partition(' See http')[0]}{hint}")
     if "Ambiguous value" in text:
         swept = next((o for o in overrides if o.partition("=")[0] in text and "," in o), "")
         return UserError(
@@ -301,8 +299,8 @@ def _explained(error: Exception, overrides: list[str]) -> UserError:
 def _explain_key(key: str, overrides: list[str]) -> str:
     """Name the keys that exist beside an unknown one, from the same composition without it."""
     part_of = re.fullmatch(r"(\w+)/\w+@(\1\.(\w+)\.\w+)", key)  # chosen by an experiment for what is left out
-    for override in overrides if part_of else ():
-        if override.startswith(f"{part_of[1]}="):
+    for override in overrides:
+        if part_of and override.startswith(f"{part_of[1]}="):
             return (
                 f"{override}: the experiment chooses {part_of[2]}, so {part_of[3]} cannot be left out; "
                 f"choose {part_of[1]}=[{part_of[3]}] or more"

@@ -75,7 +75,7 @@ class _Base:
         from omegaconf import OmegaConf
 
         composed = unresolved(choices)
-        content = OmegaConf.to_container(composed, resolve=False)
+        content: Any = OmegaConf.to_container(composed, resolve=False)
         try:
             refuse_changing(content)
         except UserError:

@@ -14,13 +14,13 @@ Config = dict[str, Any]
 HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
 SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
 PARTS = {  # the kind of each section that is one part, and of what stands by name in `loss` and `eval`
-    "model": signature.Part["vocl.interface.VideoModel"],
-    "backbone": signature.Part["vocl.interface.Backbone"],
-    "curriculum": signature.Part["vocl.curriculum.Curriculum"],
-    "optim": signature.Part["vocl.optim.Optimizer"],
+    "model": signature.part_of("vocl.interface.VideoModel"),
+    "backbone": signature.part_of("vocl.interface.Backbone"),
+    "curriculum": signature.part_of("vocl.curriculum.Curriculum"),
+    "optim": signature.part_of("vocl.optim.Optimizer"),
 }
-LOSS = signature.Part["vocl.interface.Loss"]
-EVALUATION = signature.Part["vocl.interface.Evaluation"]
+LOSS = signature.part_of("vocl.interface.Loss")
+EVALUATION = signature.part_of("vocl.interface.Evaluation")
 ROOT = (*HASHED, "project", "eval", "runtime", "cluster")
 SEED = Annotated[int, annotated_types.Ge(0), annotated_types.Lt(2**63)]
 TERM = tuple(signature.read("vocl.config.sections.TermSettings", packages(None)).parameters)

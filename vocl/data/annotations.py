@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def stacked(parts: Sequence[Tensor], kind: str) -> Tensor:
     return torch.stack(list(parts))
 
 
-def in_fields(values: Mapping[str, Tensor]) -> dict[str, object]:
+def in_fields(values: Mapping[str, Tensor]) -> dict[str, Any]:
     """Annotations by name as arguments of `Clip`: those that are no field of it are in `more`."""
     own = {name: value for name, value in values.items() if name in FIELDS}
     return own | {"more": {name: value for name, value in values.items() if name not in FIELDS}}

@@ -22,6 +22,7 @@ from vocl.data.transforms import Box, resized, seen_box, to_input
 from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, Source, Video
+from vocl.ops.narrow import pair
 from vocl.ops.normalisation import normalised
 from vocl.ops.random import generator, seed_of
 
@@ -37,7 +38,7 @@ class Draw:
 
     position: int
     video: ServedVideo
-    indices: np.ndarray
+    indices: list[int]
     flipped: bool
     backwards: bool
     window: float
@@ -103,16 +104,16 @@ class Feed:
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
         draws = [self._draw(position) for position in range(first, first + local)]
-        views: list[Tensor | None] = [None]
+        views: list[Tensor] = []
         if self.source.reads_video or self.dataset.views:
             views = [torch.stack(view) for view in zip(*map(self._views, draws), strict=True)]
         annotations = [self._annotations(draw) for draw in draws]
         return Clip(
-            video=views[0],
+            video=views[0] if views else None,
             valid=torch.ones(local, len(draws[0].indices), dtype=torch.bool),
             key=torch.tensor([seed_of(self.seed, "clip", draw.position) for draw in draws]),
             names=tuple(draw.video.name for draw in draws),
-            frames=torch.from_numpy(np.stack([draw.indices for draw in draws]).astype(np.int64)),
+            frames=torch.tensor([draw.indices for draw in draws]),
             flipped=torch.tensor([draw.flipped for draw in draws]),
             views=tuple(views[1:]),
             features=_features([(draw.video, draw.indices, draw.flipped) for draw in draws]),
@@ -134,7 +135,7 @@ class Feed:
         """Everything about clip `position` that is left to chance, but for the colours of its views."""
         epoch, place = divmod(position, len(self.source))
         video = self.source[int(self._permutation(epoch)[place])]
-        indices = self.sampling(video, self._rng(self._sampling_tag, position))
+        indices = [int(i) for i in self.sampling(video, self._rng(self._sampling_tag, position))]
         _, flip_u, reverse_u, window = self._rng("draw", position).random(4)
         backwards = reverse_u < self.dataset.reverse
         return Draw(
@@ -148,13 +149,14 @@ class Feed:
 
     def _box(self, draw: Draw, size: tuple[int, int]) -> Box:
         """The part that is seen of the clip's frames, which are of `size`."""
-        top, left, *inner = seen_box(size, tuple(self.dataset.size_px), self.dataset.fit, draw.window)
+        size_px = pair(self.dataset.size_px)
+        top, left, height, width = seen_box(size, size_px, self.dataset.fit, draw.window)
         chance = generator(self.seed, "geometric", draw.position)
         for augmentation in self._geometric:
-            part = augmentation.window(tuple(inner), chance)
-            check_window(augmentation, part, tuple(inner))
-            top, left, inner = top + part[0], left + part[1], part[2:]
-        return top, left, *inner
+            part = augmentation.window((height, width), chance)
+            check_window(augmentation, part, (height, width))
+            top, left, height, width = top + part[0], left + part[1], part[2], part[3]
+        return top, left, height, width
 
     def _views(self, draw: Draw) -> list[Tensor]:
         """The clip's frames t c h w as the model takes them, once for each view."""
@@ -172,7 +174,7 @@ class Feed:
 
     def _annotations(self, draw: Draw) -> dict[str, Tensor]:
         """The annotations of the clip's frames, where its frames are."""
-        box, size_px = self._box(draw, draw.video.size), tuple(self.dataset.size_px)
+        box, size_px = self._box(draw, draw.video.size), pair(self.dataset.size_px)
         return _annotations(draw.video, draw.indices, Placement(box, size_px, draw.flipped, draw.backwards))
 
     def _stacked(self, clips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -181,7 +183,7 @@ class Feed:
 
     def _frames(self, draw: Draw) -> Tensor:
         """Frames t 3 h w in [0, 1] at the model's size; windows are random, so only whole frames are kept."""
-        video, indices = draw.video, [int(i) for i in draw.indices]
+        video, indices = draw.video, draw.indices
         if self.dataset.fit == "crop" or self._geometric:
             return self._fit(draw, indices)
         missing = sorted({i for i in indices if (video.name, i) not in self._fitted})
@@ -195,7 +197,7 @@ class Feed:
 
     def _fit(self, draw: Draw, indices: list[int]) -> Tensor:
         frames = torch.from_numpy(draw.video.frames(indices))
-        return resized(frames, self._box(draw, tuple(frames.shape[1:3])), tuple(self.dataset.size_px))
+        return resized(frames, self._box(draw, pair(frames.shape[1:3])), pair(self.dataset.size_px))
 
     def _rng(self, tag: str, position: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(seed_of(self.seed, tag, position)))
@@ -214,7 +216,7 @@ def _batch(feed: Feed, world: int, rank: int, step: int) -> Clip:
         return feed.batch(step)
 
 
-def _features(parts: list[tuple[Video, Sequence[int], bool]]) -> Features | None:
+def _features(parts: Sequence[tuple[ServedVideo, Sequence[int], bool]]) -> Features | None:
     """Cached features of frames of videos, mirrored or not, as one batch; None where there is no cache."""
     cache = parts[0][0].source.cache
     if cache is None:
@@ -231,10 +233,26 @@ def _annotations(video: ServedVideo, indices: Sequence[int], at: Placement) -> d
     return {name: placed(found[name], kinds[name], at) for name in names}
 
 
+class _Alone(Source):
+    """A source of one video."""
+
+    def __init__(self, video: Video) -> None:
+        self.video = video
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Video:
+        return (self.video,)[index]
+
+    def truth(self, name: str) -> None:
+        return None
+
+
 def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
     """Frames `start` to `stop` of one video as a clip of batch 1, as the model sees it at test."""
-    video = video if isinstance(video, ServedVideo) else ServedVideo(video, Served([video], {"video"}))
-    indices, size_px, fitted = range(start, stop), tuple(dataset.size_px), None
+    video = video if isinstance(video, ServedVideo) else ServedVideo(video, Served(_Alone(video), {"video"}))
+    indices, size_px, fitted = range(start, stop), pair(dataset.size_px), None
     if video.source.reads_video:
         frames = torch.from_numpy(np.ascontiguousarray(video.frames(indices)))
         fitted = to_input(frames, size_px, dataset.fit, dataset.normalise).unsqueeze(0)

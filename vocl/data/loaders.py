@@ -60,7 +60,7 @@ class Loaders:
         atexit.register(self._kill)
         try:
             with shielded():
-                self.batches = iter(self.loader)
+                self.batches: Any = iter(self.loader)  # torch shows no way to end its processes
         except BaseException:
             self.processes = [p for p in multiprocessing.active_children() if p not in others]
             self._kill()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vocl.ops.narrow import pair
 from vocl.ops.normalisation import normalised
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -21,12 +22,12 @@ def to_input(
     free range along the longer side (0.5: the centre; cut before resizing, where the release's training
     resizes first, a difference of interpolation at most); "pad" to that shape with the mean colour.
     """
-    size = tuple(frames.shape[1:3])
-    top, left, *inner = pad_box(size, size_px) if fit == "pad" else (0, 0, *size_px)
-    video = normalised(resized(frames, seen_box(size, size_px, fit, window), tuple(inner)), normalise)
-    if inner == list(size_px):
+    size = pair(frames.shape[1:3])
+    top, left, height, width = pad_box(size, size_px) if fit == "pad" else (0, 0, *size_px)
+    video = normalised(resized(frames, seen_box(size, size_px, fit, window), (height, width)), normalise)
+    if (height, width) == size_px:
         return video
-    return F.pad(video, (left, size_px[1] - inner[1] - left, top, size_px[0] - inner[0] - top))
+    return F.pad(video, (left, size_px[1] - width - left, top, size_px[0] - height - top))
 
 
 def resized(frames: Tensor, box: Box, size_px: tuple[int, int]) -> Tensor:
@@ -45,7 +46,7 @@ def labels_to_input(labels: Tensor, size_px: tuple[int, int], fit: str, resize: 
     `resize`: also to the input's size, by nearest-exact.
     """
     if fit == "crop":
-        top, left, height, width = crop_box(tuple(labels.shape[-2:]), size_px, 0.5)
+        top, left, height, width = crop_box(pair(labels.shape[-2:]), size_px, 0.5)
         labels = labels[:, top : top + height, left : left + width]
     if resize and tuple(labels.shape[-2:]) != tuple(size_px):
         labels = (

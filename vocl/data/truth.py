@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from vocl.errors import UserError
 from vocl.interface import VOID, Source
 
-RLE = dict[str, Any]  # COCO run-length code of one mask, as pycocotools makes it
+
+class RLE(TypedDict):
+    """COCO run-length code of one mask, as pycocotools makes it."""
+
+    size: list[int]
+    counts: str | bytes
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,11 @@ class Truth:
         out = np.zeros((self.length, *self.size), np.uint8)
         contested = 0
         for t in range(self.length):
-            present = [(o + 1, masks[t]) for o, masks in enumerate(self.objects) if masks[t] is not None]
+            codes = ((label, masks[t]) for label, masks in enumerate(self.objects, start=1))
             covered = np.zeros(self.size, bool)
-            for label, code in present:
+            for label, code in codes:
+                if code is None:
+                    continue
                 mask = coco.decode(code).astype(bool)
                 twice = mask & covered
                 contested += int(twice.sum())
@@ -65,8 +72,8 @@ class Truth:
                 if overlap == "drop":
                     out[t][twice] = VOID
                 covered |= mask
-            if self.void[t] is not None:
-                out[t][coco.decode(self.void[t]).astype(bool)] = VOID
+            if (void := self.void[t]) is not None:
+                out[t][coco.decode(void).astype(bool)] = VOID
         return out, contested
 
 

@@ -116,10 +116,11 @@ class DavisUnsupervised(MaskEvaluation):
 
     def _proposals(self, subject: Subject, video: Video) -> Proposals:
         """What the model says of the whole video, on the patch grid."""
-        masks, scores, segments = [], [], None
+        masks, scores = [], []
         for _, segments in self.windows(subject, video, overlapping=True):
             masks.append(segments.masks[0].float())
-            scores.append(None if segments.scores is None else segments.scores[0])
+            if segments.scores is not None:
+                scores.append(segments.scores[0])
         soft = torch.cat(masks)
         counts = torch.ones(soft.shape[:2], dtype=torch.bool, device=soft.device)
         rank = soft.mean((0, 2))

@@ -16,6 +16,7 @@ from vocl.interface import Measure, Report, Subject, Video
 from vocl.metrics.contingency import TableMetric, contingency, score_video
 from vocl.metrics.overlap import scores
 from vocl.ops.masks import hard_masks
+from vocl.ops.narrow import pair
 
 
 class Discovery(MaskEvaluation):
@@ -66,11 +67,11 @@ class Discovery(MaskEvaluation):
     ) -> dict[str, Any]:
         labels, contested = truth.labels(self.protocol.overlap)
         resize, dataset = self.protocol.resolution == "input", subject.dataset
-        true = labels_to_input(torch.from_numpy(labels), tuple(dataset.size_px), dataset.fit, resize)
+        true = labels_to_input(torch.from_numpy(labels), pair(dataset.size_px), dataset.fit, resize)
         true, tables = true.to(subject.device), []
         for frames, segments in self.windows(subject, video):
             part, masks = true[frames.start : frames.stop], segments.masks
-            found = hard_masks(masks, segments.grid, tuple(part.shape[-2:]))[0]
+            found = hard_masks(masks, segments.grid, pair(part.shape[-2:]))[0]
             tables.append(contingency(part, found, len(truth.objects) + 1, masks.shape[2]))
         return score_video(metrics, torch.cat(tables)) | {"num_contested_points": contested}
 

@@ -142,7 +142,7 @@ class KeypointLabels(Labels):
         return self.metrics([parts]) | {"num_points": int(parts[1].sum()), "num_frames": truth.length}, parts
 
     def metrics(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-        right, counts = (sum(part) for part in zip(*parts, strict=True))
+        right, counts = (sum(part[1:], start=part[0]) for part in zip(*parts, strict=True))
         names = (f"propagation_pck_{threshold:g}" for threshold in self.thresholds)
         return dict(zip(names, map(float, pck(right, counts)), strict=True))
 
@@ -173,7 +173,7 @@ class PartLabels(Labels):
         return self.metrics([table]) | {"num_frames": truth.length}, table
 
     def metrics(self, parts: Sequence[Tensor]) -> dict[str, float]:
-        return {"propagation_miou": float(np.nanmean(class_iou(sum(parts))))}
+        return {"propagation_miou": float(np.nanmean(class_iou(sum(parts[1:], start=parts[0]))))}
 
 
 def _map(truth: Truth) -> np.ndarray:

@@ -45,7 +45,7 @@ class MatchedObjects(FirstFrameObjects):
         return average(reports)
 
     def metrics(self) -> dict[str, TableMetric]:
-        settings = {"legacy_rank_bug": self.legacy_rank_bug, "objects": self.gt_objects}
+        settings: dict[str, Any] = {"legacy_rank_bug": self.legacy_rank_bug, "objects": self.gt_objects}
         return super().metrics() | {
             "video_miou_frame_avg": FrameAverageIoU(**settings),
             "image_fg_ari_matched": MatchedForegroundARI(**settings),

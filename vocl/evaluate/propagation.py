@@ -17,6 +17,7 @@ from vocl.errors import UserError
 from vocl.evaluate.labels import Frame, Labels
 from vocl.evaluate.videos import Scored, VideoEvaluation
 from vocl.interface import Clip, Grid, Report, Subject, Video
+from vocl.ops.narrow import pair
 from vocl.ops.patches import grid_of
 from vocl.ops.propagation import Propagation, Rule
 from vocl.ops.random import seed_of
@@ -64,7 +65,7 @@ class LabelPropagation(VideoEvaluation):
 
     def _sizes(self, subject: Subject, video: Video) -> tuple[tuple[int, int], tuple[int, int]]:
         """`Rule.sizes` of a video, unless the model takes no frames of another size than its training's."""
-        trained, model = tuple(subject.dataset.size_px), subject.model
+        trained, model = pair(subject.dataset.size_px), subject.model
         whole, size = self.rule.sizes(video.size, trained)
         if size != trained and not (EMBED in model.any_size and model.backbone.any_size):
             raise UserError(

@@ -17,6 +17,7 @@ from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.evaluate.unroll import unroll
 from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Segments, Subject, Video
+from vocl.ops.narrow import pair
 
 Scored = tuple[dict[str, Any], Any]
 
@@ -64,7 +65,7 @@ class VideoEvaluation(Evaluation):
             index = first + dist.rank()
             video = source[index] if index < count else None
             truth = source.truth(video.name) if video is not None else None
-            if truth is not None:
+            if video is not None and truth is not None:
                 self._refuse_other(subject, video, truth, kind)
                 own.append((video.name, *score(video, truth)))
             subject.advance()  # by every rank equally often: it may be an agreement
@@ -114,4 +115,4 @@ class MaskEvaluation(VideoEvaluation):
 def true_labels(subject: Subject, truth: Truth) -> Tensor:
     """The label map t h w of a video, cut to what the model sees, at its own size; later objects on top."""
     labels = torch.from_numpy(truth.labels("paint")[0])
-    return labels_to_input(labels, tuple(subject.dataset.size_px), subject.dataset.fit, resize=False)
+    return labels_to_input(labels, pair(subject.dataset.size_px), subject.dataset.fit, resize=False)

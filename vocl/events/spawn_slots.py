@@ -16,6 +16,7 @@ from vocl.config.build import Part
 from vocl.curriculum import Curriculum, Stage
 from vocl.errors import UserError
 from vocl.interface import Event, Output, VideoModel
+from vocl.ops.narrow import given
 from vocl.ops.random import generator
 
 
@@ -82,12 +83,13 @@ class SpawnSlots(Event):
 
     def apply(self, model: VideoModel, step: int) -> None:
         """On the host, where all ranks compute alike. Where nothing was seen yet, parents share alike."""
-        slots = model.initializer.slots.detach()[0].float().cpu()
+        learned = model.get_parameter("initializer.slots")
+        slots = learned.detach()[0].float().cpu()
         num_new = (self.total or len(slots)) - self.first
         children = allot(torch.ones(self.first) if self.error is None else self.error, num_new)
         noise = torch.randn(num_new, slots.shape[1], generator=generator(self.seed, "spawn", self.start))
         with torch.no_grad():
-            model.initializer.slots.copy_(self.spawn(slots, children, F.normalize(noise, dim=-1))[None])
+            learned.copy_(self.spawn(slots, children, F.normalize(noise, dim=-1))[None])
 
     def spawn(self, slots: Tensor, children: list[int], directions: Tensor) -> Tensor:
         """`slots` n d with child = parent + beta distance |parent| / mean norm * direction in the new rows.
@@ -122,9 +124,9 @@ class SpawnSlots(Event):
 def slot_error(output: Output) -> Tensor:
     """Mean k of a patch's squared error times the slot's mask, not divided by the mask's mass: an idle
     slot answers for almost nothing and gets no children."""
-    error = (output.recon.float() - output.target.float()).square()
+    error = (given(output.recon).float() - given(output.target).float()).square()
     error = rearrange(error, "b t c h w -> b t (h w) c") if error.ndim == 5 else error
-    return (output.masks.float() * error.mean(dim=-1).unsqueeze(2)).mean(dim=(0, 1, 3))
+    return (given(output.masks).float() * error.mean(dim=-1).unsqueeze(2)).mean(dim=(0, 1, 3))
 
 
 def allot(error: Tensor, num_new: int) -> list[int]:

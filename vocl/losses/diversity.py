@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from vocl.interface import Clip, Output
+from vocl.interface import Clip
 from vocl.losses.reduction import mean_of_all
+
+
+class _Masks(Protocol):
+    semantic_masks: Tensor
 
 
 class MaskDiversity(nn.Module):
@@ -34,7 +38,7 @@ class MaskDiversity(nn.Module):
         super().__init__()
         self.preset, self.floor, self.reduction = preset, floor, reduction
 
-    def forward(self, output: Output, clip: Clip) -> Tensor:
+    def forward(self, output: _Masks, clip: Clip) -> Tensor:
         """Scalar, from `output.semantic_masks` b t N n."""
         masks = F.normalize(output.semantic_masks.float() + self.floor, dim=-1, eps=1e-12)
         cosines = masks @ masks.transpose(-1, -2)

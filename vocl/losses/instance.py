@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from vocl.interface import Clip, Output
+from vocl.interface import Clip
 from vocl.losses.reduction import mean_of_all
 from vocl.ops.matching import best_matching
+
+
+class _Objects(Protocol):
+    objects: Tensor
+    valid: Tensor
+
+
+class _Taught(_Objects, Protocol):
+    teacher: _Objects
 
 
 class InstanceConsistency(nn.Module):
@@ -48,16 +57,17 @@ class InstanceConsistency(nn.Module):
         self.preset, self.form, self.margin, self.unit = preset, form, margin, unit
         self.same_frame, self.reduction = same_frame, reduction
 
-    def forward(self, output: Output, clip: Clip) -> Tensor:
+    def forward(self, output: _Taught, clip: Clip) -> Tensor:
         """Scalar, from `objects` b t N P d and `valid` b t N P of student and teacher."""
         ours, theirs = output.objects.float(), output.teacher.objects.float().detach()
-        unit = [F.normalize(x, dim=-1, eps=1e-12) for x in (ours, theirs)]
+        ours_unit, theirs_unit = (F.normalize(x, dim=-1, eps=1e-12) for x in (ours, theirs))
         with torch.no_grad():
-            match = best_matching(products(*unit))
+            match = best_matching(products(ours_unit, theirs_unit))
         matched = F.one_hot(match, ours.shape[3]).bool()  # b t j n p q
         both = matched & output.teacher.valid[:, None, :, :, None, :]
-        terms = self._cosine if self.form == "cosine" else self._l2
-        terms = terms(*(unit if self.unit else (ours, theirs)), matched, both)
+        compared = (ours_unit, theirs_unit) if self.unit else (ours, theirs)
+        form = self._cosine if self.form == "cosine" else self._l2
+        terms = form(*compared, matched, both)
         counts = output.valid.unsqueeze(2) & self._pairs(clip.valid)[..., None, None]
         total = torch.where(counts, terms, 0).sum()
         if self.reduction == "sum":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vocl.interface import Clip, Output
+from vocl.ops.narrow import given
 
 
 class FeatureMSE(nn.Module):
@@ -21,7 +22,9 @@ class FeatureMSE(nn.Module):
 
     def forward(self, output: Output, clip: Clip) -> Tensor:
         """Scalar, from `output.recon` and `output.target` b t n e."""
-        return _mean_over_valid((output.recon.float() - output.target.float()).square(), clip.valid)
+        return _mean_over_valid(
+            (given(output.recon).float() - given(output.target).float()).square(), clip.valid
+        )
 
 
 class ReconMSE(nn.Module):
@@ -35,8 +38,12 @@ class ReconMSE(nn.Module):
 
     def forward(self, output: Output, clip: Clip) -> Tensor:
         """Scalar, from `output.recon` and `output.target` b t c h w."""
-        error = (output.recon.float() - output.target.float()).square()
+        error = _squared_error(output)
         return _mean_over_valid(error, clip.valid) * error[0, 0].numel()
+
+
+def _squared_error(output: Output) -> Tensor:
+    return (given(output.recon).float() - given(output.target).float()).square()
 
 
 def _mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:

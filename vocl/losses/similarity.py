@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,13 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from vocl.errors import UserError
-from vocl.interface import Clip, Output
+from vocl.interface import Clip
+
+
+class _Similarity(Protocol):
+    similarity: Tensor
+    keys: Tensor
+    features: Tensor
 
 
 class TemporalSimilarity(nn.Module):
@@ -36,7 +42,7 @@ class TemporalSimilarity(nn.Module):
         self.temperature = temperature
         self.of = of
 
-    def forward(self, output: Output, clip: Clip) -> Tensor:
+    def forward(self, output: _Similarity, clip: Clip) -> Tensor:
         """Scalar, from `output.similarity` b t n n and `output.keys` (or `features`) b t n e."""
         logits = output.similarity[:, :-1].float()
         if logits.shape[1] < 1:

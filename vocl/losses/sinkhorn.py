@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vocl.dist import gather_clips
 from vocl.errors import UserError
 from vocl.interface import Clip, Output
+from vocl.ops.narrow import given
 
 
 class SinkhornDivergence(nn.Module):
@@ -51,7 +52,7 @@ class SinkhornDivergence(nn.Module):
                 "loss.sinkhorn_divergence: there is no reconstruction in this stage; name the terms that "
                 "count in curriculum.stages.<name>.terms"
             )
-        values = self.per_frame(output.recon, output.target)
+        values = self.per_frame(output.recon, given(output.target))
         return torch.where(clip.valid, values, 0).sum() / clip.valid.sum()
 
     def per_frame(self, recon: Tensor, target: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl.interface import Clip, Output
+from vocl.ops.narrow import given
 
 SIDE = math.exp(-1 / (2 * 1.5**2))  # a window's neighbours, its middle being 1: Gaussian of sigma 1.5
 STABLE = (0.01**2, 0.03**2)  # C1, C2 for values within 0..1
@@ -28,9 +29,9 @@ class SSIM(nn.Module):
 
     def forward(self, output: Output, clip: Clip) -> Tensor:
         """Scalar, from `output.recon` and `output.target` b t n e (or b t c h w)."""
-        frames = output.recon.ndim == 5
-        layout, sizes = ("b t c h w", {}) if frames else ("b t (h w) c", {"h": output.grid.rows})
-        signals = output.recon.float(), output.target.detach().float()
+        recon, target = given(output.recon), given(output.target)
+        layout, sizes = ("b t c h w", {}) if recon.ndim == 5 else ("b t (h w) c", {"h": output.grid.rows})
+        signals = recon.float(), target.detach().float()
         recon, target = (rearrange(x, f"{layout} -> b t h w c", **sizes) for x in signals)
         low = torch.minimum(*(x.detach().amin(dim=(1, 2, 3, 4), keepdim=True) for x in (recon, target)))
         high = torch.maximum(*(x.detach().amax(dim=(1, 2, 3, 4), keepdim=True) for x in (recon, target)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,18 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from vocl.errors import UserError
-from vocl.interface import Clip, Output
+from vocl.interface import Clip
 from vocl.losses.reduction import mean_of_all
 from vocl.ops.transport import sinkhorn, spread_mass, uniform_mass
+
+
+class _Semantics(Protocol):
+    semantic_logits: Tensor
+    features: Tensor
+
+
+class _Taught(_Semantics, Protocol):
+    teacher: _Semantics
 
 
 class TransportAlignment(nn.Module):
@@ -50,7 +59,7 @@ class TransportAlignment(nn.Module):
         self.epsilon, self.rounds = epsilon, rounds
         self.mass = uniform_mass if marginal == "uniform" else spread_mass
 
-    def forward(self, output: Output, clip: Clip) -> Tensor:
+    def forward(self, output: _Taught, clip: Clip) -> Tensor:
         """Scalar, from `semantic_logits` b t N n of student and teacher, and the teacher's features."""
         logits, teacher, valid = output.semantic_logits.float(), output.teacher, clip.valid
         b, t = valid.shape

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vocl.interface import Grid
 from vocl.ops.masks import enlarged, hard_masks, majority_masks, stretched
+from vocl.ops.narrow import pair
 
 
 def jaccard(found: Tensor, truth: Tensor, void: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def oracle_foreground(masks: Tensor, grid: Grid, truth: Tensor, void: Tensor, th
     unsupervised single-object segmentation without a word in the tables (SMTC's code, after Yang et
     al., "Self-supervised Video Object Segmentation by Motion Grouping", ICCV 2021).
     """
-    maps = enlarged(masks, grid, tuple(truth.shape))
+    maps = enlarged(masks, grid, pair(truth.shape))
     binary = maps > threshold
     fits = jaccard(binary, truth, void) > jaccard(binary, ~truth, void)
     return stretched(maps[fits].sum(0, keepdim=True))[0] > threshold
@@ -34,4 +35,4 @@ def patch_ceiling(truth: Tensor, void: Tensor, grid: Grid) -> Tensor:
     """What masks of whole patches can reach at best: the patches that are mostly true, h w bool."""
     patches = majority_masks(truth[None], void[None], grid)
     both = torch.stack([1 - patches, patches], dim=1)
-    return hard_masks(both[None], grid, tuple(truth.shape))[0, 0] == 1
+    return hard_masks(both[None], grid, pair(truth.shape))[0, 0] == 1

@@ -14,6 +14,7 @@ from vocl import dist
 from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions, Segments, VideoModel
 from vocl.models.backbone_only import BackboneOnly
 from vocl.ops.clustering import kmeans, nearest, spread_points
+from vocl.ops.narrow import given
 from vocl.ops.random import generator
 
 
@@ -112,7 +113,7 @@ class SplitKMeans(VideoModel):
         found = _assigned(features, self.centroids.expand(len(tokens), -1, -1))
         recon = torch.einsum("btkn,ke->btne", found.masks, self.centroids)
         return Output(
-            slots=found.slots,
+            slots=given(found.slots),
             attn=found.masks,
             grid=features.grid,
             features=features.tokens,
@@ -126,7 +127,7 @@ class SplitKMeans(VideoModel):
     def after_step(self, step: int) -> None:
         """Start the centroids from the first batch: that of the first rank, for all ranks alike."""
         if step == 0:
-            points, key = self._first
+            points, key = given(self._first)
             own = spread_points(points, len(self.centroids), generator(key, "centroids"))
             self.centroids.copy_(dist.gather_objects(own.cpu())[0])
         self._first = None

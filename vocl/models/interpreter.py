@@ -17,6 +17,7 @@ from vocl.errors import UserError
 from vocl.interface import Backbone, Clip, Context, Grid, Output, SegmentOptions, Segments, VideoModel
 from vocl.nn.levels import FrameLevel, VideoLevel, propagate
 from vocl.ops.cache import TensorCache
+from vocl.ops.narrow import given, pair
 from vocl.ops.random import seed_of, uniform
 
 CHUNK = 16  # frames encoded at once where no gradient is wanted
@@ -85,7 +86,8 @@ class Interpreter(VideoModel):
         self.video = video(self.image.slot_dim, num_slots, slot_dim)
         self.level: str = "video"
         self.active_slots, self.chance_to_keep = num_slots, 0.0
-        self.cache, self._cached_for = TensorCache(cache_mb * 10**6), None
+        self.cache = TensorCache(cache_mb * 10**6)
+        self._cached_for: list[tuple[int, int]] | None = None
 
     def begin(self, stage: Any, step: int) -> None:
         """The live level; of the video level also its slots in training, and how often it merges none."""
@@ -137,7 +139,9 @@ class Interpreter(VideoModel):
         masks = propagate(attn[:, :length], video.attn[:, :length])
         slots = _every_frame(video.slots, length)
         grid = (
-            self.backbone.grid(tuple(clip.video.shape[-2:])) if clip.features is None else clip.features.grid
+            self.backbone.grid(pair(given(clip.video).shape[-2:]))
+            if clip.features is None
+            else clip.features.grid
         )
         return Segments(masks=masks, grid=grid, slots=slots, carry="whole")
 
@@ -149,7 +153,7 @@ class Interpreter(VideoModel):
     def _rows(self, clip: Clip) -> Tensor:
         """What a frame is encoded from: its pixels, b t c h w, or features that are there, b t n e."""
         alone = clip.features is None and self.backbone.frames_per_token == 1
-        return clip.video if alone else self.encode(clip).tokens
+        return given(clip.video) if alone else self.encode(clip).tokens
 
     def _tokens(self, rows: Tensor) -> Tensor:
         """Features b t n e of frames b t c h w; what are features already stays."""
@@ -202,15 +206,15 @@ class Interpreter(VideoModel):
         draws = _draws(clip, self.noise_seeds)
         prints = rearrange(rows.float().contiguous(), "m ... -> m (...)").view(torch.int32)
         names = list(zip(draws, prints.sum(-1, dtype=torch.int64).tolist(), strict=True))
-        slots = {name: self.cache.get(name) for name in names}
-        missing = [name for name, kept in slots.items() if kept is None]
+        known = {name: self.cache.get(name) for name in names}
+        missing = [name for name, kept in known.items() if kept is None]
         if missing:
             where = [names.index(name) for name in missing]
             key = torch.tensor([seed_of("frame", *map(str, draw)) for draw, _ in missing])
             for name, found in zip(missing, self._encode(rows[where], key.to(rows.device))[0], strict=True):
-                slots[name] = found
+                known[name] = found
                 self.cache.keep(name, found)
-        slots = torch.stack([slots[name].to(rows.device) for name in names])
+        slots = torch.stack([given(known[name]).to(rows.device) for name in names])
         return rearrange(slots, "(b t) k d -> b t k d", b=b)
 
     def _forget_if_changed(self) -> None:
@@ -227,9 +231,10 @@ Draw = tuple[Hashable, ...]
 
 def _draws(clip: Clip, noise_seeds: int) -> list[Draw]:
     """For every frame of every clip its video, number, mirroring, and which of its noises it has."""
-    b, t = clip.frames.shape
+    numbers, mirrored = given(clip.frames), given(clip.flipped)
+    b, t = numbers.shape
     noise = (uniform(clip.key.cpu(), "noise", (t,)) * noise_seeds).long().tolist()
-    frames, flipped = clip.frames.tolist(), clip.flipped.tolist()
+    frames, flipped = numbers.tolist(), mirrored.tolist()
     return [(clip.names[i], frames[i][j], flipped[i], noise[i][j]) for i in range(b) for j in range(t)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from annotated_types import Ge
@@ -16,6 +16,7 @@ from vocl.interface import (
     Clip,
     Context,
     Corrected,
+    Corrector,
     Features,
     Grid,
     Output,
@@ -24,6 +25,7 @@ from vocl.interface import (
     VideoModel,
 )
 from vocl.nn.targets import Target
+from vocl.ops.narrow import given
 
 
 class Unrolled(NamedTuple):
@@ -81,10 +83,11 @@ class Recurrent(VideoModel):
         self.initializer = initializer(num_slots, slot_dim)
         self.backbone = backbone
         self.adapter = adapter(backbone.dim, slot_dim, grid)
-        self.corrector = corrector(slot_dim)
+        self.corrector = cast(Corrector, corrector(slot_dim))
         self.predictor = predictor(slot_dim) if predictor else None
-        channels = self.target.channels if callable(target) else {"rgb": 3}.get(target, backbone.dim)
-        self.decoder = decoder(slot_dim, channels, grid if target == "features" else Grid(*frame_px))
+        self.decoder = decoder(
+            slot_dim, self._channels(backbone), grid if target == "features" else Grid(*frame_px)
+        )
 
     def begin(self, stage: Any, step: int) -> None:
         """Train with the stage's number of slots; `segment` always uses all of them."""
@@ -131,21 +134,28 @@ class Recurrent(VideoModel):
         if options.cyclic:
             swept = self._sweep_back(context, swept, options.iterations)
         if options.masks == "attention":
-            return Segments(masks=swept.attn, grid=context.grid, slots=swept.slots, carry=carry)
+            return Segments(masks=swept.attn, grid=given(context.grid), slots=swept.slots, carry=carry)
         decoded = context.call(self.decoder, swept.slots, reconstruct=False)
         return Segments(masks=decoded.masks, grid=decoded.grid, slots=swept.slots, carry=carry)
 
     def embed(self, clip: Clip) -> Tensor:
         return self.encode(clip).tokens
 
+    def _channels(self, backbone: Backbone) -> int:
+        """Channels of what the decoder reconstructs."""
+        if isinstance(self.target, Target):
+            return self.target.channels
+        return 3 if self.target == "rgb" else backbone.dim
+
     def _context(self, clip: Clip, features: Features) -> Context:
         """What the parts may read before the first frame is looked at."""
+        tokens = features.tokens.detach() if self.target == "features" else None
         return Context(
             clip=clip,
             features=features.tokens,
             inputs=self.corrector.prepare(self.adapter(features.tokens)),
             grid=features.grid,
-            target={"rgb": clip.video, "features": features.tokens.detach()}.get(self.target),
+            target=clip.video if self.target == "rgb" else tokens,
         )
 
     def _first(self, context: Context) -> Tensor:
@@ -156,7 +166,7 @@ class Recurrent(VideoModel):
         """Unroll over the inputs of `context` from `state` b k d; `first`: frame 0 starts the video."""
         found: list[Corrected] = []
         states = []
-        for t, features in enumerate(context.inputs.unbind(1)):
+        for t, features in enumerate(given(context.inputs).unbind(1)):
             at = replace(context, frame=t, slots=tuple(c.slots for c in found))
             rounds = self.corrector.first_iterations if first and t == 0 else self.corrector.iterations
             corrected = at.call(self.corrector, state, features, iterations or rounds)
@@ -167,14 +177,16 @@ class Recurrent(VideoModel):
         extra = {name: torch.stack([c.extra[name] for c in found], dim=1) for name in found[0].extra}
         context.extra.update(extra)
         rows = ([c.slots for c in found], states, [c.attn for c in found])
-        return Unrolled(*(torch.stack(row, dim=1) for row in rows), extra)
+        slots, predicted, attn = (torch.stack(row, dim=1) for row in rows)
+        return Unrolled(slots, predicted, attn, extra)
 
     def _sweep_back(self, context: Context, forward: Unrolled, iterations: int | None) -> Unrolled:
         """In time order: the last frame from the forward sweep, the others from a sweep that starts
         at its prediction and walks back to frame 0 (never `first`)."""
-        if context.inputs.shape[1] == 1:
+        inputs = given(context.inputs)
+        if inputs.shape[1] == 1:
             return forward
-        back = replace(context, inputs=context.inputs[:, :-1].flip(1), extra=dict(context.extra))
+        back = replace(context, inputs=inputs[:, :-1].flip(1), extra=dict(context.extra))
         backward = self._sweep(back, forward.predicted[:, -1], iterations, first=False)
 
         def joined(b: Tensor, f: Tensor) -> Tensor:
@@ -182,4 +194,5 @@ class Recurrent(VideoModel):
 
         extra = {name: joined(backward.extra[name], f) for name, f in forward.extra.items()}
         context.extra.update(extra)
-        return Unrolled(*map(joined, backward[:3], forward[:3]), extra)
+        slots, predicted, attn = map(joined, backward[:3], forward[:3])
+        return Unrolled(slots, predicted, attn, extra)

@@ -18,6 +18,7 @@ from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOption
 from vocl.nn.correspondence import Correspondence
 from vocl.nn.masked_slot_attention import MaskedSlotAttention
 from vocl.nn.valid_instances import ValidInstances, closeness
+from vocl.ops.narrow import given
 from vocl.ops.random import normal
 
 
@@ -243,7 +244,7 @@ class SMTC(VideoModel):
         features, grouping = self._features(seen), self.grouping
         cells = grouping.correspondence.cells(features, seen.grid)
         last = cells[:, -1:]
-        before = carry.cells if carry.frames % self.window else last
+        before = given(carry.cells) if carry.frames % self.window else last
         partners = torch.cat([before, cells[:, :-1]], dim=1)
         output = grouping(features, partners, seen.grid, noise, iterations)
         return output, Carry(carry.frames + cells.shape[1], last)
@@ -258,7 +259,7 @@ class SMTC(VideoModel):
     # ------------------------------------------------------------------------------------- parts
 
     def _features(self, seen: Features) -> Tensor:
-        return seen.keys if self.keys else seen.tokens
+        return given(seen.keys) if self.keys else seen.tokens
 
     def _see_as_teacher(self, clip: Clip) -> Features:
         if clip.views:
@@ -299,6 +300,7 @@ def _cut(clip: Clip, start: int, stop: int) -> Clip:
 
 def _found(output: SemanticOutput) -> tuple[Tensor, Tensor, Tensor]:
     """Masks b t k n, slots b t k d and scores b t k of an output."""
-    instances = rearrange(output.slots, "b t (n p) d -> b t n p d", n=output.semantics.shape[2])
-    scores = rearrange(closeness(output.semantics, instances), "b t n p -> b t (n p)")
+    semantics = given(output.semantics)
+    instances = rearrange(output.slots, "b t (n p) d -> b t n p d", n=semantics.shape[2])
+    scores = rearrange(closeness(semantics, instances), "b t n p -> b t (n p)")
     return output.attn, output.slots, scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from vocl.interface import (
     Segments,
     VideoModel,
 )
-from vocl.nn.decoders.broadcast import Decoded
-from vocl.nn.invariant import Bound, pose, relative
+from vocl.nn.decoders.broadcast import Decoded, PlacedDecoder
+from vocl.nn.invariant import Bound, Spatial, pose, relative
 from vocl.nn.merging import Merged, MergeSimilar, alone, merge
 from vocl.ops.linking import inherit
+from vocl.ops.narrow import given
 from vocl.ops.random import subsets
 
 CHUNK = 8  # frames encoded and decoded at once in `segment`
@@ -103,11 +104,11 @@ class SOLV(VideoModel):
         self.initializer = initializer(num_slots, slot_dim)
         self.backbone = backbone
         self.adapter = adapter(backbone.dim, slot_dim, grid)
-        self.spatial = spatial(num_slots, slot_dim, grid)
+        self.spatial = cast(Spatial, spatial(num_slots, slot_dim, grid))
         self.temporal = temporal(slot_dim, window)
         self.merging = merge() if merge else None
         self.chance_to_keep = 0.0
-        self.decoder = decoder(slot_dim, backbone.dim, grid)
+        self.decoder = cast(PlacedDecoder, decoder(slot_dim, backbone.dim, grid))
 
     def begin(self, stage: Any, step: int) -> None:
         """Slots of the stage (`segment` always uses all) and the chance of a clip to keep them all."""
@@ -115,8 +116,8 @@ class SOLV(VideoModel):
         self.chance_to_keep = self.merging.chance_to_keep(step) if self.merging else 1.0
 
     def forward(self, clip: Clip) -> Output:
-        clip = _cut(clip, *_around_middle(clip.video.shape[1], self.window))
-        middle = clip.video.shape[1] // 2
+        clip = _cut(clip, *_around_middle(clip.valid.shape[1], self.window))
+        middle = clip.valid.shape[1] // 2
         seen, keep, full = self._see(clip, middle)
         coordinates = self.spatial.coordinates(keep)
         one = self._bind(clip, seen, coordinates, middle)
@@ -164,13 +165,13 @@ class SOLV(VideoModel):
 
     def _see(self, clip: Clip, middle: int) -> tuple[Tensor, Tensor, Features]:
         """Tokens b t m e of the patches `keep` b t m of every frame; all of the middle frame's (t = 1)."""
-        b, t = clip.video.shape[:2]
+        b, t = clip.valid.shape
         full = self.encode(_cut(clip, middle, middle + 1))
         n = full.tokens.shape[2]
         if self.token_drop:
             size = max(1, round(n * (1 - self.token_drop)))
             keep = subsets(clip.key, "tokens", t, size, n).to(full.tokens.device)
-            return self.backbone(clip.video, keep).tokens, keep, full
+            return self.backbone(given(clip.video), keep).tokens, keep, full
         keep = torch.arange(n, device=full.tokens.device).expand(b, t, n)
         return full.tokens if t == 1 else self.encode(clip).tokens, keep, full
 
@@ -199,7 +200,7 @@ class SOLV(VideoModel):
         self, merged: Merged, coordinates: Tensor, context: Context, reconstruct: bool = True
     ) -> Decoded:
         """One frame per row of `merged`, and of the inputs m 1 n d: recon m 1 n e, masks m 1 k n."""
-        place = relative(self.spatial.grid, *self.spatial.bounded(*pose(merged.weights, coordinates)))
+        place = relative(self.spatial.grid, *self.spatial.bounded(*pose(given(merged.weights), coordinates)))
         slots, place, active = (x.unsqueeze(1) for x in (merged.slots, place, merged.active))
         return context.call(self.decoder, slots, place, active, reconstruct)
 
@@ -216,7 +217,7 @@ class SOLV(VideoModel):
     def _bind_all(self, clip: Clip, iterations: int | None) -> Bound:
         """Every frame's slots from all its patches, bound over space alone, some frames at a time."""
         first, found = self.initializer(clip.key), []
-        for start in range(0, clip.video.shape[1], CHUNK):
+        for start in range(0, clip.valid.shape[1], CHUNK):
             tokens = self.encode(_cut(clip, start, start + CHUNK)).tokens
             coordinates = self.spatial.grid.expand(*tokens.shape[:2], -1, -1)
             found.append(self.spatial(first, self.adapter(tokens), coordinates, iterations))
@@ -258,7 +259,9 @@ def _cut(clip: Clip, start: int, stop: int) -> Clip:
     if features is not None:
         keys = None if features.keys is None else features.keys[:, start:stop]
         features = Features(features.tokens[:, start:stop], features.grid, keys)
-    return Clip(clip.video[:, start:stop], clip.valid[:, start:stop], clip.key, clip.names, features=features)
+    return Clip(
+        given(clip.video)[:, start:stop], clip.valid[:, start:stop], clip.key, clip.names, features=features
+    )
 
 
 def _link(
@@ -266,11 +269,12 @@ def _link(
 ) -> tuple[Tensor, list[np.ndarray], list[np.ndarray]]:
     """Masks b t k n by identity, from those by cluster; the last frame's slots and identities."""
     channel = torch.zeros(masks.shape[:3], dtype=torch.int64)
-    last, ids = ([None] * len(masks), [None] * len(masks)) if carry is None else (carry.last[:], carry.ids[:])
-    slots, active = slots.float().cpu().numpy(), active.cpu().numpy()
+    none_yet: list[np.ndarray] = [np.empty(0)] * len(masks)
+    last, ids = (none_yet[:], none_yet[:]) if carry is None else (carry.last[:], carry.ids[:])
+    vectors, used = slots.float().cpu().numpy(), active.cpu().numpy()
     for i, t in itertools.product(range(masks.shape[0]), range(masks.shape[1])):
-        found = slots[i, t, active[i, t]]
-        ids[i] = np.arange(len(found)) if ids[i] is None else inherit(last[i], found, ids[i])
+        found, first = vectors[i, t, used[i, t]], carry is None and t == 0
+        ids[i] = np.arange(len(found)) if first else inherit(last[i], found, ids[i])
         last[i] = found
         channel[i, t, : len(found)] = torch.from_numpy(ids[i])
     index = channel.to(masks.device).unsqueeze(-1).expand_as(masks)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vocl.config.build import Part
 from vocl.interface import Backbone, Clip, Output
 from vocl.models.recurrent import Recurrent
+from vocl.ops.narrow import given
 
 
 @dataclass
@@ -56,6 +57,6 @@ class VideoSAUR(Recurrent):
 
     def forward(self, clip: Clip) -> SimilarityOutput:
         output = super().forward(clip)
-        recon, similarity = output.recon.split(self.split, dim=-1)
+        recon, similarity = given(output.recon).split(self.split, dim=-1)
         kept = {"recon": recon} if self.split[0] else {"recon": None, "target": None}
         return SimilarityOutput(**(vars(output) | kept), similarity=similarity)

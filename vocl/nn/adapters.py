@@ -10,7 +10,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from vocl.interface import Grid
-from vocl.nn.blocks import mlp
+from vocl.nn.blocks import linears, mlp
 
 
 class MLPAdapter(nn.Module):
@@ -30,7 +30,7 @@ class MLPAdapter(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` b t n e to b t n d."""
-        first, last = self.mlp[0], self.mlp[-1]
+        first, last = linears(self.mlp)
         normed = F.layer_norm(tokens, self.norm.normalized_shape, eps=self.norm.eps)
         weight = (first.weight * self.norm.weight).t().contiguous()  # this layout: the faster gradient
         bias = first.bias + first.weight @ self.norm.bias
@@ -42,6 +42,8 @@ class PositionAdapter(nn.Module):
 
     For backbones that do not know where a patch is. The code of a patch is (y, x, 1 - y, 1 - x).
     """
+
+    code: Tensor
 
     def __init__(
         self, feature_dim: int, slot_dim: int, grid: Grid, *, hidden_dim: Annotated[int, Ge(1)]

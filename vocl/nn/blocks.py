@@ -34,9 +34,14 @@ def mlp(dims: list[int]) -> nn.Sequential:
 def he_mlp(dims: list[int]) -> nn.Sequential:
     """As `mlp`, with weights that keep the variance through ReLU (He's uniform rule): for deep ones."""
     layers = mlp(dims)
-    for linear in (layer for layer in layers if isinstance(layer, nn.Linear)):
+    for linear in linears(layers):
         nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
     return layers
+
+
+def linears(layers: nn.Sequential) -> list[nn.Linear]:
+    """The linear layers of an MLP, in order."""
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]
 
 
 class MultiHeadAttention(nn.Module):

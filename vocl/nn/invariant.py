@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from vocl.interface import Grid
-from vocl.nn.blocks import he_mlp, mlp
+from vocl.nn.blocks import he_mlp, linears, mlp
 from vocl.ops.random import dropout
 
 EPSILON = 1e-8
@@ -24,6 +24,23 @@ class Bound(NamedTuple):
     slots: Tensor
     attn: Tensor
     weights: Tensor
+
+
+class Spatial(Protocol):
+    """What gives the slots of single frames a place, as `InvariantSlotAttention` does."""
+
+    grid: Tensor
+
+    def coordinates(self, keep: Tensor) -> Tensor: ...
+    def bounded(self, position: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]: ...
+    def __call__(
+        self,
+        slots: Tensor,
+        features: Tensor,
+        coordinates: Tensor,
+        iterations: int | None = None,
+        key: Tensor | None = None,
+    ) -> Bound: ...
 
 
 def centred_grid(grid: Grid) -> Tensor:
@@ -136,17 +153,19 @@ class InvariantSlotAttention(nn.Module):
         self, slots: Tensor, features: Tensor, coordinates: Tensor, iterations: int, key: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Output slots m k d, attn and weights m k n of the last round."""
-        first, _, second = self.shared
+        first, second = linears(self.shared)
         for_keys, for_values = (features @ (first.weight @ to.weight).t() for to in (self.to_k, self.to_v))
         from_place, bias = first.weight @ self.relate.weight, first(self.relate.bias)
-        place = [p[: slots.shape[1]].expand(len(slots), -1, -1) for p in (self.position, self.scale)]
+        position, scale = (
+            p[: slots.shape[1]].expand(len(slots), -1, -1) for p in (self.position, self.scale)
+        )
         for i in range(iterations + 1):
-            at = F.linear(relative(coordinates, *self.bounded(*place)), from_place, bias)
+            at = F.linear(relative(coordinates, *self.bounded(position, scale)), from_place, bias)
             normed = self.norm_slots(slots)
             attn = self._compete(normed, F.relu(at + for_keys.unsqueeze(1)))
             weights = attn + EPSILON
             weights = weights / weights.sum(-1, keepdim=True)
-            place = pose(weights, coordinates)
+            position, scale = pose(weights, coordinates)
             if i < iterations:
                 hidden = F.relu(at + for_values.unsqueeze(1))
                 slots = self._update(slots, second(torch.einsum("mkn,mknd->mkd", weights, hidden)), i, key)
@@ -154,7 +173,7 @@ class InvariantSlotAttention(nn.Module):
 
     def _compete(self, normed: Tensor, hidden: Tensor) -> Tensor:
         """Softmax over k of queries times keys, from LN(slots) m k d and the keys' hidden m k n d."""
-        second = self.shared[2]
+        _, second = linears(self.shared)
         query = self.to_q(normed) * normed.shape[-1] ** -0.5
         logits = torch.einsum("mkd,mknd->mkn", query @ second.weight, hidden)
         return torch.softmax(logits + (query @ second.bias).unsqueeze(-1), dim=1)

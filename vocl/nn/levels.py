@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol, cast
 
 import torch
 from annotated_types import Ge
@@ -14,6 +14,13 @@ from vocl.config.build import Part
 from vocl.interface import Context, Grid
 from vocl.nn.merging import MergeSimilar, alone, merge
 from vocl.nn.positions import sine_cosine
+
+
+class Corrector(Protocol):
+    """Slots of frames or videos, each for itself, by a number of rounds that may be its own."""
+
+    def prepare(self, inputs: Tensor) -> Tensor: ...
+    def __call__(self, slots: Tensor, features: Tensor, iterations: int | None) -> tuple[Tensor, Tensor]: ...
 
 
 class FrameLevel(nn.Module):
@@ -39,7 +46,7 @@ class FrameLevel(nn.Module):
         self.num_slots, self.slot_dim, self.grid = num_slots, slot_dim, grid
         self.initializer = initializer(num_slots, slot_dim)
         self.adapter = adapter(feature_dim, slot_dim, grid)
-        self.corrector = corrector(slot_dim)
+        self.corrector = cast(Corrector, corrector(slot_dim))
         self.decoder = decoder(slot_dim, feature_dim)
 
     def inputs(self, tokens: Tensor) -> Tensor:
@@ -97,7 +104,7 @@ class VideoLevel(nn.Module):
         self.encoder = encoder(frame_dim)
         self.initializer = initializer(num_slots, slot_dim)
         self.adapter = adapter(frame_dim, slot_dim, Grid(1, 1))
-        self.corrector = corrector(slot_dim)
+        self.corrector = cast(Corrector, corrector(slot_dim))
         self.merging = merge() if merge else None
         self.decoder = decoder(slot_dim, frame_dim)
 

@@ -94,8 +94,10 @@ class SlotAttention(nn.Module):
         return self._update(mean, normed if self.normalised_hidden else slots, to_gates), attn
 
     def _update(self, mean: Tensor, hidden: Tensor, to_gates: Tensor) -> Tensor:
-        rows = [rearrange(x, "b k d -> (b k) d") for x in (mean, hidden)]
+        mean_rows, hidden_rows = (rearrange(x, "b k d -> (b k) d") for x in (mean, hidden))
         gru = self.gru
-        slots = torch.gru_cell(*rows, to_gates, gru.weight_hh, gru.bias_ih, gru.bias_hh)
+        slots = torch.gru_cell(mean_rows, hidden_rows, to_gates, gru.weight_hh, gru.bias_ih, gru.bias_hh)
         slots = rearrange(slots, "(b k) d -> b k d", b=len(hidden))
-        return slots if self.mlp is None else slots + self.mlp(self.norm_mlp(slots))
+        if self.mlp is None or self.norm_mlp is None:
+            return slots
+        return slots + self.mlp(self.norm_mlp(slots))

@@ -69,6 +69,7 @@ class FromBoxes(nn.Module):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"clip.boxes"})
+    side: Tensor
 
     def __init__(
         self, num_slots: int, slot_dim: int, *, hidden_dim: Annotated[int, Ge(1)], frame_px: list[int]

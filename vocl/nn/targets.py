@@ -9,6 +9,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from vocl.interface import Context
+from vocl.ops.narrow import given
 
 
 class Target:
@@ -32,7 +33,7 @@ class Flow(Target):
         self.scale_px = scale_px
 
     def __call__(self, *, context: Context) -> Tensor:
-        return context.clip.flow / self.scale_px
+        return given(context.clip.flow) / self.scale_px
 
 
 class Depth(Target):
@@ -45,4 +46,4 @@ class Depth(Target):
         self.scale = scale
 
     def __call__(self, *, context: Context) -> Tensor:
-        return torch.log1p(context.clip.depth / self.scale)
+        return torch.log1p(given(context.clip.depth) / self.scale)

@@ -34,8 +34,12 @@ class TemporalBinder(nn.Module):
         super().__init__()
         self.window, self.middle, self.dropout = window, window // 2, dropout
         self.time = nn.Parameter(torch.randn(window, 1, slot_dim) * 0.02)
-        settings = {"num_heads": num_heads, "ffn_dim": ffn_dim, "norm": "post", "logit_scale": "divided"}
-        self.blocks = nn.ModuleList(TransformerBlock(slot_dim, **settings) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                slot_dim, num_heads=num_heads, ffn_dim=ffn_dim, norm="post", logit_scale="divided"
+            )
+            for _ in range(num_blocks)
+        )
 
     def forward(self, slots: Tensor, valid: Tensor, frames: Tensor, key: Tensor | None = None) -> Tensor:
         """Bound slots b m k d of `frames` (m indices into t) from `slots` b t k d, `valid` b t.

@@ -25,17 +25,19 @@ class Block(nn.Module):
         super().__init__()
         if dim % num_heads:
             raise UserError(f"num_heads={num_heads}: does not divide the width of the blocks, {dim}")
-        settings = {"num_heads": num_heads, "logit_scale": "divided"}
-        self.norm_self, self.self_attn = nn.LayerNorm(dim), MultiHeadAttention(dim, **settings)
+        self.norm_self = nn.LayerNorm(dim)
+        self.self_attn = MultiHeadAttention(dim, num_heads=num_heads, logit_scale="divided")
         self.norm_cross = nn.LayerNorm(dim) if cross else None
-        self.cross_attn = MultiHeadAttention(dim, **settings) if cross else None
+        self.cross_attn = (
+            MultiHeadAttention(dim, num_heads=num_heads, logit_scale="divided") if cross else None
+        )
         self.norm_ffn = nn.LayerNorm(dim)
         self.linear1, self.linear2 = nn.Linear(dim, ffn_dim), nn.Linear(ffn_dim, dim)
 
     def forward(self, x: Tensor, memory: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
         """`x` b n d (b may be 1: one for all memories), `memory` b k d, of which `visible` b k."""
         x = x + self.self_attn(self.norm_self(x))
-        if self.cross_attn is not None:
+        if self.norm_cross is not None and self.cross_attn is not None:
             x = x + self.cross_attn(self.norm_cross(x), memory, visible)
         return x + self.linear2(F.gelu(self.linear1(self.norm_ffn(x))))
 

@@ -8,6 +8,7 @@ Jabri, Owens and Efros, "Space-Time Correspondence as a Contrastive Random Walk"
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vocl.interface import Grid
+from vocl.ops.narrow import pair
 
 Size = tuple[int, int]
 
@@ -68,7 +70,7 @@ class Rule:
 
     def context(self, frame: int) -> Counter[tuple[int, bool]]:
         """(frame, whether the window limits it) -> how often it stands in the context of `frame`."""
-        recent = range(frame - self.previous, frame)
+        recent: Sequence[int] = range(frame - self.previous, frame)
         if self.before != "repeated":
             recent = [i for i in recent if i >= (1 if self.before == "none" else 0)]
         return Counter([(0, self.first_windowed), *((max(i, 0), True) for i in recent)])
@@ -78,10 +80,10 @@ class Rule:
         if self.short_px == "dataset":
             return dataset, dataset
         if self.short_px == "native":
-            return native, tuple(side // self.multiple_px * self.multiple_px for side in native)
-        scaled = tuple(side * self.short_px // min(native) for side in native)
+            return native, pair(side // self.multiple_px * self.multiple_px for side in native)
+        scaled = pair(side * self.short_px // min(native) for side in native)
         cut = tuple(side // self.multiple_px * self.multiple_px for side in scaled)
-        return scaled, tuple(max(self.short_px, side) for side in cut)
+        return scaled, pair(max(self.short_px, side) for side in cut)
 
 
 class Propagation:

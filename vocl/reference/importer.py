@@ -100,14 +100,14 @@ def read_weights(method: ModuleType, source: Path, project: str | None = None) -
     from vocl.nn.backbones.weights_file import read_state_dict
 
     given = _unwrapped(method, read_state_dict(source))
-    found = {rename(method, name): tensor for name, tensor in given.items()}
-    if None in found:
-        unknown = [name for name in given if rename(method, name) is None]
+    renamed = {name: rename(method, name) for name in given}
+    unknown = [name for name, own in renamed.items() if own is None]
+    if unknown:
         first = {name.partition(".")[0] for name in given}
         shared = f"; all names begin with {first.pop()}." if len(first) == 1 < len(given) else ""
         what = f"not a checkpoint of {_short(method)}: unknown {_first(unknown)}{shared}"
         raise UserError(f"{source}: {what}; METHOD is one of {', '.join(methods(project))}")
-    return found
+    return {own: given[name] for name, own in renamed.items() if own is not None}
 
 
 def _unwrapped(method: ModuleType, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -175,8 +175,8 @@ def fit_weights(
 def _write(
     folder: Path,
     config: dict[str, Any],
-    weights: dict[str, Tensor],
-    frozen: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
+    frozen: Mapping[str, Tensor],
     record: dict[str, Any],
 ) -> None:
     from vocl.files import write_json, write_text

@@ -44,9 +44,17 @@ from vocl.rundir import result
 MADE_NAME = re.compile(r"\d{4}\.json")
 WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
 TEXT, COUNT = (str, NoneType), (int, NoneType)
-MADE = {"token": str, "cluster": str, "user": str, "host": str, "pid": int, "born": COUNT, "time": NUMBER}
-START = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT, "pid": COUNT, "born": COUNT}
-END = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
+MADE: Kinds = {
+    "token": str,
+    "cluster": str,
+    "user": str,
+    "host": str,
+    "pid": int,
+    "born": COUNT,
+    "time": NUMBER,
+}
+START: Kinds = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT, "pid": COUNT, "born": COUNT}
+END: Kinds = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
     """
     number = after.number + 1 if after else 1
     path = run / "jobs" / f"{number:04d}.json"
-    content = {
+    content: dict[str, Any] = {
         "token": token,
         "cluster": cluster,
         "user": getpass.getuser(),
@@ -198,5 +206,5 @@ def _read(run: Path, number: str, names: list[str]) -> Claim:
         end = {"time": 0.0, "outcome": "failed", "reason": reason}
     if made is None:
         made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
-    known = {key: made.get(key) for key in MADE}
+    known: dict[str, Any] = {key: made.get(key) for key in MADE}
     return Claim(folder=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)

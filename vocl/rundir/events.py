@@ -11,10 +11,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from vocl.files import NUMBER, record_or_none
+from vocl.files import NUMBER, Kinds, record_or_none
 
-HEARTBEAT = {"attempt": int, "step": int, "steps": int, "time": NUMBER, "pid": int, "host": str}
-START = {
+HEARTBEAT: Kinds = {"attempt": int, "step": int, "steps": int, "time": NUMBER, "pid": int, "host": str}
+START: Kinds = {
     "attempt": int,
     "time": NUMBER,
     "step": int,
@@ -23,7 +23,7 @@ START = {
     "threads": (int, NoneType),
     "command": (list, NoneType),
 }
-END = {"time": NUMBER, "outcome": str, "wall_s": (*NUMBER, NoneType)}
+END: Kinds = {"time": NUMBER, "outcome": str, "wall_s": (*NUMBER, NoneType)}
 
 
 def heartbeat(folder: str | Path) -> dict[str, Any] | None:

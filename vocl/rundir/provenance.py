@@ -60,7 +60,7 @@ def commit() -> str | None:
 
 def environment(device: str, threads: int, world: int, project: str | None) -> dict[str, Any]:
     """Machine, libraries and code of this process."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
             versions[name] = metadata.version(name)

@@ -14,14 +14,14 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError, printable
-from vocl.files import NUMBER, holds, is_a, parse_json, read_bytes, record_or_none, write_json
+from vocl.files import NUMBER, Kinds, holds, is_a, parse_json, read_bytes, record_or_none, write_json
 from vocl.measure import Measure
 
 if TYPE_CHECKING:
     from vocl.config.schema import Config
 
 SCHEMA = 1
-RESULT = {
+RESULT: Kinds = {
     "run_id": str,
     "metrics": dict,
     "evals": dict,
@@ -32,7 +32,7 @@ RESULT = {
     "gpu_hours": (*NUMBER, NoneType),
     "code": (str, NoneType),
 }
-ENTRY = {
+ENTRY: Kinds = {
     "eval_id": str,
     "protocol": (str, NoneType),
     "num_videos": int,
@@ -40,7 +40,7 @@ ENTRY = {
     "measures": (dict, NoneType),  # {metric: fields of a Measure}, of those that are not plain fractions
     "rows": str,
 }
-REPORT = {**ENTRY, "eval": dict}
+REPORT: Kinds = {**ENTRY, "eval": dict}
 SCORE = (*NUMBER, NoneType)  # null: undefined
 RUN_ID = re.compile("[0-9a-f]{10}")
 DAMAGED = "result.json damaged"  # the reason of a run's state
@@ -141,10 +141,11 @@ def reports(folder: Path, evals: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 def measure(entry: Mapping[str, Any], metric: str) -> Measure:
     """How the score `metric` of an entry is read."""
     said = (entry.get("measures") or {}).get(metric)
-    kinds = {"higher_is_better": (bool, NoneType), "scale": NUMBER, "digits": (int, NoneType)}
+    kinds: Kinds = {"higher_is_better": (bool, NoneType), "scale": NUMBER, "digits": (int, NoneType)}
     if not holds(said, kinds) or (said.get("digits") or 0) not in range(10):
         return Measure()
-    return Measure(**{key: said.get(key) for key in kinds})
+    fields: dict[str, Any] = {key: said.get(key) for key in kinds}
+    return Measure(**fields)
 
 
 def find_score(evals: Mapping[str, Any], metric: str) -> tuple[str, str] | None:

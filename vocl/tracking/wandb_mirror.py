@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vocl.errors import printable
+from vocl.ops.narrow import given
 from vocl.stop import shielded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,8 +50,8 @@ class Mirror:
                     cwd=REPOSITORY,
                     start_new_session=True,  # a terminal's Ctrl-C is for the training
                 )
-            os.set_blocking(self.process.stdin.fileno(), False)
-            os.set_blocking(self.process.stdout.fileno(), False)
+            os.set_blocking(given(self.process.stdin).fileno(), False)
+            os.set_blocking(given(self.process.stdout).fileno(), False)
         except OSError as error:
             self._warn(f"cannot be started: {error}")
 
@@ -59,7 +60,7 @@ class Mirror:
         if self.process is None or self.warned:
             return
         with suppress(OSError):
-            self.said += os.read(self.process.stdout.fileno(), 4096)
+            self.said += os.read(given(self.process.stdout).fileno(), 4096)
         if b"\n" in self.said:
             self._warn(self.said.partition(b"\n")[0].decode(errors="replace"))
         elif self.process.poll():
@@ -70,7 +71,7 @@ class Mirror:
         if self.process is None:
             return
         with suppress(OSError):
-            os.write(self.process.stdin.fileno(), END)
+            os.write(given(self.process.stdin).fileno(), END)
         try:
             self.process.wait(FLUSH_S)
             self.check()
@@ -81,8 +82,8 @@ class Mirror:
             os.killpg(self.process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(1)
-        self.process.stdin.close()
-        self.process.stdout.close()
+        given(self.process.stdin).close()
+        given(self.process.stdout).close()
         self.process = None
 
     def _warn(self, reason: str) -> None:

@@ -24,23 +24,25 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from vocl.config import schema
 from vocl.config.wandb_names import fitting
 from vocl.config.yaml_text import read_saved
-from vocl.files import holds, json_or_none, make_folder, open_plain, write_json
+from vocl.files import Kinds, holds, json_or_none, make_folder, open_plain, write_json
 from vocl.rundir import events, result
 from vocl.rundir.cell import cell_of
 from vocl.rundir.checkpoint_files import newest_step
 from vocl.stop import ignore_signals
 from vocl.tracking.wandb_mirror import END, command, environment, wait_for_second
 
-SEALED = {"step": int, "evals": (list, NoneType), "scores": (str, NoneType)}
+Mode = Literal["offline", "online"]
+SEALED: Kinds = {"step": int, "evals": (list, NoneType), "scores": (str, NoneType)}
 POLL_S = 1.0
 LOCK_S = 45.0  # how long to wait for the mirror of an attempt that was killed to end
 LAST_S = 30.0  # how long this process may outlive the training's
-ALWAYS = {  # nothing about the machine, its environment or the checkout leaves through the client
+# Nothing about the machine, its environment or the checkout leaves through the client.
+ALWAYS: dict[str, Any] = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
@@ -67,7 +69,7 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)
     folder, mode, project, entity, training = arguments
     try:
-        View(Path(folder), project, entity or None, voice).follow(mode, int(training))
+        View(Path(folder), project, entity or None, voice).follow(cast(Mode, mode), int(training))
         return 0
     except BaseException as error:
         _say(voice, error)
@@ -82,7 +84,7 @@ class View:
         self.place = folder / "wandb"
         self.offset, self.last, self.told = 0, -1, False
 
-    def follow(self, mode: str, training: int) -> None:
+    def follow(self, mode: Mode, training: int) -> None:
         """Show the run until the process `training` has ended; 0: as it is now."""
         if training:
             threading.Thread(target=_die_after, args=(training,), daemon=True).start()
@@ -99,7 +101,7 @@ class View:
 
     # ------------------------------------------------------------------------------ opening it
 
-    def _open(self, mode: str, training: int) -> Any:
+    def _open(self, mode: Mode, training: int) -> Any:
         """Open the run with W&B, for a training offline where the server cannot be reached."""
         before = set(self.place.glob("run-*"))
         try:
@@ -120,7 +122,7 @@ class View:
         again = command(self.folder, mode, self.project, self.entity, training)
         os.execve(again[0], again, environment())
 
-    def _init(self, mode: str) -> Any:
+    def _init(self, mode: Mode) -> Any:
         import wandb
 
         wait_for_second()
@@ -154,7 +156,7 @@ class View:
 
     def _code(self) -> dict[str, Any]:
         """Versions of the newest attempt."""
-        start = next(reversed(events.starts(self.folder)), {})
+        start: dict[str, Any] = next(reversed(events.starts(self.folder)), {})
         return {"version": {key: start.get(key) for key in ("code", "commit", "libraries", "device")}}
 
     # ------------------------------------------------------------------------------ following it

@@ -50,13 +50,14 @@ def resolution_order(target: str, packages: Mapping[str, Path]) -> tuple[Class, 
     if found is None:
         raise UserError(f"_target_={target}: no module {module!r} in {', '.join(packages)}")
     defined = _definitions(*found, module)
-    if not isinstance(defined.get(name), Class):
+    wanted = defined.get(name)
+    if not isinstance(wanted, Class):
         choices = sorted(n for n, d in defined.items() if isinstance(d, Class) and not n.startswith("_"))
         what = "defines no class" if name in defined else "defines no"
         raise UserError(
             f"_target_={target}: {module} {what} {name!r}; choose from {', '.join(choices) or 'none'}"
         )
-    return _linear(defined[name], packages, ())
+    return _linear(wanted, packages, ())
 
 
 def dotted(spelt: str, names: Mapping[str, str]) -> str:

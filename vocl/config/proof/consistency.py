@@ -151,7 +151,7 @@ def _check_feed(config: Config, feed: Config, name: str, node: Config, own: Mapp
     if frames < own.get("min_frames", 1):
         raise UserError(f"dataset.clip_frames={frames}: loss.{name} needs at least {own['min_frames']}")
     setting = own.get("divides_batch")
-    group, batch = node.get(setting), feed.get("batch") or config["train"]["batch"]
+    group, batch = node.get(setting) if setting else None, feed.get("batch") or config["train"]["batch"]
     if group and batch % group:
         raise UserError(f"loss.{name}.{setting}={group}: does not divide train.batch={batch}")
 

@@ -91,7 +91,7 @@ def not_exact(dataset: Mapping[str, Any]) -> str | None:
 
 def parts_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every mapping with a `_target_` at or below `node`, with its dotted path."""
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         if "_target_" in node:
             yield path, node
         for key, value in node.items():

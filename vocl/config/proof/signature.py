@@ -56,7 +56,12 @@ class Part:
     """Marks a parameter whose value is a node with a `_target_` of its own; `Part[K]`: of kind K."""
 
     def __class_getitem__(cls, target: str) -> Any:
-        return Annotated[Part, Kind(target)]
+        return part_of(target)
+
+
+def part_of(kind: str) -> Any:
+    """What `Part[K]` means, of the kind K at the dotted path `kind`."""
+    return Annotated[Part, Kind(kind)]
 
 
 TYPES["Part"] = Part
@@ -171,8 +176,8 @@ def _parameters(order: Sequence[Class]) -> dict[str, Any]:
 
 def _fixed(init: ast.FunctionDef) -> set[str]:
     """Keywords that a constructor passes to `super().__init__` by name."""
-    calls = [n for n in ast.walk(init) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
-    inits = [c for c in calls if c.func.attr == "__init__"]
+    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+    inits = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "__init__"]
     return {keyword.arg for call in inits for keyword in call.keywords if keyword.arg}
 
 
@@ -181,11 +186,10 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 
 
 def _fields(part: Class) -> dict[str, Any]:
-    fields = [n for n in part.node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
     return {
-        n.target.id: _type(n.annotation, part.names)
-        for n in fields
-        if "ClassVar" not in ast.unparse(n.annotation)
+        name: _type(item.annotation, part.names)
+        for name, item in _annotated(part.node)
+        if "ClassVar" not in ast.unparse(item.annotation)
     }
 
 
@@ -263,8 +267,14 @@ def _attributes(node: ast.ClassDef, inherited: Mapping[str, Any]) -> dict[str, A
 
 
 def _without_value(node: ast.ClassDef) -> set[str]:
-    items = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-    return {n.target.id for n in items if n.value is None and "ClassVar" in ast.unparse(n.annotation)}
+    items = [(name, item) for name, item in _annotated(node) if item.value is None]
+    return {name for name, item in items if "ClassVar" in ast.unparse(item.annotation)}
+
+
+def _annotated(node: ast.ClassDef) -> list[tuple[str, ast.AnnAssign]]:
+    """The names in a class that have an annotation, with its statement."""
+    items = (item for item in node.body if isinstance(item, ast.AnnAssign))
+    return [(item.target.id, item) for item in items if isinstance(item.target, ast.Name)]
 
 
 def _value(value: ast.expr, inherited: Any) -> Any:

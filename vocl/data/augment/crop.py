@@ -25,7 +25,8 @@ class RandomResizedCrop(Geometric):
     def window(self, size: tuple[int, int], generator: torch.Generator) -> Box:
         for _ in range(TRIES):
             area = size[0] * size[1] * uniform(*self.scale, generator)
-            aspect = math.exp(uniform(*(math.log(a) for a in self.aspect), generator))
+            low, high = (math.log(a) for a in self.aspect)
+            aspect = math.exp(uniform(low, high, generator))
             height, width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
             top, left = (uniform(0, 1, generator) for _ in range(2))
             if 0 < height <= size[0] and 0 < width <= size[1]:

@@ -18,6 +18,7 @@ from vocl.errors import UserError
 from vocl.interface import Backbone, Features
 from vocl.nn.backbones.framewise import CHUNK
 from vocl.nn.precision import LOW, autocast
+from vocl.ops.narrow import pair
 from vocl.ops.normalisation import normalised
 
 FORMAT = 1  # of the files, and of how features come about in this code: another number, another cache
@@ -63,8 +64,9 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, frames: np.ndarray, flipped: bool) -> Features:
         """Features, b = 1, on the host, of frames uint8 t h w 3. `UserError` where they are not exact."""
-        box = seen_box(frames.shape[1:3], tuple(self.dataset.size_px), self.dataset.fit, 0.5)
-        video = resized(torch.from_numpy(frames), box, tuple(self.dataset.size_px))
+        size_px = pair(self.dataset.size_px)
+        box = seen_box(pair(frames.shape[1:3]), size_px, self.dataset.fit, 0.5)
+        video = resized(torch.from_numpy(frames), box, size_px)
         video = normalised(video.flip(-1) if flipped else video, self.dataset.normalise)
         features = self._run(video)
         if not self._tried and CHUNK.get(self.device.type, 1) > 1:

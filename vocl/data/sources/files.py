@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -158,7 +157,7 @@ def _check_kind(path: Path, image: Image.Image, binary: bool) -> None:
 class FolderSource(Source):
     """Videos that are folders of frames and masks; a base of sources."""
 
-    annotated: ClassVar[Mapping[str, str]] = {"masks": "labels", "boxes": "boxes"}
+    annotated: Mapping[str, str] = {"masks": "labels", "boxes": "boxes"}
 
     def __init__(self, videos: Sequence[FolderVideo]) -> None:
         self._videos = list(videos)

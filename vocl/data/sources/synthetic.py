@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -77,7 +77,7 @@ class Synthetic(Source):
     Raises `UserError` for an unknown split or level.
     """
 
-    annotated: ClassVar[Mapping[str, str]] = {
+    annotated: Mapping[str, str] = {
         "masks": "labels",
         "boxes": "boxes",
         "flow": "vectors",

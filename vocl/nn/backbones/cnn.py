@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
+from vocl.ops.narrow import pair
 
 
 class CNN(Backbone):
@@ -47,5 +48,5 @@ class CNN(Backbone):
         """`video` b t c h w; tokens b t n e."""
         assert keep is None, "token drop is not built into this backbone"
         maps = self.layers(rearrange(video, "b t c h w -> (b t) c h w"))
-        grid = self.grid(tuple(video.shape[-2:]))
+        grid = self.grid(pair(video.shape[-2:]))
         return Features(rearrange(maps, "(b t) e h w -> b t (h w) e", b=len(video)), grid)

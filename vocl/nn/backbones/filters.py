@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
 from vocl.nn.adapters import coordinates
+from vocl.ops.narrow import pair
 from vocl.ops.normalisation import to_rgb
 
 GREY_CHROMA = 0.08  # chroma at which a hue begins to mean something
@@ -36,7 +37,9 @@ class Filters(Backbone):
     A patch is described by itself alone, so token drop is a choice among the descriptions.
     """
 
-    drops_tokens: ClassVar[bool] = True
+    drops_tokens = True
+    directions: Tensor
+    position: Tensor
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Filters(Backbone):
     @torch.no_grad()
     def forward(self, video: Tensor, keep: Tensor | None = None) -> Features:
         """`video` b t c h w, `keep` b t m; tokens b t n e (with `keep`: b t m e)."""
-        size = tuple(video.shape[-2:])
+        size = pair(video.shape[-2:])
         frames = rearrange(to_rgb(video, self.normalise), "b t c h w -> (b t) c h w")
         margin = self.patch_px // 4
         inner = frames[..., margin : size[0] - margin, margin : size[1] - margin]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from types import MethodType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from vocl.interface import Grid
 
@@ -29,12 +30,12 @@ def resample_as_dino(code: Tensor, grid: Grid) -> Tensor:
     return rearrange(maps, "one e r s -> one (r s) e")
 
 
-def use_dino_resampling(vit: nn.Module) -> None:
+def use_dino_resampling(vit: Any) -> None:
     """Let timm's `vit` resample its position code as `resample_as_dino` does."""
     vit._pos_embed = MethodType(_with_position, vit)
 
 
-def _with_position(self: nn.Module, patches: Tensor) -> Tensor:
+def _with_position(self: Any, patches: Tensor) -> Tensor:
     """What stands for timm's `_pos_embed`: m r s e to prefix tokens and patches m n e with their code."""
     grid = Grid(*patches.shape[1:3])
     held = 0 if self.no_embed_class else self.num_prefix_tokens  # prefix tokens that have a code

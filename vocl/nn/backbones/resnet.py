@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Le
@@ -15,6 +15,7 @@ from vocl.errors import UserError
 from vocl.interface import Backbone, Features, Grid
 from vocl.nn.backbones.framewise import framewise
 from vocl.nn.backbones.pretrained import locate_weights
+from vocl.ops.narrow import given
 
 PREFIX = "encoder_q."  # of the network in MoCo's files (behind `module.`); its projection is fc.*
 
@@ -32,7 +33,7 @@ class ResNet(Backbone):
 
     hub: ClassVar[str] = "github.com/facebookresearch/moco"
     weights_file: ClassVar[str] = "{name}.pth.tar"
-    keys: ClassVar[bool] = True
+    keys = True
     any_size: ClassVar[bool] = True
     framewise: ClassVar[bool] = True
 
@@ -82,7 +83,8 @@ class ResNet(Backbone):
         assert keep is None, "token drop is not built into this backbone"
         frames = rearrange(video, "b t c h w -> (b t) c h w")
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            (maps,) = self._run(frames) if self.trainable else framewise(self._run, frames)
+            (found,) = self._run(frames) if self.trainable else framewise(self._run, frames)
+        maps = given(found)
         grid = Grid(*maps.shape[-2:])
         tokens = rearrange(maps, "(b t) e r s -> b t (r s) e", b=len(video))
         return Features(tokens, grid, keys=tokens)
@@ -95,7 +97,7 @@ class ResNet(Backbone):
             maps = layer(maps)
         return (maps,)
 
-    def _layers(self) -> list[nn.Module]:
+    def _layers(self) -> list[nn.Sequential]:
         return [self.net.layer1, self.net.layer2, self.net.layer3, self.net.layer4][: self.stage]
 
     def _fill(self, path: Path) -> None:
@@ -113,7 +115,7 @@ class ResNet(Backbone):
         self.net.load_state_dict(theirs)
 
 
-def _timm_resnet(model: str) -> nn.Module:
+def _timm_resnet(model: str) -> Any:
     import timm
     from timm.models.resnet import ResNet as Timm
 

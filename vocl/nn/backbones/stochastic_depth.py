@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from vocl.ops.random import uniform
 
 
 @contextmanager
 def stochastic_depth(
-    blocks: Sequence[nn.Module], rates: Sequence[float], key: Tensor, frames: int
+    blocks: Sequence[Any], rates: Sequence[float], key: Tensor, frames: int
 ) -> Iterator[None]:
     """Within, each residual branch of block i is left out of a frame with the chance rates[i].
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from vocl.nn.backbones.framewise import framewise
 from vocl.nn.backbones.position_code import use_dino_resampling
 from vocl.nn.backbones.pretrained import check_name, locate_weights
 from vocl.nn.backbones.stochastic_depth import stochastic_depth
+from vocl.ops.narrow import given
 
 
 class ViT(Backbone):
@@ -35,13 +36,13 @@ class ViT(Backbone):
     autoencoder).
     """
 
-    drops_tokens: ClassVar[bool] = True
+    drops_tokens = True
     any_size: ClassVar[bool] = True
     framewise: ClassVar[bool] = True
 
     def __init__(
         self,
-        vit: nn.Module,
+        vit: Any,  # timm's VisionTransformer or a relative: each has these attributes, no type has
         frame_px: tuple[int, int],
         block: int,
         norm: bool,
@@ -90,14 +91,12 @@ class ViT(Backbone):
         with ExitStack() as stack:
             stack.enter_context(torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()))
             if self.training and self.drop_path:
-                stack.enter_context(stochastic_depth(self.vit.blocks, self.rates, key, video.shape[1]))
-            if self.trainable or keep is not None:
-                tokens, keys = self._run(frames, keep)
-            else:
-                tokens, keys = framewise(self._run, frames)
+                stack.enter_context(stochastic_depth(self.vit.blocks, self.rates, given(key), video.shape[1]))
+            at_once = self.trainable or keep is not None
+            tokens, keys = self._run(frames, keep) if at_once else framewise(self._run, frames)
         fold = {"b": len(video)}
         keys = None if keys is None else rearrange(keys, "(b t) n e -> b t n e", **fold)
-        return Features(rearrange(tokens, "(b t) n e -> b t n e", **fold), Grid(*grid), keys)
+        return Features(rearrange(given(tokens), "(b t) n e -> b t n e", **fold), Grid(*grid), keys)
 
     def _run(self, frames: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         caught: list[Tensor] = []
@@ -190,7 +189,7 @@ class RandomViT(ViT):
         super().__init__(vit, frame_px, block, norm, keys, trainable, drop_path, resample)
 
 
-def _timm_vit(name: str, file: Path | None) -> nn.Module:
+def _timm_vit(name: str, file: Path | None) -> Any:
     """timm's model with the weights in `file`, all of them or an error; its classifier is dropped.
 
     `dynamic_img_size` leaves the position code at the grid it was trained at, as the released
@@ -200,12 +199,12 @@ def _timm_vit(name: str, file: Path | None) -> nn.Module:
     from safetensors import SafetensorError
 
     check_name(name)
-    options = {"dynamic_img_size": True}
+    options: dict[str, Any] = {"dynamic_img_size": True}
     if file is not None:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
     try:
         # The number of classes is left as it is: timm compares names strictly only then.
-        vit = timm.create_model(name, **options)
+        vit: Any = timm.create_model(name, **options)
     except TypeError as error:
         raise UserError(f"backbone.name={name}: not a vision transformer of timm ({error})") from None
     except (SafetensorError, RuntimeError, OSError) as error:

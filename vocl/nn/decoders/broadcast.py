@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,14 @@ class Decoded(NamedTuple):
     recon: Tensor | None
     masks: Tensor
     grid: Grid
+
+
+class PlacedDecoder(Protocol):
+    """From slots that have a place, and may be out of use, to patches on its `grid`."""
+
+    grid: Grid
+
+    def __call__(self, slots: Tensor, place: Tensor, active: Tensor, reconstruct: bool) -> Decoded: ...
 
 
 class MLPDecoder(nn.Module):
