@@ -18,11 +18,11 @@ from launch.slurm.client import SlurmError
 from launch.submission import resubmit
 from launch.submission.enqueue import recover
 from vocl.errors import UserError, printable
-from vocl.rundir import claims, result
+from vocl.rundir import causes, claims, result
+from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
 from vocl.rundir.lock import CLAIM
 
-REASON = "cancelled"
 POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
 
 
@@ -105,7 +105,7 @@ def _end(claim: Claim | None) -> None:
     """Record that a person ended the claim, unless it has ended by itself."""
     now = claims.newest(claim.folder) if claim is not None else None
     if now is not None and claim is not None and now.number == claim.number and now.end is None:
-        claims.over(now, "failed", reason=REASON)
+        claims.over(now, "failed", Cause.CANCELLED, reason=causes.told(Cause.CANCELLED))
 
 
 def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
@@ -129,7 +129,7 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
         print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
         return False
     if not result.is_done(folder):
-        claims.over(claim, "failed", reason=REASON)
+        claims.over(claim, "failed", Cause.CANCELLED, reason=causes.told(Cause.CANCELLED))
     print(f"cancelled {entry.told}: process {child}{behind}")
     return True
 

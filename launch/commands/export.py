@@ -26,6 +26,7 @@ import yaml
 
 from launch.escape import markdown
 from launch.selection.submitted import is_word, root_of
+from launch.slurm.ledger import By, Submission
 from launch.submission import codebase, resubmit, snapshot
 from launch.submission.job_config import PATHS
 from vocl.config import migrate
@@ -194,7 +195,7 @@ def _command(folder: Path) -> str:
     """How the run was asked for; a job's own command line names nothing but its config."""
     for claim in claims.history(folder):
         submission = resubmit.submission_of(folder.parent.parent, claim)
-        if submission is not None and _selects(submission.arguments, folder.name):
+        if submission is not None and _selects(submission, folder.name):
             return shlex.join(["vocl", "submit", *_without_site(submission.arguments)])
     start = next(iter(events.starts(folder)), {})
     command = [str(word) for word in start.get("command") or []]
@@ -209,8 +210,8 @@ def _without_site(words: Sequence[str]) -> list[str]:
     return [f"project={PROJECT}" if word.startswith("project=") else PATH.sub("", word) for word in kept]
 
 
-def _selects(arguments: Sequence[str], run: str) -> bool:
+def _selects(submission: Submission, run: str) -> bool:
     """Whether `vocl submit` takes the arguments of a submission: neither those of `vocl tend`, nor an
     id of `run`, by which `vocl retry` names it."""
-    named = any(is_word(word) and run.startswith(word) for word in arguments)
-    return bool(arguments) and arguments[0] != "tend" and not named
+    named = any(is_word(word) and run.startswith(word) for word in submission.arguments)
+    return bool(submission.arguments) and submission.by is By.USER and not named

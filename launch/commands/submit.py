@@ -18,7 +18,6 @@ from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look
 from launch.selection.plan import Selection, Spec, run_folder, select
 from launch.selection.selector import of_selection
 from launch.selection.submitted import submitted
-from launch.slurm import refusals
 from launch.slurm.client import SlurmError, announced
 from launch.slurm.request import check_request
 from launch.submission import local, retry_policy, tend_job
@@ -29,6 +28,7 @@ from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.files import make_folder, refuse_planted, write_text
 from vocl.rundir import claims, result
+from vocl.rundir.causes import Cause
 from vocl.rundir.cell import cell_of
 from vocl.stop import EXIT_STOPPED
 
@@ -175,16 +175,18 @@ def tell(queued: Queued, root: Path) -> None:
     if queued.lost:
         print(f"{len(queued.lost)} runs were claimed by another submit at the same moment", flush=True)
     if queued.refused:
-        later = sum(_is_for_tend(root, spec, queued.trouble) for spec in queued.refused)
+        later = sum(_is_for_tend(root, spec, queued.cause) for spec in queued.refused)
         some = "" if later == len(queued.refused) else f", for {later} of them"
         hint = f"; later{some}: vocl tend" if later else ""
         print(f"not queued: {len(queued.refused)} runs: {queued.trouble}{hint}", file=sys.stderr)
 
 
-def _is_for_tend(root: Path, spec: Spec, trouble: str) -> bool:
+def _is_for_tend(root: Path, spec: Spec, cause: Cause | None) -> bool:
     """Whether `vocl tend` will try a run again that was refused: claimed and withdrawn, or never claimed,
-    for a reason that passes; where it starts from another run, whether it will try that."""
+    for a cause that passes; where it starts from another run, whether it will try that."""
     claim = claims.newest(run_folder(root, spec))
     if claim is None and spec.after is not None:
         claim = claims.newest(root / "runs" / spec.after)
-    return refusals.is_passing(trouble) if claim is None else retry_policy.is_left_out(claim)
+    if claim is not None:
+        return retry_policy.is_left_out(claim)
+    return cause is not None and cause.passes

@@ -21,8 +21,9 @@ from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look, 
 from launch.selection.plan import Spec, select
 from launch.selection.selector import Target, resolve
 from launch.selection.submitted import Entry
-from launch.slurm import client, refusals
+from launch.slurm import client
 from launch.slurm.client import SlurmError
+from launch.slurm.ledger import By
 from launch.submission import resubmit, retry_policy, tend_job
 from launch.submission.enqueue import Queued, enqueue, recover
 from vocl.config.grammar import setting
@@ -124,18 +125,18 @@ def tend(target: Target) -> Pass:
         return Pass(states, trouble=str(error))
     reasons = {spec.id: reason for spec, reason in todo} | {spec.id: "was left out" for spec in left}
     queued = Queued()
-    tag = ("tend", target.name or "")
+    name = [target.name] if target.name else []
     for specs, limit in (([spec for spec, _ in todo], None), (left, room)):
         known = [spec for spec in specs if states[spec.id].claim is not None]
         new = [spec for spec in specs if states[spec.id].claim is None]
-        for found in (resubmit.again(root, known, states, tag, limit), enqueue(root, new, states, tag)):
-            resubmit.add(queued, found)
+        queued.add(resubmit.again(root, known, states, name, limit, By.TEND))
+        queued.add(enqueue(root, new, states, name, by=By.TEND))
     for job, runs in queued.arrays.items():
         for run in runs:
             print(printable(f"queued {labels[run].told} in job {job}: {reasons[run]}"))
             states[run] = RunState("queued", reasons[run])
-    answers = not queued.trouble or refusals.is_limit(queued.trouble)
-    return Pass(states, queued, "" if answers else queued.trouble)
+    well = queued.cause is None or queued.cause.is_limit
+    return Pass(states, queued, "" if well else queued.trouble)
 
 
 def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
@@ -149,7 +150,8 @@ def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
         return state
     outcome = "failed" if state.name == "failed" else "stopped"
     step = newest_step(folder / "checkpoints") or 0
-    claims.over(claim, outcome, reason=state.reason, line=state.reason, job=state.job, step=step)
+    texts = {"reason": state.reason, "line": state.reason}
+    claims.over(claim, outcome, state.cause, **texts, job=state.job, step=step)
     where = f" on {state.node}" if state.node else ""
     print(printable(f"collected {entry.told}: {state.reason}{where}, saved at step {step}"))
     return _seen(folder, state)
@@ -171,9 +173,10 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
         if verdict.again:
             spec = _frozen(target, entry, state.claim, verdict.cluster)
             found += [(spec, verdict.reason)] if spec is not None else []
-        elif not (state.name == "failed" and state.reason == verdict.reason):
+        else:
             kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
-            claims.over(state.claim, **kept | {"outcome": "failed", "reason": verdict.reason})
+            changed = {"outcome": "failed", "cause": verdict.cause, "reason": verdict.reason}
+            claims.over(state.claim, **kept | changed)
             print(printable(f"gave up {entry.told}: {verdict.reason}"))
             states[entry.id] = _seen(folder, state)
     return found
@@ -187,14 +190,20 @@ def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], 
     found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
     specs = [spec for spec in found if spec is not None]
     specs += _composed(target, {entry.id for entry in unclaimed})
-    left = (states[run].claim for run in entries)
-    counts = [(claim.end or {}).get("in_queue") for claim in left if claim is not None]
+    counts = [_found_full(states[run].claim) for run in entries]
     known = [count for count in counts if count is not None]
     if not specs or not known or known != counts:
         return specs, None
     # that many were let in once; where some have left, twice as many are tried, to find the limit again
     room = max(1, *known) - client.own_jobs()
     return (specs, 2 * room) if room > 0 else ([], 0)
+
+
+def _found_full(claim: Claim | None) -> int | None:
+    """How many jobs were queued as a limit kept a run out; None where something else did."""
+    end = (claim.end if claim else None) or {}
+    cause = end.get("cause")
+    return end.get("in_queue") if cause is not None and cause.is_limit else None
 
 
 def _composed(target: Target, runs: set[str]) -> list[Spec]:
@@ -221,6 +230,5 @@ def _seen(folder: Path, state: RunState) -> RunState:
     claim = claims.newest(folder)
     end = (claim.end if claim else None) or {}
     name = "failed" if end.get("outcome") == "failed" else state.name
-    return RunState(
-        name, end.get("reason", state.reason), state.step, job=state.job, node=state.node, claim=claim
-    )
+    reason, cause = end.get("reason", state.reason), end.get("cause", state.cause)
+    return RunState(name, reason, state.step, job=state.job, node=state.node, claim=claim, cause=cause)

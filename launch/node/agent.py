@@ -26,10 +26,11 @@ from typing import NoReturn
 from launch.node import advance
 from launch.node.advance import Mark
 from launch.node.log_tail import last_line
-from launch.slurm import client, ledger, ports, refusals
+from launch.slurm import client, ledger, ports
 from vocl.files import open_plain
-from vocl.rundir import claims, result
+from vocl.rundir import causes, claims, result
 from vocl.rundir.attempts import Attempts
+from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
 
@@ -102,10 +103,10 @@ class Agent:
         if source is None or result.is_done(run.with_name(source)):
             return False
         claim = claims.newest(run)
-        line = refusals.NO_SOURCE.format(source=source)
+        line = causes.told(Cause.NO_SOURCE, source=source)
         print(f"{run.name}: {line}")
         if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
-            claims.over(claim, "withdrawn", line=line)
+            claims.over(claim, "withdrawn", Cause.NO_SOURCE, line=line)
         return True
 
     def _start(self, run: Path, rank: int, world: int, port: int) -> None:
@@ -199,9 +200,10 @@ class Agent:
         elif code in LEFT or (self.signals and code is not None and code < 0):
             if not self.signals:  # nothing will bring it back but tend: it alone was stopped, or was held off
                 line = last_line(child.claim.folder / "log.txt") if code == EXIT_TAKEN else None
-                claims.over(child.claim, "stopped", code=code, line=line)
+                claims.over(child.claim, "stopped", Cause.STOPPED, code=code, line=line)
         else:
-            claims.over(child.claim, "failed", code=code, line=last_line(child.claim.folder / "log.txt"))
+            line = last_line(child.claim.folder / "log.txt")
+            claims.over(child.claim, "failed", causes.of_exit(code), code=code, line=line)
 
     def _verdict(self) -> int:
         codes = [child.code for child in self.children]
@@ -217,8 +219,8 @@ class Agent:
         left = [child for child in self.children if child.code in LEFT or (child.code or 0) < 0]
         if restart >= most:
             for child in left:
-                why = f"requeued {restart} times, the most that cluster.max_requeues allows"
-                claims.over(child.claim, "stopped", code=child.code, line=why)
+                why = causes.told(Cause.MAX_REQUEUES, count=restart)
+                claims.over(child.claim, "stopped", Cause.MAX_REQUEUES, code=child.code, line=why)
             return EXIT_STOPPED
         going = [child for child in left if self._may_go_on(child)]
         if not going:
@@ -236,12 +238,9 @@ class Agent:
         if idle < IDLE_SLICES:
             self._began(child.claim, idle)
             return True
-        why = (
-            f"no progress in {idle} jobs in a row, each up to its time limit, at step {now[0]}: "
-            "cluster.time_min is too short for it, or cluster.signal_s too long"
-        )
+        why = causes.told(Cause.IDLE, count=idle, step=now[0])
         print(f"{child.claim.folder.name}: {why}", file=sys.stderr)
-        claims.over(child.claim, "failed", code=child.code, reason=why, line=why)
+        claims.over(child.claim, "failed", Cause.IDLE, code=child.code, reason=why, line=why)
         return False
 
     def _note(self, number: int, frame: FrameType | None) -> None:

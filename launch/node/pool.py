@@ -16,7 +16,8 @@ from typing import IO
 from launch.node.log_tail import last_line
 from launch.node.progress import Board
 from vocl.files import open_plain
-from vocl.rundir import claims, result
+from vocl.rundir import causes, claims, result
+from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS
 
@@ -62,6 +63,13 @@ class Outcome:
             return "done"
         stopped = self.code in (EXIT_STOPPED, EXIT_TAKEN) or (self.asked_to_stop and self.code < 0)
         return "stopped" if stopped else "failed"
+
+    @property
+    def cause(self) -> Cause | None:
+        """Of an end that is not the run's."""
+        if self.state == "done":
+            return None
+        return Cause.STOPPED if self.state == "stopped" else causes.of_exit(self.code)
 
 
 @dataclass
@@ -144,7 +152,7 @@ class Pool:
             # read, not `is_done`: a disk that does not answer must not make a failure a success
             trained = result.read_or_none(child.job.folder) is not None
             ended.append(Outcome(child.job, code, seconds, line, self.forwarded is not None, trained))
-            claims.over(child.job.claim, ended[-1].state, code=code, line=line)
+            claims.over(child.job.claim, ended[-1].state, ended[-1].cause, code=code, line=line)
             self.board.ended(child.job.id, ended[-1].state, seconds)
         return ended
 

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launch.run_states import alive
+from launch.run_states import alive, ends
 from launch.run_states.records import Records
 from launch.slurm.client import QueuedJob
 from launch.slurm.job_states import Asker, View, ask
 from vocl.errors import UserError, printable
-from vocl.rundir import claims
+from vocl.rundir import causes, claims
+from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
 from vocl.rundir.result import DAMAGED as DAMAGED_RESULT
 
 SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
 UNKNOWN = "unknown"  # a job may have it, and nobody here can tell: nothing takes it, nothing ends it
 STATES = ("absent", "waiting", "blocked", "queued", "running", UNKNOWN, "interrupted", "failed", "done")
-FAILURES = {"TIMEOUT": "time limit", "NODE_FAIL": "node failure", "OUT_OF_MEMORY": "out of memory"}
 LIVE = ("waiting", "queued", "running")
 SHOWN = 3  # run ids of a line about many
 SIGKILL = -9
-# Exit codes, as accounting tells them, of jobs whose script or srun was killed: by the shell's count or
-# by SLURM's, or of the signal itself
-KILLED_JOB = re.compile(r"(?:9|15|129|137|143):0|\d+:(?:1|9|15)")
-DAMAGED = "damaged record: "  # and its name: a reason
 GIVE_UP = "if you know that its job is gone: vocl cancel {run} --gone"
 
 
 @dataclass(frozen=True)
 class RunState:
-    """`name` is one of `STATES`; `reason` says why it is not further."""
+    """`name` is one of `STATES`; `reason` says why it is not further, `cause` is its code where it ended."""
 
     name: str
     reason: str = ""
@@ -46,6 +41,7 @@ class RunState:
     in_queue: bool = False  # `job` is a job of the cluster that was asked: others' may have the same id
     node: str = ""
     claim: Claim | None = None
+    cause: Cause | None = None
     records: Records | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -60,7 +56,8 @@ class RunState:
         """`reason`, after the records that could not be read."""
         damaged = self.records.damaged if self.records else []
         names = ", ".join(name for name in damaged if name not in self.reason)
-        return "; ".join(part for part in (names and f"{DAMAGED}{names}", self.reason) if part)
+        damage = causes.told(Cause.DAMAGED, name=names) if names else ""
+        return "; ".join(part for part in (damage, self.reason) if part)
 
 
 def look(root: Path, runs: Iterable[str], asked: Asker = ask) -> tuple[dict[str, RunState], str]:
@@ -140,7 +137,7 @@ def state_of(records: Records, view: View) -> RunState:
     """The state of a run. One that left a damaged result, and that no job has, has failed."""
     found = replace(_state_of(records, view), records=records)
     if records.has_damaged_result and found.name in ("absent", "interrupted", "failed"):
-        found = replace(found, name="failed", reason=DAMAGED_RESULT)
+        found = replace(found, name="failed", reason=DAMAGED_RESULT, cause=Cause.DAMAGED)
     return found
 
 
@@ -187,7 +184,7 @@ def _of_job(records: Records, claim: Claim, view: View, beats: Callable[[], bool
         return RunState(UNKNOWN, doubt, **_facts(records) | {"job": job})
     if submission is None or submission.job is None:
         if claim.token in view.damaged:  # the queue may hold its job, nobody can tell: it is not free
-            return RunState("failed", f"{DAMAGED}{view.damaged[claim.token]}", **_facts(records))
+            return _ended("failed", Cause.DAMAGED, records, name=view.damaged[claim.token])
         return _from_records(records, None, view)
     return _of_ended_job(records, claim, view, submission.job)
 
@@ -202,44 +199,40 @@ def _unanswered(records: Records, claim: Claim, view: View) -> RunState:
 
 
 def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunState:
-    ended = view.accounted(claim)
-    facts = _facts(records) | {"job": f"{job}_{view.element(claim)[1]}"}
-    if ended is None:
-        if claim.start is None:
-            return RunState("failed", "cancelled while pending", **facts)
-        return RunState("interrupted", "its job is gone", **facts)
-    facts["node"] = ended.node
-    if ended.state == "CANCELLED":
-        return RunState("failed", "cancelled" if claim.start else "cancelled while pending", **facts)
-    if ended.state == "FAILED":
-        own = records.ended if records.ended_under(claim) else None
-        word = f"job failed, exit code {ended.exit_code}"
-        saved = own is not None and own["outcome"] == "stopped"  # but its agent did not live to tell
-        if saved or (own is None and claim.start and KILLED_JOB.fullmatch(ended.exit_code)):
-            return RunState("interrupted", word, **facts)
-        return RunState("failed", _reason(own, {"line": word}), **facts)
-    if ended.state in FAILURES:
-        return RunState("failed", FAILURES[ended.state], **facts)
-    return RunState("interrupted", ended.state.lower(), **facts)
+    """The state of a run whose job is over, as accounting and its records say."""
+    ended, own = view.accounted(claim), records.ended if records.ended_under(claim) else None
+    name, cause = ends.of_job(ended, claim.start is not None, own["outcome"] if own else ends.NOTHING)
+    said = _reason(own, {}) if cause is Cause.FAILED else ended.state.lower() if ended else ""
+    found = _ended(name, cause, records, said=said, code=ended.exit_code if ended else "")
+    node = ended.node if ended else found.node
+    return replace(found, job=f"{job}_{view.element(claim)[1]}", node=node)
+
+
+def _ended(state: str, cause: Cause, records: Records, **facts: Any) -> RunState:
+    """The state of a run that ended for `cause`, told with `facts`."""
+    return RunState(state, causes.told(cause, **facts), cause=cause, **_facts(records))
 
 
 def _from_records(records: Records, claim: Claim | None, view: View) -> RunState:
     """The state of a run that nobody works on."""
     last, event = claim.end if claim else None, records.ended
-    facts = _facts(records)
+    facts = _facts(records) | {"cause": last["cause"] if last else None}
     if last is not None and last["outcome"] == "failed":
         assert claim is not None
         ended = view.accounted(claim) if _may_lack_memory(claim) else None
         if ended is not None and ended.state == "OUT_OF_MEMORY":
-            return RunState("failed", "out of memory", **facts)
+            return _ended("failed", Cause.OUT_OF_MEMORY, records)
         return RunState("failed", last.get("reason") or _reason(event, last), **facts)
     if last is None and event is not None and event["outcome"] == "failed":
-        return RunState("failed", _reason(event, {}), **facts)
+        return _ended("failed", Cause.FAILED, records, said=_reason(event, {}))
     if last is not None and last["outcome"] == "stopped":
         return RunState("interrupted", last.get("line", "stopped"), **facts)
     if records.has_begun:
-        return RunState("interrupted", event["outcome"] if event else "killed", **facts)
-    return RunState("absent", last.get("line", "") if last else "", claim=records.claim)
+        if event is None:
+            return _ended("interrupted", Cause.PROCESS_GONE, records)
+        cause = Cause.FAILED if event["outcome"] == "failed" else Cause.STOPPED
+        return RunState("interrupted", event["outcome"], **facts | {"cause": cause})
+    return RunState("absent", last.get("line", "") if last else "", claim=records.claim, cause=facts["cause"])
 
 
 def _reason(event: dict[str, Any] | None, end: dict[str, Any]) -> str:
@@ -247,7 +240,7 @@ def _reason(event: dict[str, Any] | None, end: dict[str, Any]) -> str:
     if event is not None and event["outcome"] == "failed" and (code in (None, 1, 2)):
         return f"{event.get('kind', 'failed')}: {' '.join(str(event.get('message', '')).split())}"
     if code is not None and code < 0:
-        return f"killed by signal {-code}"
+        return causes.told(Cause.KILLED, signal=-code)
     return end.get("line") or f"exit code {code}"
 
 
@@ -278,7 +271,8 @@ def _facts(records: Records) -> dict[str, Any]:
 
 def _may_lack_memory(claim: Claim) -> bool:
     """Whether a run ended by the signal with which the kernel takes memory back."""
-    return claim.end is not None and claim.end.get("code") == SIGKILL
+    end = claim.end or {}
+    return end.get("cause") is Cause.KILLED and end.get("code") == SIGKILL
 
 
 def _is_unclear(records: Records) -> bool:

@@ -96,10 +96,10 @@ class EndedJob:
         return self.state in (*ACTIVE, *PENDING)
 
 
-def ask(*command: str, timeout: float = TIMEOUT_S) -> str:
-    """Standard output of a SLURM command; raises `SlurmError` in one line."""
+def run(*command: str, timeout: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    """A SLURM command, with whatever exit code; `SlurmError` where it does not start or does not end."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             capture_output=True,
             text=True,
@@ -113,6 +113,11 @@ def ask(*command: str, timeout: float = TIMEOUT_S) -> str:
         raise SlurmError(f"{command[0]}: cannot be started: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: no answer within {timeout:.0f} s") from None
+
+
+def ask(*command: str, timeout: float = TIMEOUT_S) -> str:
+    """Standard output of a SLURM command; raises `SlurmError` in one line."""
+    done = run(*command, timeout=timeout)
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         line = lines[-1] if lines else f"exit code {done.returncode}"

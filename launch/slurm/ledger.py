@@ -11,13 +11,23 @@ import os
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from vocl.files import NUMBER, Kinds, is_there, record_or_none, write_json
 from vocl.rundir.claims import WORD
+
+
+class By(StrEnum):
+    """Who asked for a submission."""
+
+    USER = "user"
+    TEND = "tend"
+
 
 NAME = "vocl-{token}"  # of the job: job ids are reused, tokens are not
 ENTRY: Kinds = {
@@ -32,6 +42,7 @@ ENTRY: Kinds = {
     "arguments": list,
     "after": (dict, NoneType),
     "sent_to": (str, NoneType),
+    "by": (str, NoneType),
 }
 
 
@@ -54,6 +65,7 @@ class Submission:
     sent_to: str | None = (
         None  # the SLURM that was asked (see `slurm.Controller`); of old entries nobody knows
     )
+    by: By = By.USER
 
     @property
     def name(self) -> str:
@@ -82,6 +94,7 @@ def write(
     arguments: Iterable[str],
     after: dict[str, str] | None = None,
     sent_to: str | None = None,
+    by: By = By.USER,
 ) -> Submission:
     """A new entry, not yet sent to the scheduler."""
     content: dict[str, Any] = {
@@ -96,6 +109,7 @@ def write(
         "arguments": list(arguments),
         "after": after or {},
         "sent_to": sent_to,
+        "by": by,
     }
     write_json(_path(root, content["token"]), content)
     return Submission(root=root, **content)
@@ -125,7 +139,15 @@ def read(root: Path, token: str) -> Submission | None:
     known: dict[str, Any] = {
         key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"
     }
+    known["by"] = _asked_by(content)
     return Submission(root=root, job=answer["job"], **known)
+
+
+def _asked_by(content: dict[str, Any]) -> By:
+    """Who asked for an entry; those of earlier versions say it in the first of their arguments."""
+    with suppress(ValueError):
+        return By(str(content.get("by")))
+    return By.TEND if content["arguments"][:1] == [By.TEND] else By.USER
 
 
 def _is_whole(content: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from launch.slurm import client, ports
-from launch.slurm.client import SlurmError
 from launch.slurm.ledger import Submission
+from launch.slurm.refusals import Refused, refused
 from vocl.files import own_folder
+from vocl.rundir.causes import Cause
 
 SIGNAL = "USR2"  # that the time limit is near
 
@@ -22,7 +24,7 @@ SIGNAL = "USR2"  # that the time limit is near
 def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] = ()) -> str:
     """Queue an array of `work()` calls, one per element, through submitit; returns the array's id.
 
-    The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `SlurmError`.
+    The jobs import `code`, a folder. `after`: ids of jobs to wait for. Raises `Refused`.
     """
     own_folder(submission.folder)
     with _environment(client.clean_environment()), warnings.catch_warnings():
@@ -34,10 +36,12 @@ def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] =
             executor.update_parameters(**_parameters(submission, code, list(after)))
             jobs = executor.submit_array([work] * len(submission.elements))
         except submitit.core.utils.FailedJobError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise SlurmError(next((line for line in lines if "error:" in line), lines[-1])) from None
+            failed = error.__cause__
+            if isinstance(failed, subprocess.CalledProcessError):
+                raise refused(failed.cmd, failed.stderr) from None
+            raise Refused(" ".join(str(error).split()), Cause.NOT_SENT) from None
         except (OSError, RuntimeError) as error:
-            raise SlurmError(" ".join(str(error).split())) from None
+            raise Refused(" ".join(str(error).split()), Cause.NOT_SENT) from None
     return jobs[0].job_id.partition("_")[0]
 
 

@@ -13,14 +13,16 @@ from launch.node.agent import Agent
 from launch.run_states.records import Records
 from launch.run_states.states import LIVE, RunState, is_submitting, look
 from launch.selection.plan import Spec, run_folder
-from launch.slurm import client, ledger, refusals, sbatch
+from launch.slurm import client, ledger, sbatch
 from launch.slurm.client import SlurmError
 from launch.slurm.job_states import ask
-from launch.slurm.ledger import Submission
+from launch.slurm.ledger import By, Submission
+from launch.slurm.refusals import Refused
 from launch.slurm.request import with_paths
 from launch.submission import snapshot
 from launch.submission.job_config import freeze
-from vocl.rundir import claims
+from vocl.rundir import causes, claims
+from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
 
 
@@ -31,7 +33,20 @@ class Queued:
     arrays: dict[str, list[str]] = field(default_factory=dict)  # id -> run ids
     refused: list[Spec] = field(default_factory=list)
     lost: list[Spec] = field(default_factory=list)  # claimed by somebody else at the same moment
-    trouble: str = ""
+    cause: Cause | None = None  # of the gravest refusal
+    trouble: str = ""  # what that said
+
+    def refuse(self, specs: Iterable[Spec], cause: Cause | None, trouble: str) -> None:
+        """Count `specs` among the refused."""
+        self.refused += specs
+        if cause is not None and (self.cause is None or cause.gravity > self.cause.gravity):
+            self.cause, self.trouble = cause, trouble
+
+    def add(self, part: Queued) -> None:
+        """Count what `part` came to into this."""
+        self.arrays |= part.arrays
+        self.lost += part.lost
+        self.refuse(part.refused, part.cause, part.trouble)
 
 
 def enqueue(
@@ -41,6 +56,7 @@ def enqueue(
     arguments: Iterable[str],
     code: Path | None = None,
     room: int = sys.maxsize,
+    by: By = By.USER,
 ) -> Queued:
     """Claim `specs` and queue them: an array per shape of resources, and per MaxArraySize of elements.
 
@@ -57,7 +73,7 @@ def enqueue(
     try:
         here, room = client.controller(), min(room, _room(specs))
     except SlurmError as error:
-        return Queued(refused=list(specs), trouble=str(error))
+        return Queued(refused=list(specs), cause=Cause.UNREACHABLE, trouble=str(error))
     taken: dict[str | None, Path] = {}  # one submission has one code, also if the checkout is being edited
     for cluster, group in shapes(specs):
         elements = _packed(_with_source(root, group, queued), cluster["runs_per_job"])
@@ -68,7 +84,7 @@ def enqueue(
         for begin in range(0, len(elements), size):
             chunk = elements[begin : begin + size]
             room -= _enqueue_array(
-                root, cluster, chunk, states, arguments, queued, taken[project], room, sent_to
+                root, cluster, chunk, states, arguments, queued, taken[project], room, sent_to, by
             )
     return queued
 
@@ -83,11 +99,12 @@ def _enqueue_array(
     code: Path,
     room: int,
     sent_to: str,
+    by: By,
 ) -> int:
     """Queue `chunk` as one array, or its beginning where not all is let in; returns how many jobs."""
     after = {s.id: s.after for e in chunk for s in e if s.after}
     elements = [[s.id for s in e] for e in chunk]
-    submission = ledger.write(root, cluster, elements, code, arguments, after, sent_to)
+    submission = ledger.write(root, cluster, elements, code, arguments, after, sent_to, by)
     made = {s.id: _claim(root, s, states[s.id].claim, submission) for e in chunk for s in e}
     won = [[spec for spec in element if made[spec.id]] for element in chunk]
     won = [element for element in won if element]
@@ -100,51 +117,54 @@ def _enqueue_array(
         for spec in specs:
             freeze(run_folder(root, spec), spec.config, snapshot.project_in(code, spec.config["project"]))
         work = Agent(str(root), submission.token)
-        job, sent, trouble = _send(submission, work, code, _sources(root, specs), room)
+        job, sent, refusal = _send(submission, work, code, _sources(root, specs), room)
     except BaseException:
         if _found(submission) is None:
-            _withdraw(made, {spec.id for spec in specs}, line="its submission was broken off")
+            _withdraw(made, {spec.id for spec in specs}, Cause.BROKEN_OFF)
         raise
     accepted = {run for element in sent.elements for run in element} if job else set()
     if job:
         ledger.accepted(sent, job)
         queued.arrays[job] = [spec.id for spec in specs if spec.id in accepted]
-    if trouble:
+    if refusal:
         left = [spec for spec in specs if spec.id not in accepted]
-        _withdraw(made, {spec.id for spec in left}, line=trouble, in_queue=_in_queue())
-        queued.refused += left
-        queued.trouble = trouble
+        _withdraw(made, {s.id for s in left}, refusal.cause, line=str(refusal), in_queue=_in_queue())
+        queued.refuse(left, refusal.cause, str(refusal))
     return len(sent.elements) if job else 0
 
 
 def _send(
     submission: Submission, work: Agent, code: Path, after: list[str], room: int
-) -> tuple[str | None, Submission, str]:
+) -> tuple[str | None, Submission, Refused | None]:
     """Have the scheduler take the first elements of `submission`, halving their number while there are
     more than it lets in; returns its id of them, the entry narrowed to them, and what kept the others."""
-    trouble = ""
+    refusal = None
     if len(submission.elements) > room:
-        trouble = "cluster.max_jobs is reached"
+        refusal = Refused(causes.told(Cause.MAX_JOBS), Cause.MAX_JOBS)
         if room <= 0:
-            return None, submission, trouble
+            return None, submission, refusal
         submission = ledger.narrow(submission, submission.elements[:room])
     while True:
         try:
-            return sbatch.submit(submission, work, code, after), submission, trouble
-        except SlurmError as error:
-            job, trouble, count = _found(submission), str(error), len(submission.elements)
-            if job is not None:
-                return job, submission, ""
-            if count == 1 or not refusals.is_limit(trouble):
-                return None, submission, trouble
+            return sbatch.submit(submission, work, code, after), submission, refusal
+        except Refused as error:
+            if (job := _found(submission)) is not None:
+                return job, submission, refusal
+            refusal, count = error, len(submission.elements)
+            if count == 1 or not refusal.cause.is_limit:
+                return None, submission, refusal
             submission = ledger.narrow(submission, submission.elements[: count // 2])
 
 
-def _withdraw(made: dict[str, Claim | None], runs: Iterable[str], **facts: Any) -> None:
-    for run in runs:
-        claim = made[run]
+def _withdraw(made: dict[str, Claim | None], runs: Iterable[str], cause: Cause, **facts: Any) -> None:
+    for claim in (made[run] for run in runs):
         if claim is not None:
-            claims.over(claim, "withdrawn", **facts)
+            _give_back(claim, cause, **facts)
+
+
+def _give_back(claim: Claim, cause: Cause, **facts: Any) -> None:
+    """Record that no job of a claim ever began."""
+    claims.over(claim, "withdrawn", cause, **(facts or {"line": causes.told(cause)}))
 
 
 def _in_queue() -> int | None:
@@ -170,7 +190,7 @@ def recover(root: Path, runs: Iterable[str]) -> None:
             continue
         for claim in held:
             if submission.index(claim.folder.name) < 0:  # left out of what was sent
-                claims.over(claim, "withdrawn", line="its submitter died")
+                _give_back(claim, Cause.SUBMITTER_DIED)
         held = [claim for claim in held if submission.index(claim.folder.name) >= 0]
         if submission.job is not None:
             continue
@@ -186,7 +206,7 @@ def recover(root: Path, runs: Iterable[str]) -> None:
         if job is not None:
             client.cancel([job])
         for claim in held:
-            claims.over(claim, "withdrawn", line="its submitter died")
+            _give_back(claim, Cause.SUBMITTER_DIED)
 
 
 def _found(submission: Submission) -> str | None:
@@ -228,8 +248,7 @@ def _with_source(root: Path, specs: list[Spec], queued: Queued) -> list[Spec]:
     going = {run for run, state in found.items() if state.name == "done" or state.name in LIVE}
     for spec in specs:
         if spec.after and spec.after not in going:
-            queued.refused.append(spec)
-            queued.trouble = queued.trouble or refusals.NO_SOURCE.format(source=spec.after)
+            queued.refuse([spec], Cause.NO_SOURCE, causes.told(Cause.NO_SOURCE, source=spec.after))
     return [spec for spec in specs if not spec.after or spec.after in going]
 
 

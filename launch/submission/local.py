@@ -11,10 +11,11 @@ from launch.node.pool import Job, Outcome, Pool
 from launch.node.progress import make_board
 from launch.run_states.states import RunState
 from launch.selection.plan import Spec, run_folder
-from launch.slurm import ledger, refusals
+from launch.slurm import ledger
 from launch.submission.job_config import freeze
 from vocl.errors import UserError, printable
-from vocl.rundir import claims
+from vocl.rundir import causes, claims
+from vocl.rundir.causes import Cause
 from vocl.stop import EXIT_STOPPED
 
 TRAIN = (sys.executable, "-m", "vocl.train", "--config")
@@ -36,8 +37,9 @@ def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], argu
     begun = {outcome.job.id for outcome in outcomes}
     left = [job for job in jobs if job.id not in begun]
     for job in left:
-        why = "stopped before it began" if pool.stopped else refusals.NO_SOURCE.format(source=job.after)
-        claims.over(job.claim, "withdrawn", line=why)
+        cause = Cause.NOT_BEGUN if pool.stopped else Cause.NO_SOURCE
+        why = causes.told(cause, source=job.after)
+        claims.over(job.claim, "withdrawn", cause, line=why)
         if not pool.stopped:
             print(f"not started: {job.id} ({job.label}): {why}", file=sys.stderr)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]

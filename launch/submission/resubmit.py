@@ -9,8 +9,8 @@ from typing import Any
 from launch.run_states.states import RunState
 from launch.selection.plan import Spec
 from launch.selection.submitted import Entry
-from launch.slurm import ledger, refusals
-from launch.slurm.ledger import Submission
+from launch.slurm import ledger
+from launch.slurm.ledger import By, Submission
 from launch.slurm.request import check_limit
 from launch.submission.enqueue import Queued, enqueue
 from vocl.config.check import check_section
@@ -20,6 +20,7 @@ from vocl.config.secret import refuse_secrets
 from vocl.config.yaml_text import read_saved
 from vocl.errors import UserError
 from vocl.rundir import claims
+from vocl.rundir.causes import Cause
 from vocl.rundir.cell import cell_of
 from vocl.rundir.claims import Claim
 
@@ -97,6 +98,7 @@ def again(
     states: Mapping[str, RunState],
     arguments: Iterable[str],
     room: int | None = None,
+    by: By = By.USER,
 ) -> Queued:
     """Queue runs with the snapshots that they had; those that had none get one of the present code."""
     groups: dict[Path | None, list[Spec]] = {}
@@ -105,16 +107,8 @@ def again(
     whole = Queued()
     for code, group in groups.items():
         limit = {} if room is None else {"room": max(0, room - sum(map(len, whole.arrays.values())))}
-        add(whole, enqueue(root, group, dict(states), arguments, code, **limit))
+        whole.add(enqueue(root, group, dict(states), arguments, code, by=by, **limit))
     return whole
-
-
-def add(whole: Queued, part: Queued) -> None:
-    """Count what `part` came to into `whole`, whose first trouble stays."""
-    whole.arrays |= part.arrays
-    whole.refused += part.refused
-    whole.lost += part.lost
-    whole.trouble = whole.trouble or part.trouble
 
 
 def _sound(claim: Claim | None) -> Claim | None:
@@ -126,8 +120,7 @@ def _sound(claim: Claim | None) -> Claim | None:
 
 
 def _is_wrong(claim: Claim) -> bool:
-    end = claim.end or {}
-    return end.get("outcome") == "withdrawn" and not refusals.is_passing(end.get("line", ""))
+    return (claim.end or {}).get("cause") is Cause.REJECTED
 
 
 def asked_of_cluster(arguments: Sequence[str]) -> dict[str, Any]:

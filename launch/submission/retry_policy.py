@@ -6,33 +6,35 @@ import getpass
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from launch.node import advance
 from launch.run_states.records import Records
-from launch.run_states.states import DAMAGED, RunState
-from launch.slurm import client, ledger, refusals
+from launch.run_states.states import RunState
+from launch.slurm import client, ledger
 from launch.slurm.client import EndedJob
+from launch.slurm.ledger import By
 from launch.submission import resubmit
-from vocl.rundir import claims
+from vocl.rundir import causes, claims
+from vocl.rundir.causes import Cause
 from vocl.rundir.checkpoint_files import newest_step
 from vocl.rundir.claims import Claim
 from vocl.stop import EXIT_TAKEN
 
-OUT_OF_MEMORY = "out of memory"
-PASSING = ("time limit", "node failure")  # reasons of failures that are not the run's own
+NOT_ITS_OWN = (Cause.TIME_LIMIT, Cause.NODE_FAILURE)  # failures that are not the run's
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)  # by the machine or its administrator
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`again`: queue it again, for `reason`, on the cluster changed by `cluster`; else give up."""
+    """`again`: queue it again, on the cluster changed by `cluster`; else give up. `reason` tells why."""
 
     again: bool
+    cause: Cause
     reason: str
-    cluster: dict[str, Any]
+    cluster: dict[str, Any] = field(default_factory=dict)
 
 
 def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Verdict | None:
@@ -48,41 +50,48 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
     cause = _transient(state, claim, ended)
     if cause is None:
         return None
+    reason = _told(cause, state, claim)
     submission = resubmit.submission_of(root, claim)
     if submission is None:
         name = ledger.damaged(root, claim.token)
-        why = f"{DAMAGED}{name}" if name else "its submission is not in the ledger"
-        return Verdict(False, f"{cause}; {why}", {})
-    most, done = submission.cluster["max_resubmits"], _resubmits(root, run)
-    if done >= most:
-        return Verdict(
-            False, f"{cause}; resubmitted {done} times, the most that cluster.max_resubmits allows", {}
-        )
-    if cause == OUT_OF_MEMORY:
-        memory, factor = submission.cluster["mem_gb"], submission.cluster["mem_factor"]
-        if memory is None or factor <= 1:
-            key = "mem_gb is not set" if memory is None else "mem_factor is 1"
-            return Verdict(False, f"{cause}; no more could be asked for, cluster.{key}", {})
-        return Verdict(True, f"{cause}, now {memory * factor:g} GB", {"mem_gb": memory * factor})
+        return _give_up(reason, Cause.DAMAGED, name=name) if name else _give_up(reason, Cause.NO_ENTRY)
+    done = _resubmits(root, run)
+    if done >= submission.cluster["max_resubmits"]:
+        return _give_up(reason, Cause.MAX_RESUBMITS, count=done)
+    if cause is Cause.OUT_OF_MEMORY:
+        return _with_more_memory(reason, submission.cluster)
     began = claim.end.get("code") != EXIT_TAKEN  # else another process had the run, until now perhaps
     if began and not advance.progressed(run, claim):
-        return Verdict(False, f"{cause}; {_stuck(run)}", {})
-    return Verdict(True, cause, {})
+        return _stuck(reason, run)
+    return Verdict(True, cause, reason)
 
 
-def _stuck(run: Path) -> str:
-    """Why a run is taken for one that gets no further."""
+def _give_up(reason: str, cause: Cause, **facts: Any) -> Verdict:
+    return Verdict(False, cause, f"{reason}; {causes.told(cause, **facts)}")
+
+
+def _with_more_memory(reason: str, cluster: Mapping[str, Any]) -> Verdict:
+    memory, factor = cluster["mem_gb"], cluster["mem_factor"]
+    if memory is None or factor <= 1:
+        why = "mem_gb is not set" if memory is None else "mem_factor is 1"
+        return _give_up(reason, Cause.NO_MORE_MEMORY, why=why)
+    more = memory * factor
+    return Verdict(True, Cause.OUT_OF_MEMORY, f"{reason}, now {more:g} GB", {"mem_gb": more})
+
+
+def _stuck(reason: str, run: Path) -> Verdict:
+    """To give up a run that is taken for one that gets no further."""
     damaged = [name for name in Records(run).damaged if name.startswith("events/") and "-start" in name]
     if damaged:  # nobody knows where that attempt began
-        return f"{DAMAGED}{damaged[-1]}"
-    return f"its last attempt made no progress, at step {newest_step(run / 'checkpoints') or 0}"
+        return _give_up(reason, Cause.DAMAGED, name=damaged[-1])
+    return _give_up(reason, Cause.NO_PROGRESS, step=newest_step(run / "checkpoints") or 0)
 
 
 def lost_in_the_dark(state: RunState) -> bool:
     """Whether a run's process was killed while its job looked on: only accounting knows if memory ran out."""
-    end = state.claim.end if state.claim else None
-    code = (end or {}).get("code")
-    return state.name == "failed" and code == -signal.SIGKILL and "reason" not in (end or {})
+    end = (state.claim.end if state.claim else None) or {}
+    killed = end.get("cause") is Cause.KILLED and end.get("code") == -signal.SIGKILL
+    return state.name == "failed" and killed
 
 
 def is_mine(claim: Claim | None) -> bool:
@@ -94,7 +103,8 @@ def is_left_out(claim: Claim | None) -> bool:
     """Whether this user submitted it, and what kept it out of the queue may be over by now."""
     if claim is None or claim.end is None or claim.cluster != "slurm" or not is_mine(claim):
         return False
-    return claim.end["outcome"] == "withdrawn" and refusals.is_passing(claim.end.get("line", ""))
+    cause = claim.end["cause"]
+    return claim.end["outcome"] == "withdrawn" and cause is not None and cause.passes
 
 
 def accounted(root: Path, states: Mapping[str, RunState]) -> dict[str, EndedJob]:
@@ -110,16 +120,23 @@ def accounted(root: Path, states: Mapping[str, RunState]) -> dict[str, EndedJob]
     return {run: found[place] for run, place in places.items() if place in found}
 
 
-def _transient(state: RunState, claim: Claim, ended: EndedJob | None) -> str | None:
+def _transient(state: RunState, claim: Claim, ended: EndedJob | None) -> Cause | None:
     """Why a run that is not done may well go on when it is tried again; None if it would not."""
-    if state.reason == OUT_OF_MEMORY or (ended is not None and ended.state == "OUT_OF_MEMORY"):
-        return OUT_OF_MEMORY
+    if state.cause is Cause.OUT_OF_MEMORY or (ended is not None and ended.state == "OUT_OF_MEMORY"):
+        return Cause.OUT_OF_MEMORY
+    if state.name == "interrupted" or state.cause in NOT_ITS_OWN:
+        return state.cause or Cause.STOPPED
     end = claim.end or {}
-    if state.name == "interrupted" or state.reason in PASSING:
-        return state.reason or "interrupted"
-    if end.get("code") in KILLED:
-        return f"killed by signal {-end['code']}"
-    return None
+    return Cause.KILLED if end.get("cause") is Cause.KILLED and end.get("code") in KILLED else None
+
+
+def _told(cause: Cause, state: RunState, claim: Claim) -> str:
+    """The sentence about what `_transient` found."""
+    if cause is Cause.KILLED:
+        return causes.told(cause, signal=-(claim.end or {})["code"])
+    if cause is Cause.OUT_OF_MEMORY:
+        return causes.told(cause)
+    return state.reason or "interrupted"
 
 
 def _resubmits(root: Path, run: Path) -> int:
@@ -127,7 +144,7 @@ def _resubmits(root: Path, run: Path) -> int:
     count = 0
     for claim in reversed(claims.history(run)):
         submission = resubmit.submission_of(root, claim)
-        if submission is None or submission.arguments[:1] != ["tend"]:
+        if submission is None or submission.by is not By.TEND:
             break
         count += claim.start is not None
     return count

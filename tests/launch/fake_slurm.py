@@ -6,6 +6,7 @@
     slurm.fault("squeue", "timeout")               # or garbage, binary, an error message to refuse with
     slurm.missing(monkeypatch, "squeue")           # the command is not there
     slurm.is_now(cluster="other", private=True)    # another cluster, users see no jobs but their own
+    slurm.is_now(partitions=["gpu"], max_submit=2)     # it refuses others, and more jobs of one user
 
 sbatch makes pending jobs, scancel and `scontrol requeue` change them, `slurm.calls` lists all calls. A
 command that finds an option of its own in the environment (SQUEUE_PARTITION, ...) finds no job.
@@ -13,6 +14,7 @@ command that finds an option of its own in the environment (SQUEUE_PARTITION, ..
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import getpass
 import io
@@ -45,6 +47,7 @@ class FakeSlurm:
         self.bin.mkdir(parents=True)
         content = {"jobs": [], "accounting": [], "faults": {}, "calls": [], "next": 100}
         content |= {"cluster": "made-up", "host": "controller", "private": False}
+        content |= {"partitions": None, "max_submit": None, "full": False, "dies": False}
         self.state.write_text(json.dumps(content | {"max_array_size": max_array_size}))
         for command in COMMANDS:
             here = str(Path(__file__).parent)
@@ -87,7 +90,8 @@ class FakeSlurm:
 
     def is_now(self, **facts: Any) -> None:
         """Another SLURM: `cluster` (its name), `host` (of its controller), `private` (users see their own
-        jobs alone). It has the same jobs until `gone` says otherwise."""
+        jobs alone), `partitions`, `max_submit` (jobs of a user), `full` (of others' jobs), `dies` (its
+        controller, as somebody submits). It has the same jobs until `gone` says otherwise."""
         with changing(self.state) as content:
             content |= facts
 
@@ -99,7 +103,6 @@ class FakeSlurm:
         state: str,
         code: str = "0:0",
         node: str = "n1",
-        elapsed: int = 60,
     ) -> None:
         """An element that left the queue, as accounting tells it (also that it is PENDING, or RUNNING)."""
         entry = {"name": name, "job": job, "index": index, "state": state, "code": code, "node": node}
@@ -111,7 +114,7 @@ class FakeSlurm:
 
     def fault(self, command: str, kind: str | None) -> None:
         """From now on `command` hangs ("timeout"), talks nonsense ("garbage", "binary"), says no more than
-        its first n lines ("cut n") or refuses with the message `kind`; None heals it."""
+        its first n lines ("cut n") or refuses with the message `kind`, once ("once ..."); None heals it."""
         with changing(self.state) as content:
             content["faults"][command] = kind
 
@@ -143,6 +146,8 @@ def answer(command: str, arguments: list[str], state: str) -> int:
     with changing(Path(state)) as content:
         content["calls"].append([command, *arguments])
         fault = content["faults"].get(command)
+        if fault is not None and fault.startswith("once "):
+            content["faults"][command], fault = None, fault.removeprefix("once ")
         if fault is None or fault.startswith("cut "):
             with redirect_stdout(io.StringIO()) as said:
                 code = globals()[f"_{command}"](content, arguments)
@@ -203,11 +208,19 @@ def _sacct(content: dict[str, Any], arguments: list[str]) -> int:
 def _sbatch(content: dict[str, Any], arguments: list[str]) -> int:
     script = Path(next(a for a in arguments if not a.startswith("-"))).read_text()
     given = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", script, re.MULTILINE))
+    given |= dict(a.removeprefix("--").split("=", 1) for a in arguments if "=" in a)
     count = re.match(r"0-(\d+)", given.get("array", "0-0"))
     last = int(count[1]) if count else 0
-    if "array" in given and last >= content["max_array_size"]:
-        print("sbatch: error: Batch job submission failed: Invalid job array specification", file=sys.stderr)
+    tests = "--test-only" in arguments
+    if refusal := _refusal(content, given, last):
+        *before, error = refusal
+        verdict = "allocation failure" if tests else "sbatch: error: Batch job submission failed"
+        said = [*(f"sbatch: error: {line}" for line in before), f"{verdict}: {error}"]
+        print("\n".join(said), file=sys.stderr)
         return 1
+    if tests:
+        print("sbatch: Job 9 to start at 2026-01-01T00:00:00 using 1 processors on nodes n1", file=sys.stderr)
+        return 0
     job = str(content["next"])
     content["next"] += 1
     name = given.get("job-name", "").strip("'\"")
@@ -219,6 +232,25 @@ def _sbatch(content: dict[str, Any], arguments: list[str]) -> int:
         )
     print(f"Submitted batch job {job}")
     return 0
+
+
+def _refusal(content: dict[str, Any], given: dict[str, str], last: int) -> list[str]:
+    """What SLURM 22.05 says to a request that it refuses, the error last; nothing where it takes it."""
+    if content["dies"]:
+        return ["Unable to contact slurm controller (connect failure)"]
+    if content["full"]:
+        return [os.strerror(errno.EAGAIN)]
+    if content["partitions"] is not None and given.get("partition") not in content["partitions"]:
+        return [f"invalid partition specified: {given.get('partition')}", "Invalid partition name specified"]
+    if "array" in given and last >= content["max_array_size"]:
+        return ["Invalid job array specification"]
+    own = sum(job.get("user") == getpass.getuser() and job["state"] in LIVE for job in content["jobs"])
+    if content["max_submit"] is not None and own + last + 1 > content["max_submit"]:
+        return [
+            "AssocMaxSubmitJobLimit",
+            "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+        ]
+    return []
 
 
 def _scontrol(content: dict[str, Any], arguments: list[str]) -> int:
@@ -233,6 +265,9 @@ def _scontrol(content: dict[str, Any], arguments: list[str]) -> int:
     elif arguments[:1] == ["requeue"]:
         for job in _named(content, arguments[1:]):
             job |= {"state": "PENDING", "reason": "BeginTime", "node": ""}
+    elif arguments == ["ping"]:
+        print(f"Slurmctld(primary) at {content['host']} is {'DOWN' if content['dies'] else 'UP'}")
+        return int(content["dies"])
     elif arguments[:2] == ["show", "hostnames"]:
         print(arguments[2].replace(",", "\n"))
     return 0

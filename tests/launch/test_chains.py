@@ -19,10 +19,11 @@ import launch.submission.local
 from launch.cli import main
 from launch.node.agent import Agent
 from launch.selection.plan import select
-from launch.slurm.client import SlurmError
+from launch.slurm.refusals import Refused
 from launch.submission import snapshot
 from launch.submission.tend_job import LEFT_OUT_S
 from vocl.rundir import claims
+from vocl.rundir.causes import Cause
 
 CHAIN = """
 rows:
@@ -202,7 +203,7 @@ def test_a_tending_job_waits_for_no_job_where_only_runs_without_one_wait(
     sweep.lost(chain.ids["short"], "PREEMPTED")
 
     def full(*arguments):
-        raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
+        raise Refused("sbatch: error: AssocMaxSubmitJobLimit", Cause.LIMIT)
 
     monkeypatch.setattr(launch.slurm.sbatch, "submit", full)
     before = len(slurm.calls)

@@ -19,6 +19,7 @@ from launch.cli import main
 from launch.commands import pull
 from launch.selection.plan import select
 from launch.slurm import ledger
+from launch.slurm.ledger import By
 from vocl.files import TEMPORARY
 from vocl.rundir import claims
 from vocl.rundir.checkpoint import Checkpoints
@@ -147,9 +148,9 @@ def test_export_stands_alone_and_tells_nothing_of_this_machine(tmp_path, make_ru
 def test_the_card_names_the_submission_that_asked_for_the_run(tmp_path, make_run) -> None:
     root = tmp_path / "r"
     folder, before = make_run(root, 3), None
-    asked = [["duo", f"runtime.root={root}", "seed=3"], ["tend", "duo"], [folder.name[:6]]]
-    for arguments in asked:
-        entry = ledger.write(root, {}, [[folder.name]], None, arguments)
+    asked = [["duo"], ["duo", f"runtime.root={root}", "seed=3"], [folder.name[:6]]]
+    for arguments, by in zip(asked, (By.TEND, By.USER, By.USER), strict=True):
+        entry = ledger.write(root, {}, [[folder.name]], None, arguments, by=by)
         before = claims.make(folder, before, entry.token, "slurm")
     assert main(["export", folder.name, f"{tmp_path}/out", f"runtime.root={root}"]) == 0
     assert "Trained by `vocl submit duo seed=3`." in (tmp_path / "out" / "README.md").read_text()

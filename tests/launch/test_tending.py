@@ -5,12 +5,9 @@ from collections.abc import Callable
 import pytest
 from acting import tend_duo
 
-import launch.slurm.client
-import launch.slurm.sbatch
 from launch.cli import main
 from launch.commands import tend
 from launch.selection import plan
-from launch.slurm.client import SlurmError
 from launch.submission import snapshot
 from vocl.rundir import claims
 
@@ -199,15 +196,8 @@ def test_what_max_jobs_left_out_follows_as_others_leave(sweep, frozen_world, cap
     assert it.state(left).name == "queued"
 
 
-def test_a_limit_of_slurm_lets_in_what_it_does(sweep, monkeypatch, capsys) -> None:
-    real = launch.slurm.sbatch.submit
-
-    def limited(submission, *rest):
-        if len(submission.elements) + launch.slurm.client.own_jobs() > 2:
-            raise SlurmError("sbatch: error: AssocMaxSubmitJobLimit")
-        return real(submission, *rest)
-
-    monkeypatch.setattr(launch.slurm.sbatch, "submit", limited)
+def test_a_limit_of_slurm_lets_in_what_it_does(slurm, sweep) -> None:
+    slurm.is_now(max_submit=2)
     it = sweep()
     names = [it.state(run).name for run in it.ids]
     assert sorted(names) == ["absent", "absent", "queued", "queued"]
@@ -218,19 +208,6 @@ def test_a_limit_of_slurm_lets_in_what_it_does(sweep, monkeypatch, capsys) -> No
         tend_duo(it)
         assert sum(it.state(run).name == "queued" for run in it.ids) == 2, number
     assert [it.state(run).name for run in it.ids].count("absent") == 0
-
-
-def test_a_request_that_is_wrong_is_not_repeated(sweep) -> None:
-    it = sweep()
-    run = it.ids[0]
-    it.slurm.fault("sbatch", "Batch job submission failed: Invalid partition name specified")
-    it.lost(run, "PREEMPTED")
-    assert tend_duo(it) == 1
-    assert tend_duo(it) == 0
-    assert len(claims.history(it.folder(run))) == 2
-    it.slurm.fault("sbatch", None)
-    assert main(["retry", run, f"runtime.root={it.root}"]) == 0
-    assert it.state(run).name == "queued"
 
 
 def test_a_run_that_moves_while_it_is_looked_at_is_left_for_the_next_pass(sweep, monkeypatch) -> None:

@@ -2,7 +2,8 @@
 
     NNNN.json        claim n: by which submission, of whom, where, since when
     NNNN-start.json  its job began (again), on which node, as which process
-    NNNN-end.json    it is over, and how; absent after a kill or a preemption, which the queue explains
+    NNNN-end.json    it is over, and how: outcome, cause (a code), reason or line (texts), code (of its
+                     exit), ...; absent after a kill or a preemption, which the queue explains
 
 The newest claim owns the run. A claim appears by link(2), which fails where the name exists, also on
 network file systems: of any number of submitters one makes claim n + 1, and only one that has found
@@ -39,7 +40,8 @@ from vocl.files import (
     share,
     write_json,
 )
-from vocl.rundir import result
+from vocl.rundir import causes, result
+from vocl.rundir.causes import Cause
 
 MADE_NAME = re.compile(r"\d{4}\.json")
 WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
@@ -54,7 +56,15 @@ MADE: Kinds = {
     "time": NUMBER,
 }
 START: Kinds = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT, "pid": COUNT, "born": COUNT}
-END: Kinds = {"time": NUMBER, "outcome": str, "code": COUNT, "reason": TEXT, "line": TEXT, "in_queue": COUNT}
+END: Kinds = {
+    "time": NUMBER,
+    "outcome": str,
+    "cause": TEXT,
+    "code": COUNT,
+    "reason": TEXT,
+    "line": TEXT,
+    "in_queue": COUNT,
+}
 
 
 @dataclass(frozen=True)
@@ -156,9 +166,9 @@ def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
     write_json(claim.start_path, event)
 
 
-def over(claim: Claim, outcome: str, **facts: Any) -> None:
-    """Record that `claim` is over: done, failed, stopped (resumable) or withdrawn (never ran)."""
-    event = {"time": time.time(), "outcome": outcome, **facts}
+def over(claim: Claim, outcome: str, cause: Cause | None = None, **facts: Any) -> None:
+    """Record that `claim` is over: done, failed, stopped (resumable) or withdrawn (never ran), and why."""
+    event = {"time": time.time(), "outcome": outcome, "cause": cause, **facts}
     write_json(claim.folder / "jobs" / f"{claim.number:04d}-end.json", event)
 
 
@@ -202,9 +212,11 @@ def _read(run: Path, number: str, names: list[str]) -> Claim:
     if start is None and f"jobs/{number}-start.json" in damaged:  # it began, who knows when
         start = {"time": 0.0}
     if end is None and (made is None or f"jobs/{number}-end.json" in damaged):
-        reason = f"damaged record: {damaged[0] if made is None else damaged[-1]}"
-        end = {"time": 0.0, "outcome": "failed", "reason": reason}
+        reason = causes.told(Cause.DAMAGED, name=damaged[0] if made is None else damaged[-1])
+        end = {"time": 0.0, "outcome": "failed", "cause": Cause.DAMAGED, "reason": reason}
     if made is None:
         made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
+    if end is not None:
+        end["cause"] = causes.of_end(end)
     known: dict[str, Any] = {key: made.get(key) for key in MADE}
     return Claim(folder=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)
