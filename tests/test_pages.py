@@ -61,3 +61,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name not in MOVED], ids=lambda page: page.name)
 def test_names_are_those_of_the_code(page: Path) -> None:
     assert [name for name in sorted({*NAME.findall(prose(page))}) if not exists(name)] == []
+
+
+def test_what_the_demonstration_printed_is_above_a_grid_of_labels() -> None:
+    """The README's rows against the baseline that `benchmarks/learning.py` prints, in docs/results.md."""
+    readme, results = (ROOT / name for name in ("README.md", "docs/results.md"))
+    rows = re.findall(
+        r"^\| (?:no contrast|within \w+) +\| +\**([\d.]+)\** ±", readme.read_text(), re.MULTILINE
+    )
+    grid = re.search(r"^grid 2x2 +([\d.]+)", results.read_text(), re.MULTILINE)
+    assert len(rows) == 3 and grid
+    assert all(float(row) > 100 * float(grid[1]) for row in rows)
