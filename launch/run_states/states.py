@@ -56,7 +56,7 @@ class RunState:
         """`reason`, after the records that could not be read."""
         damaged = self.records.damaged if self.records else []
         names = ", ".join(name for name in damaged if name not in self.reason)
-        damage = causes.told(Cause.DAMAGED, name=names) if names else ""
+        damage = causes.told(Cause.DAMAGED, record=names) if names else ""
         return "; ".join(part for part in (damage, self.reason) if part)
 
 
@@ -184,7 +184,7 @@ def _of_job(records: Records, claim: Claim, view: View, beats: Callable[[], bool
         return RunState(UNKNOWN, doubt, **_facts(records) | {"job": job})
     if submission is None or submission.job is None:
         if claim.token in view.damaged:  # the queue may hold its job, nobody can tell: it is not free
-            return _ended("failed", Cause.DAMAGED, records, name=view.damaged[claim.token])
+            return _ended("failed", Cause.DAMAGED, records, record=view.damaged[claim.token])
         return _from_records(records, None, view)
     return _of_ended_job(records, claim, view, submission.job)
 

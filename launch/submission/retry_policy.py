@@ -54,7 +54,7 @@ def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Ver
     submission = resubmit.submission_of(root, claim)
     if submission is None:
         name = ledger.damaged(root, claim.token)
-        return _give_up(reason, Cause.DAMAGED, name=name) if name else _give_up(reason, Cause.NO_ENTRY)
+        return _give_up(reason, Cause.DAMAGED, record=name) if name else _give_up(reason, Cause.NO_ENTRY)
     done = _resubmits(root, run)
     if done >= submission.cluster["max_resubmits"]:
         return _give_up(reason, Cause.MAX_RESUBMITS, count=done)
@@ -83,7 +83,7 @@ def _stuck(reason: str, run: Path) -> Verdict:
     """To give up a run that is taken for one that gets no further."""
     damaged = [name for name in Records(run).damaged if name.startswith("events/") and "-start" in name]
     if damaged:  # nobody knows where that attempt began
-        return _give_up(reason, Cause.DAMAGED, name=damaged[-1])
+        return _give_up(reason, Cause.DAMAGED, record=damaged[-1])
     return _give_up(reason, Cause.NO_PROGRESS, step=newest_step(run / "checkpoints") or 0)
 
 

@@ -16,6 +16,9 @@ from sweeps import Sweeps, shared_folder
 
 from launch import cli
 from launch.run_states.states import look
+from launch.slurm.refusals import refused
+from vocl.rundir import claims
+from vocl.rundir.causes import Cause
 
 TINY = (
     "experiment=slotcontrast/synthetic",
@@ -106,6 +109,49 @@ def test_what_the_users_limit_keeps_out_follows_as_others_end(start_cluster, voc
         assert len(ids) == 3
     finally:
         cluster.run("scancel", "--user=root")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("cluster.partition=temporary-gpu", "invalid partition specified: temporary-gpu"),
+        ("cluster.constraint=infiniband-connectx", "Invalid feature specification"),
+    ],
+)
+def test_a_request_that_is_wrong_is_refused_once(cluster, vocl, tmp_path, wrong, words) -> None:
+    arguments = (*TINY, "cluster.partition=low", wrong, "seed=0,1")
+    said = vocl(cluster, "submit", *arguments, code=1)
+    assert "not queued: 2 runs: sbatch: error: " in said and words in said and "vocl tend" not in said
+    ids = [folder.name for folder in _folders(tmp_path / "r")]
+    for _ in range(2):
+        assert "2 runs: 2 absent" in vocl(cluster, "tend", *arguments)
+    for run in ids:
+        (claim,) = claims.history(tmp_path / "r" / "runs" / run)
+        assert claim.end is not None and claim.end["cause"] is Cause.REJECTED
+
+
+@pytest.mark.slow
+def test_a_controller_without_room_or_answer_is_tried_again(start_cluster, tmp_path, monkeypatch) -> None:
+    """sbatch itself, on a script of its own: what `vocl submit` asks first fails then."""
+    cluster = start_cluster(slurm={"MaxJobCount": "2"})
+    monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\n#SBATCH --partition=low --output=/dev/null --chdir=/\nsleep 600\n")
+
+    def cause() -> Cause:
+        done = cluster.run("sbatch", script, timeout=600)
+        assert done.returncode == 1, done.stdout
+        return refused(["sbatch", str(script)], done.stderr).cause
+
+    job = cluster.sbatch(script)  # MaxJobCount=2 has room for one
+    assert cause() is Cause.BUSY
+    cluster.run("scancel", job, check=True)
+    cluster.stop_controller()
+    try:
+        assert cause() is Cause.UNREACHABLE
+    finally:
+        cluster.start_controller()
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ SENTENCES = {
     Cause.IDLE: "no progress in {count} jobs in a row, each up to its time limit, at step {step}: "
     "cluster.time_min is too short for it, or cluster.signal_s too long",
     Cause.NO_MORE_MEMORY: "no more could be asked for, cluster.{why}",
-    Cause.DAMAGED: "damaged record: {name}",
+    Cause.DAMAGED: "damaged record: {record}",
     Cause.NO_ENTRY: "its submission is not in the ledger",
 }
 # SLURM's own codes, as sbatch prints them on a line of their own, for limits on the number of jobs.

@@ -212,7 +212,7 @@ def _read(run: Path, number: str, names: list[str]) -> Claim:
     if start is None and f"jobs/{number}-start.json" in damaged:  # it began, who knows when
         start = {"time": 0.0}
     if end is None and (made is None or f"jobs/{number}-end.json" in damaged):
-        reason = causes.told(Cause.DAMAGED, name=damaged[0] if made is None else damaged[-1])
+        reason = causes.told(Cause.DAMAGED, record=damaged[0] if made is None else damaged[-1])
         end = {"time": 0.0, "outcome": "failed", "cause": Cause.DAMAGED, "reason": reason}
     if made is None:
         made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
