@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.escape import one_line
 from launch.selection.selector import resolve_or_all
 from launch.tables.render import cells_frame
 from launch.tables.tabulate import tabulated
@@ -38,8 +39,8 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
         hashed = {key: config[key] for key in HASHED if key in config and key != "seed"}
         lines[run] = {
             "state": states[run].name,
-            "row": entry.row,
-            "column": entry.column,
+            "row": one_line(entry.row),
+            "column": one_line(entry.column),
             "seed": seed,
             **{name: found.get(name) for name in FACTS},
             **(result.scores(found) if found else {}),

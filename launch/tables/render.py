@@ -151,9 +151,9 @@ def cells_frame(table: Table) -> pd.DataFrame:
         summary, delta = cell.summary, cell.delta
         lines.append(
             {
-                "row": row,
-                "column": column,
-                "metric": metric,
+                "row": escape.one_line(row),
+                "column": escape.one_line(column),
+                "metric": escape.one_line(metric),
                 "mean": summary and summary.mean,
                 "std": summary and summary.std,
                 "n": summary.n if summary else 0,

@@ -201,10 +201,10 @@ def test_accounting_is_asked_also_where_the_submitters_clock_was_ahead(slurm: Fa
 
 def test_gc_spares_what_is_new_for_the_file_server(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "runs").mkdir()
-    (tmp_path / "ledger" / "abc").mkdir(parents=True)
+    (tmp_path / "ledger" / "abcdef0123").mkdir(parents=True)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 86400)
     assert not list(gc.find(tmp_path))
-    os.utime(tmp_path / "ledger" / "abc", (real() - 7200,) * 2)
-    assert [waste.path.name for waste in gc.find(tmp_path)] == ["abc"]
+    os.utime(tmp_path / "ledger" / "abcdef0123", (real() - 7200,) * 2)
+    assert [waste.path.name for waste in gc.find(tmp_path)] == ["abcdef0123"]
     shutil.rmtree(tmp_path / "ledger")
