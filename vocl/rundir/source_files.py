@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = frozenset(
-    (".py", ".pyi", ".pyx", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".c", ".cpp", ".cu", ".cuh", ".h")
+    (
+        *(".py", ".pyi", ".pyx", ".typed", ".yaml", ".yml", ".toml", ".cfg", ".ini"),
+        *(".c", ".cpp", ".cu", ".cuh", ".h"),
+    )
 )
 MAX_FILE = 1_000_000  # bytes
 CACHES = re.compile(r"__pycache__|.*\.py[co]|.*\.egg-info|\.git.*|\.DS_Store")  # nobody needs to be told of
