@@ -25,6 +25,10 @@ from vocl.errors import UserError
 SPREADS = ("grid", "zip", "list")
 Said = tuple[tuple[str, str], ...]  # keys and values that a label is made of; a key "" is not shown
 WORDS = (*SPREADS, "resources", "warm_start", "label")
+ELSEWHERE = {  # what a cell cannot set, since something else does
+    "seed": "the file's `seeds` say it",
+    "project": "give it on the command line: project=PATH",
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,9 @@ def expand(body: Any, where: str) -> list[_Draft]:
         place = f"{where}.{word}" if where[-1:].strip() else f"{where}{word}"
         inner = {"grid": _grid, "zip": _zip, "list": _list}[word](body[word], place)
         drafts = [a.then(b, place) for a, b in itertools.product(drafts, inner)]
+    for key, instead in ELSEWHERE.items():
+        if any(key in (draft.overrides or {}) for draft in drafts):
+            raise UserError(f"{where}: {key}: would be passed over; {instead}")
     return drafts
 
 

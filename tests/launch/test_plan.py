@@ -58,7 +58,7 @@ def test_debug_applies_after_what_the_ablation_sets(declare) -> None:
 
 
 def test_equal_runs_collapse(declare) -> None:
-    text = "rows: {a: {}, b: {train.batch: 16.0}, c: {seed: 1}}\nseeds: [0]\nmetrics: [video_mbo]"
+    text = "rows: {a: {}, b: {train.batch: 16.0}, c: {train.batch: 16}}\nseeds: [0]\nmetrics: [video_mbo]"
     selection = select(["trio", declare(text), "experiment=slotcontrast/synthetic", "train.batch=16"])
     assert len(selection.specs) == 3
     assert [spec.row for spec in selection.runs] == ["a"]
