@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from launch.agent import Agent
 from launch.cli import main
-from launch.node.agent import Agent
 from launch.node.pool import Job, Pool
 from launch.node.progress import make_board
 from vocl.data.features.store import Store

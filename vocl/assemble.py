@@ -27,7 +27,7 @@ from vocl.optim import Optimizer
 
 
 def parts(config: Config, name: str) -> Any:
-    """Section `name` of a checked config, one of `config.PARTS`, as a `Part`."""
+    """Section `name` of a checked config, one of `schema.PARTS`, as a `Part`."""
     return _build(config, config[name], schema.PARTS[name], name)
 
 

@@ -381,12 +381,18 @@ class Evaluation:
 class Video(Protocol):
     """One video of a source; frames are decoded when asked for."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def length(self) -> int: ...  # frames
-    @property
-    def size(self) -> tuple[int, int]: ...  # height, width in pixels
+    if TYPE_CHECKING:  # a frozen dataclass is a video too
+
+        @property
+        def name(self) -> str: ...
+        @property
+        def length(self) -> int: ...
+        @property
+        def size(self) -> tuple[int, int]: ...
+    else:  # who inherits may set them
+        name: str
+        length: int  # frames
+        size: tuple[int, int]  # height, width in pixels
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames `indices`, in any order and also repeated, as uint8 t h w 3 (RGB)."""

@@ -19,7 +19,7 @@ from launch.run_states import text_table
 from launch.selection.selector import Target, resolve_or_all
 from launch.slurm.job_states import ask
 from vocl.errors import UserError
-from vocl.rundir.saved_config import raw_config
+from vocl.rundir.saved_config import config_of_today
 
 HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
 MISSING = object()
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = resolve_or_all(known, compose=False)
     root = chosen.root
     dated = {run: _date(root / "runs" / run) for run in chosen.runs}
-    configs = {run: raw_config(root / "runs" / run) for run, date in dated.items() if date}
+    configs = {run: config_of_today(root / "runs" / run) for run, date in dated.items() if date}
     for key, _, _ in filters:
         if configs and all(_value(config, key) is MISSING for config in configs.values()):
             raise UserError(f"{key}: no run's config has this key")

@@ -63,7 +63,7 @@ class Submission:
     job: str | None = None  # the scheduler's id of the array
     after: dict[str, str] = field(default_factory=dict)  # run -> the run whose weights it starts from
     sent_to: str | None = (
-        None  # the SLURM that was asked (see `slurm.Controller`); of old entries nobody knows
+        None  # the SLURM that was asked (see `client.Controller`); of old entries nobody knows
     )
     by: By = By.USER
 

@@ -53,4 +53,7 @@ def _cause(command: Sequence[str], said: str) -> Cause:
         test = client.run(command[0], "--test-only", *command[1:])
     except SlurmError:
         return Cause.UNREACHABLE
-    return Cause.BUSY if test.returncode == 0 else causes.of_refusal(test.stderr)
+    if test.returncode == 0:
+        return Cause.BUSY
+    found = causes.of_refusal(test.stderr)
+    return causes.of_refusal(said) if found is Cause.REJECTED else found

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.slurm import client, ports
+from launch import ports
+from launch.slurm import client
 from launch.slurm.ledger import Submission
 from launch.slurm.refusals import Refused, refused
 from vocl.files import own_folder
@@ -114,7 +115,7 @@ def _ports(cluster: dict[str, Any]) -> list[str]:
     """Shell lines that give each run of an element a port, if runs have several ranks."""
     if cluster["nodes"] * cluster["tasks"] == 1:
         return []
-    command = f"{interpreter(cluster)} -m launch.slurm.ports {cluster['runs_per_job']}"
+    command = f"{interpreter(cluster)} -m launch.ports {cluster['runs_per_job']}"
     return [f'{ports.VARIABLE}="$({command})" || exit 1', f"export {ports.VARIABLE}"]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launch.node.agent import Agent
+from launch.agent import Agent
 from launch.run_states.records import Records
 from launch.run_states.states import LIVE, RunState, is_submitting, look
 from launch.selection.plan import Spec, run_folder

@@ -13,7 +13,7 @@ from launch.tables.tabulate import tabulated
 from vocl.config.grammar import setting
 from vocl.config.schema import HASHED
 from vocl.rundir import result
-from vocl.rundir.saved_config import raw_config
+from vocl.rundir.saved_config import config_of_today
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     lines = {}
     for run in chosen.runs:
         folder, entry = chosen.root / "runs" / run, chosen.by_id[run]
-        config, found = raw_config(folder), result.read_or_none(folder) or {}
+        config, found = config_of_today(folder), result.read_or_none(folder) or {}
         seed = config.get("seed") if entry.seed is None else entry.seed
         hashed = {key: config[key] for key in HASHED if key in config and key != "seed"}
         lines[run] = {

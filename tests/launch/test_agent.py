@@ -27,7 +27,7 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
     first, _ = (claims.make(tmp_path / "runs" / run, None, entry.token, "slurm") for run in runs)
     claims.over(first, outcome)
     finish(tmp_path / "runs" / runs[1])
-    element = "import sys; from launch.node.agent import Agent; Agent(*sys.argv[1:])()"
+    element = "import sys; from launch.agent import Agent; Agent(*sys.argv[1:])()"
     done = subprocess.run(
         [sys.executable, "-c", element, str(tmp_path), entry.token],
         cwd=REPOSITORY,
@@ -56,7 +56,7 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str
     }[leaves]
     (stub / "train.py").write_text(f"import os\n{write}\nos.kill(os.getpid(), 11)\n")
     element = (
-        "import os, sys; from launch.node.agent import Agent; "
+        "import os, sys; from launch.agent import Agent; "
         "os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"  # from here on, vocl.train is the stub
     )
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_any_signal_has_the_runs_save_and_leave(slurm: FakeSlurm, tmp_path: Path
     stub.mkdir(parents=True)
     (stub / "__init__.py").touch()
     (stub / "train.py").write_text(TRAIN)
-    element = "from launch.node.agent import Agent; os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"
+    element = "from launch.agent import Agent; os.chdir(sys.argv.pop()); Agent(*sys.argv[1:])()"
     element = f"import os, sys; {element}"
     command = [sys.executable, "-c", element, str(tmp_path), entry.token, str(stub.parent)]
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -16,8 +16,8 @@ from fake_slurm import FakeSlurm
 import launch.slurm.client
 import launch.slurm.sbatch
 import launch.submission.local
+from launch.agent import Agent
 from launch.cli import main
-from launch.node.agent import Agent
 from launch.selection.plan import select
 from launch.slurm.refusals import Refused
 from launch.submission import snapshot

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from launch.slurm import ports
+from launch import ports
 
 
 def test_ports_in_use_are_passed_over() -> None:
@@ -26,7 +26,7 @@ def test_jobs_beside_each_other_choose_different_ports() -> None:
 
 
 def test_the_command_prints_them_for_its_job() -> None:
-    command = [sys.executable, "-m", "launch.slurm.ports", "2"]
+    command = [sys.executable, "-m", "launch.ports", "2"]
     done = subprocess.run(command, env=os.environ | {"SLURM_JOB_ID": "707"}, capture_output=True, text=True)
     assert [int(word) for word in done.stdout.split(",")] == ports.free(2, job=707)
 

@@ -7,7 +7,9 @@ its fourth run, with its `vocl table`; older checkpoints left out, the names of 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
+import pickle
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 import vocl
+from launch.agent import Agent
 from launch.cli import main
 from vocl import run
 from vocl.rundir.saved_config import read_config
@@ -96,3 +99,9 @@ def test_it_moves(root: Path, tmp_path: Path, capsys) -> None:
     assert vocl.runs(root=tmp_path / "other")["state"].to_dict() == STATES
     assert main(["gc", f"runtime.root={root}"]) == 0
     assert not [name for name in STATES if f"runs/{name} " in capsys.readouterr().out]
+
+
+def test_jobs_name_modules_that_every_snapshot_has() -> None:
+    """A run that is queued again imports the code of its first submission: of any version."""
+    assert b"claunch.agent\nAgent\n" in pickle.dumps(Agent("root", "token"), protocol=0)
+    assert importlib.util.find_spec("launch.ports")

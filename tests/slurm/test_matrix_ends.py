@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from sweeps import Sweeps, shared_folder
 
-from launch.slurm import ledger, ports
+from launch import ports
+from launch.slurm import ledger
 
 pytestmark = pytest.mark.slow
 
@@ -183,7 +184,7 @@ def test_jobs_run_the_code_as_it_was_when_submitted(sweeps: Sweeps):
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         (checkout / "vocl/run.py").write_text("raise RuntimeError('the checkout was used')\n")
-        (checkout / "launch/node/agent.py").write_text("raise RuntimeError('the checkout was used')\n")
+        (checkout / "launch/agent.py").write_text("raise RuntimeError('the checkout was used')\n")
         probe = own.project / own.package / "__init__.py"
         text = probe.read_text()
         probe.write_text("raise RuntimeError('the project was used')\n")

@@ -173,7 +173,7 @@ def _chosen(group: str, nodes: Any, project: str | None) -> Any:
     """Drop what an experiment set for a term or an evaluation that `loss=[...]`, `eval=[...]` leave out.
 
     Plain Hydra keeps such leftovers. One is recognised by having no `_target_` while a file of its
-    name exists; anything else without a `_target_` is a typing error, left for `config.check`.
+    name exists; anything else without a `_target_` is a typing error, left for `check`.
     """
     if not isinstance(nodes, dict):
         return nodes

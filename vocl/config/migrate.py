@@ -61,6 +61,13 @@ def rename_targets(config: Config) -> None:
     _rename_targets(config, _rules()["targets"])
 
 
+def targets_as_before(config: Config) -> Config:
+    """A copy of `config`, or of a part of it, with the names that classes had in the first release."""
+    config = copy.deepcopy(config)
+    _rename_targets(config, {new: old for old, new in _rules()["targets"].items()})
+    return config
+
+
 def _rename_targets(node: Any, modules: Mapping[str, str]) -> None:
     """Give every `_target_` in `node` whose module is in `modules` the other name of it, in place."""
     if isinstance(node, list):

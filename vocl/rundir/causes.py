@@ -133,6 +133,7 @@ FULL = (  # and those in which it has no room for any job, whoever's
 BEFORE = re.compile(r"^(?:sbatch: error: )?(?:(?:Batch job submission failed|allocation failure): )?")
 OLD = (  # what earlier versions wrote, the first that matches
     (re.compile(r"^cluster\.max_jobs is reached"), Cause.MAX_JOBS),
+    (re.compile(r"\(job submit limit, "), Cause.LIMIT),  # the first line of what SLURM says of one
     (re.compile(r"^starts from \S+, which is not done"), Cause.NO_SOURCE),
     (re.compile(r"^requeued \d+ times, the most"), Cause.MAX_REQUEUES),
     (re.compile(r"^no progress in "), Cause.IDLE),
@@ -161,7 +162,7 @@ def of_refusal(said: str) -> Cause:
     Only a line that is, as a whole, a known code or a known error counts: no name that the user chose can
     be one. All else is a refusal for good: a run that is left out is seen, one that is sent for ever is not.
     """
-    errors = [BEFORE.sub("", line.strip()) for line in said.splitlines()]
+    errors = [BEFORE.sub("", line.strip()).rstrip(".") for line in said.splitlines()]
     if any(error in LIMITS for error in errors):
         return Cause.LIMIT
     if any(error in AWAY for error in errors):

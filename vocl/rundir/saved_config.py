@@ -56,6 +56,15 @@ def read_config(path: Path, checked: bool = True) -> Config:
         raise UserError(f"{path}: {error}") from None
 
 
+def config_of_today(folder: Path) -> Config:
+    """The saved config of a run in today's keys, not checked; as it stands where that is damaged."""
+    saved = raw_config(folder)
+    try:
+        return migrate(saved)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return saved
+
+
 def raw_config(folder: Path) -> Config:
     """The saved config of a run as it stands; empty where it has none that can be read."""
     try:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vocl.config.migrate import targets_as_before
 from vocl.config.sections import Dataset
 from vocl.data.transforms import resized, seen_box
 from vocl.errors import UserError
@@ -49,7 +50,7 @@ class Encoder:
         dataset = self.dataset
         return {
             "format": FORMAT,
-            "backbone": self.settings,
+            "backbone": targets_as_before(self.settings),  # where its class lies does not matter
             "weights": _digest_of(self.backbone),
             "transform": [list(dataset.size_px), dataset.fit, dataset.normalise],
             "precision": self.precision if self.precision in LOW else "full",

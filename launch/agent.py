@@ -7,6 +7,9 @@ get it passed on, save at a step boundary and leave with 75. After that
 - USR2 alone (the time limit is near), or another warning: the agent requeues the job, up to `max_requeues`
   times, unless its runs got no further `IDLE_SLICES` times in a row.
 The agent ends with 0, 1 (a run failed) or 75, so accounting tells the truth. Imports no torch.
+
+This module and `launch.ports` stay where they are: jobs name them, and import them from the snapshot that
+their runs were submitted with first, which may be of an earlier version.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from launch import ports
 from launch.node import advance
 from launch.node.advance import Mark
 from launch.node.log_tail import last_line
-from launch.slurm import client, ledger, ports
+from launch.slurm import client, ledger
 from vocl.files import open_plain
 from vocl.rundir import causes, claims, result
 from vocl.rundir.attempts import Attempts

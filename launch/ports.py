@@ -1,6 +1,6 @@
 """Ports at which the ranks of an element's runs meet, chosen on its first node just before they start.
 
-    python -m launch.slurm.ports COUNT        prints COUNT ports, with commas between them
+    python -m launch.ports COUNT        prints COUNT ports, with commas between them
 
 The job's script calls this: only what comes before `srun` can tell all ranks the same. Two jobs on one
 node look from different ports on, so that they do not choose the same while neither listens yet. Ports
@@ -35,9 +35,7 @@ def given(count: int) -> list[int]:
     words = os.environ.get(VARIABLE, "").split(",")[:count]
     if len(words) < count or not all(word.isdecimal() for word in words):
         told = repr(os.environ.get(VARIABLE))
-        raise RuntimeError(
-            f"{VARIABLE}={told}: expected {count} ports; python -m launch.slurm.ports prints them"
-        )
+        raise RuntimeError(f"{VARIABLE}={told}: expected {count} ports; python -m launch.ports prints them")
     return [int(word) for word in words]
 
 
