@@ -2,9 +2,9 @@
 
 Run from the repository root: `python benchmarks/status.py`. A results folder is made with the records
 that runs of all states leave: done ones with a result, events, a claim and a hundred log lines,
-running ones with a heartbeat, queued ones, failed ones, absent ones; squeue and sacct are stand-ins
-that answer at once, since what is measured is ours. Both commands are new processes, alternate, and
-the best time of each counts. `status_s` is to stay at or below 1 s on two free cores.
+running ones with a heartbeat, queued ones, failed ones, absent ones; squeue, sacct and scontrol are
+stand-ins that answer at once, since what is measured is ours. Both commands are new processes,
+alternate, and the best time of each counts. `status_s` is to stay at or below 1 s on two free cores.
 """
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ from typing import Any
 RUNS, ROUNDS, REPORTS, STEPS = 1000, 3, 100, 10000
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME, TOKEN, JOB, NODE = "thousand", "a1b2c3d4e5", "4242", "node7"
+SCONTROL = """#!/bin/sh
+case "$*" in
+  *config*)
+    echo 'ClusterName = made-up'
+    echo 'SlurmctldHost[0] = controller'
+    echo 'MaxArraySize = 1001';;
+  *) echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1;;
+esac
+"""
 KINDS = ("done", "done", "done", "running", "queued", "failed", "absent", "interrupted")
 
 
@@ -60,6 +69,8 @@ def build_run(folder: Path, kind: str) -> None:
     write(folder / "events" / "0001-start.json", start)
     beat = {"attempt": 1, "step": 5000, "steps": STEPS, "time": now, "pid": 1, "host": NODE}
     write(folder / "heartbeat.json", beat if kind == "running" else beat | {"time": now - 4000})
+    if kind != "running":  # another machine's heartbeat is judged by when its file was written
+        os.utime(folder / "heartbeat.json", (now - 4000, now - 4000))
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(report(i))}\n" for i in range(REPORTS)))
     if kind == "failed":
         end = {"attempt": 1, "time": now, "outcome": "failed", "wall_s": 4000.0, "kind": "ValueError"}
@@ -89,15 +100,18 @@ def write(path: Path, content: Any) -> None:
 
 
 def stand_ins(folder: Path, kinds: list[str]) -> None:
-    """squeue knows the running and queued elements, sacct those that were interrupted."""
+    """squeue knows the running and queued elements, sacct those that were interrupted, scontrol no job."""
     folder.mkdir()
     shown = {"running": ("RUNNING", "None", NODE), "queued": ("PENDING", "Priority", "")}
-    queue = [f"vocl-{TOKEN}|{JOB}|{i}|{'|'.join(shown[k])}" for i, k in enumerate(kinds) if k in shown]
+    queue = ["NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST"]
+    queue += [f"vocl-{TOKEN}|{JOB}|{i}|{'|'.join(shown[k])}" for i, k in enumerate(kinds) if k in shown]
     ended = [f"vocl-{TOKEN}|{JOB}_{i}|PREEMPTED|0:0|{NODE}|99" for i, k in enumerate(kinds) if k[0] == "i"]
     for name, lines in (("squeue", queue), ("sacct", ended)):
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
         (folder / name).write_text(f"#!/bin/sh\nexec cat {folder}/{name}.txt\n")
         (folder / name).chmod(0o755)
+    (folder / "scontrol").write_text(SCONTROL)
+    (folder / "scontrol").chmod(0o755)
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, str]:

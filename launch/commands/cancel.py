@@ -147,10 +147,10 @@ def _send_away(child: int, claim: Claim) -> str:
     """Have process `child`, which works for `claim`, save and leave; what kept it from it, or ""."""
     try:
         os.kill(child, 0)
-        if not _works_for(child, claim) and claims.worker(claim) is not None:  # else it has just left
-            return f"process {child} shows no sign that it works on it, whatever the records say"
         if _works_for(child, claim):
             os.kill(child, signal.SIGTERM)
+        elif claims.worker(claim) is not None:  # else it has just left
+            return f"process {child} shows no sign that it works on it, whatever the records say"
     except ProcessLookupError:
         pass  # it has left
     except PermissionError:

@@ -8,11 +8,10 @@ from launch.run_states import text_table
 from launch.run_states.records import Records
 from launch.selection.submitted import root_of
 from vocl.config.diff import diff
-from vocl.config.migrate import migrate
 from vocl.errors import UserError, printable
 from vocl.rundir import result
 from vocl.rundir.find import find_run
-from vocl.rundir.saved_config import raw_config
+from vocl.rundir.saved_config import config_of_today
 
 PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
 
@@ -32,11 +31,10 @@ def _config(a: Records, b: Records) -> list[str]:
     """Lines per key with other values; how the runs are computed is left out."""
     saved = []
     for records in (a, b):
-        config = raw_config(records.folder)
+        config = config_of_today(records.folder)
         if not config:
             raise UserError(f"{records.folder}/config.yaml: cannot be read")
-        migrated = migrate(config)
-        saved.append({key: value for key, value in migrated.items() if key not in PLACES})
+        saved.append({key: value for key, value in config.items() if key not in PLACES})
     first, second = saved
     lines = diff(first, second)
     return ["config:", *(f"  {line}" for line in lines)] if lines else ["config: the same"]

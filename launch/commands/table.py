@@ -20,8 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     Writes table.md, table.csv, table.tex and runs.csv to <runtime.root>/tables/NAME and prints the
     first. `--pictures` adds one contact sheet per row, from its first finished run.
     """
-    words = [a for a in arguments if a != "--pictures"]
-    selection, records, table = tabulated(words)
+    selection, records, table = tabulated([a for a in arguments if a != "--pictures"])
     place = selection.root / "tables" / table.name
     try:
         refuse_planted(selection.root / "tables")
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     print(render.markdown(table))
     print(", ".join(str(place / name) for name in render.FILES))
     _tell_others(selection, table.name)
-    if len(words) < len(arguments):
+    if "--pictures" in arguments:
         from launch.tables.pictures import draw
 
         return draw(records, selection.root, place)

@@ -11,11 +11,10 @@ from launch.ablations.overrides import slug
 from launch.selection.plan import Spec
 from launch.submission.enqueue import shapes
 from vocl.config.diff import diff
-from vocl.config.migrate import migrate
 from vocl.config.schema import HASHED, Config
 from vocl.files import NUMBER, Kinds, holds
 from vocl.rundir import result
-from vocl.rundir.saved_config import raw_config
+from vocl.rundir.saved_config import config_of_today
 
 UNLIMITED = 2**31
 FACTS: Kinds = {"cell_id": str, "gpu_hours": NUMBER}
@@ -72,10 +71,9 @@ def changed(specs: Sequence[Spec], ablation: Ablation | None, root: Path) -> dic
 def _differences(folder: Path, config: Config) -> list[str]:
     if not folder.is_dir():
         return ["its folder is gone"]
-    before = raw_config(folder)
+    before = config_of_today(folder)
     if not before:
         return ["its config.yaml cannot be read"]
-    before = migrate(before)
     return diff({key: before.get(key) for key in HASHED}, {key: config[key] for key in HASHED})
 
 

@@ -22,9 +22,7 @@ class FeatureMSE(nn.Module):
 
     def forward(self, output: Output, clip: Clip) -> Tensor:
         """Scalar, from `output.recon` and `output.target` b t n e."""
-        return _mean_over_valid(
-            (given(output.recon).float() - given(output.target).float()).square(), clip.valid
-        )
+        return _mean_over_valid(_squared_error(output), clip.valid)
 
 
 class ReconMSE(nn.Module):
