@@ -11,7 +11,6 @@ between levels.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from torch import Tensor
 from vocl import assemble
 from vocl.config.compose import composed
 from vocl.interface import Backbone, Clip, Grid, SegmentOptions, Segments, Source, Subject, VideoModel
+from vocl.rundir.results_root import ResultsRoot
 
 LEVELS = ("easy", "medium", "hard")
 SHOWN = ("video_fg_ari", "video_mbo", "video_ari")
@@ -115,9 +115,10 @@ def trained(level: str, seed: int, root: str) -> tuple[dict[str, float], float]:
         "runtime.progress=false",
     ]
     subprocess.run([sys.executable, "-m", "vocl.train", *overrides], check=True, stdout=subprocess.DEVNULL)
-    found = [json.loads(p.read_text()) for p in Path(root).glob("runs/*/result.json")]
-    (result,) = [r for r in found if r["seed"] == seed]
-    return result["metrics"], time.monotonic() - began
+    folder = ResultsRoot(Path(root))
+    found = [folder.run(run).result() for run in folder.run_ids()]
+    (result,) = [r for r in found if r.seed == seed]
+    return result.metrics, time.monotonic() - began
 
 
 def line(name: str, metrics: dict[str, float], note: str = "") -> None:

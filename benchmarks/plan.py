@@ -52,9 +52,9 @@ def declare(folder: Path) -> list[str]:
 
 def finish_a_third(selection: Selection) -> None:
     for spec in selection.runs[::3]:
-        folder = selection.root / "runs" / spec.id
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text("{}")
+        run = selection.root.run(spec.id)
+        run.path.mkdir(parents=True)
+        run.result_path.write_text("{}")
 
 
 def check_sample(selection: Selection, arguments: list[str]) -> None:

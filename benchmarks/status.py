@@ -19,6 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
+
 RUNS, ROUNDS, REPORTS, STEPS = 1000, 3, 100, 10000
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME, TOKEN, JOB, NODE = "thousand", "a1b2c3d4e5", "4242", "node7"
@@ -34,7 +37,7 @@ esac
 KINDS = ("done", "done", "done", "running", "queued", "failed", "absent", "interrupted")
 
 
-def build(root: Path) -> list[str]:
+def build(root: ResultsRoot) -> list[str]:
     """1 000 runs of an ablation of 100 rows, 2 columns and 5 seeds; returns their states' names."""
     ids = [random.Random(i).randbytes(5).hex() for i in range(RUNS)]
     kinds = [KINDS[i % len(KINDS)] for i in range(RUNS)]
@@ -42,48 +45,46 @@ def build(root: Path) -> list[str]:
         {"row": f"row {i // 10}", "column": "ab"[i // 5 % 2], "seed": i % 5, "id": run, "after": None}
         for i, run in enumerate(ids)
     ]
-    write(root / "by-name" / NAME / "selection.json", {"arguments": [NAME], "runs": rows})
+    write(root.by_name / NAME / "selection.json", {"arguments": [NAME], "runs": rows})
     entry: dict[str, Any] = {"token": TOKEN, "cluster": {"kind": "slurm"}, "elements": [[run] for run in ids]}
     entry |= {"snapshot": None, "user": "me", "host": "login", "pid": 1, "time": time.time() - 9000}
-    write(root / "ledger" / f"{TOKEN}.json", entry | {"arguments": [NAME]})
-    write(root / "ledger" / f"{TOKEN}.job.json", {"job": JOB, "time": time.time()})
+    write(root.ledger / f"{TOKEN}.json", entry | {"arguments": [NAME]})
+    write(root.ledger / f"{TOKEN}.job.json", {"job": JOB, "time": time.time()})
     for run, kind in zip(ids, kinds, strict=True):
         if kind != "absent":
-            build_run(root / "runs" / run, kind)
+            build_run(root.run(run), kind)
     return kinds
 
 
-def build_run(folder: Path, kind: str) -> None:
+def build_run(run: RunDir, kind: str) -> None:
     """The records that a run of this kind has."""
     now = time.time()
     claim = {"token": TOKEN, "cluster": "slurm", "user": "me", "host": "login", "pid": 1, "born": 1}
-    write(folder / "jobs" / "0001.json", claim | {"time": now - 9000})
+    write(run.jobs / "0001.json", claim | {"time": now - 9000})
     config = "".join(f"key_{i}: {i}\n" for i in range(150))
-    (folder / "config.yaml").write_text(f"model:\n  num_slots: 7\n{config}")
+    run.config_path.write_text(f"model:\n  num_slots: 7\n{config}")
     if kind == "queued":
         return
-    write(
-        folder / "jobs" / "0001-start.json", {"time": now - 8000, "node": NODE, "job": f"{JOB}_1", "pid": 1}
-    )
+    write(run.jobs / "0001-start.json", {"time": now - 8000, "node": NODE, "job": f"{JOB}_1", "pid": 1})
     start = {"attempt": 1, "time": now - 8000, "step": 0, "world": 1, "device": "cuda", "libraries": {}}
-    write(folder / "events" / "0001-start.json", start)
+    write(run.events / "0001-start.json", start)
     beat = {"attempt": 1, "step": 5000, "steps": STEPS, "time": now, "pid": 1, "host": NODE}
-    write(folder / "heartbeat.json", beat if kind == "running" else beat | {"time": now - 4000})
+    write(run.beat_path, beat if kind == "running" else beat | {"time": now - 4000})
     if kind != "running":  # another machine's heartbeat is judged by when its file was written
-        os.utime(folder / "heartbeat.json", (now - 4000, now - 4000))
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(report(i))}\n" for i in range(REPORTS)))
+        os.utime(run.beat_path, (now - 4000, now - 4000))
+    run.metrics_path.write_text("".join(f"{json.dumps(report(i))}\n" for i in range(REPORTS)))
     if kind == "failed":
         end = {"attempt": 1, "time": now, "outcome": "failed", "wall_s": 4000.0, "kind": "ValueError"}
-        write(folder / "events" / "0001-failed.json", end | {"message": f"it broke in {folder.name}"})
-        write(folder / "jobs" / "0001-end.json", {"time": now, "outcome": "failed", "code": 1, "line": "x"})
+        write(run.events / "0001-failed.json", end | {"message": f"it broke in {run.id}"})
+        write(run.jobs / "0001-end.json", {"time": now, "outcome": "failed", "code": 1, "line": "x"})
     if kind == "done":
         end = {"attempt": 1, "time": now, "outcome": "done", "wall_s": 7000.0}
-        write(folder / "events" / "0001-done.json", end)
-        write(folder / "jobs" / "0001-end.json", {"time": now, "outcome": "done", "code": 0})
+        write(run.events / "0001-done.json", end)
+        write(run.jobs / "0001-end.json", {"time": now, "outcome": "done", "code": 0})
         scores = {f"score_{i}": i / 20 for i in range(20)}
-        result = {"run_id": folder.name, "steps": STEPS, "gpu_hours": 1.9, "metrics": scores}
+        result = {"run_id": run.id, "steps": STEPS, "gpu_hours": 1.9, "metrics": scores}
         entry = {"eval_id": "0" * 10, "protocol": "vocl", "num_videos": 250, "metrics": scores, "rows": "x"}
-        write(folder / "result.json", result | {"evals": {"discovery": entry}})
+        write(run.result_path, result | {"evals": {"discovery": entry}})
 
 
 def report(i: int) -> dict[str, float]:
@@ -127,7 +128,7 @@ def main() -> None:
     """Build, measure, print."""
     with tempfile.TemporaryDirectory() as place:
         root, tools = Path(place) / "results", Path(place) / "bin"
-        kinds = build(root)
+        kinds = build(ResultsRoot(root))
         stand_ins(tools, kinds)
         environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
         status = [sys.executable, "-m", "launch.cli", "status", NAME, f"runtime.root={root}"]

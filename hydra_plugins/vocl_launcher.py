@@ -50,22 +50,22 @@ class VoclLauncher(Launcher):
         ]
 
     def _returned(self, selection: Any, spec: Any, overrides: list[str]) -> JobReturn:
-        folder = selection.root / "runs" / spec.id
-        returned = JobReturn(overrides=overrides, working_dir=str(folder))
-        if done := result.read_or_none(folder):
-            found = result.find_score(done["evals"], self.metric)
+        run = selection.root.run(spec.id)
+        returned = JobReturn(overrides=overrides, working_dir=str(run))
+        if done := run.result_or_none():
+            found = result.find_score(done.evals, self.metric)
             bare = found is not None and found[1] == self.metric
-            if done.get("failed") and (found is None or bare):  # whose score the name means is not known
+            if done.failed and (found is None or bare):  # whose score the name means is not known
                 returned.status = JobStatus.FAILED
-                told = f"run {spec.id}: evaluation {', '.join(done['failed'])} failed: vocl eval {spec.id}"
+                told = f"run {spec.id}: evaluation {', '.join(done.failed)} failed: vocl eval {spec.id}"
                 returned.return_value = RuntimeError(told)
                 return returned
             if found is None:
-                choices = ", ".join(result.scores(done)) or "none"
+                choices = ", ".join(done.scores) or "none"
                 raise UserError(f"hydra.launcher.metric={self.metric}: not scored, choose from {choices}")
             name, metric = found
             returned.status = JobStatus.COMPLETED
-            returned.return_value = done["evals"][name]["metrics"][metric]
+            returned.return_value = done.evals[name]["metrics"][metric]
         elif spec.config["cluster"]["kind"] == "slurm" and not spec.config["cluster"]["wait"]:
             returned.status, returned.return_value = JobStatus.COMPLETED, None  # queued: that was the job
         else:

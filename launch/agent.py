@@ -32,10 +32,12 @@ from launch.node.advance import Mark
 from launch.node.log_tail import last_line
 from launch.slurm import client, ledger
 from vocl.files import open_plain
-from vocl.rundir import causes, claims, result
+from vocl.rundir import causes, claims
 from vocl.rundir.attempts import Attempts
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
+from vocl.rundir.results_root import ResultsRoot, root_of
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
 
 POLL_S = 0.2
@@ -80,17 +82,17 @@ class Agent:
 
     def work(self) -> int:
         """Run this element to its end; returns the exit code of its job."""
-        submission = ledger.read(Path(self.root), self.token)
-        assert submission is not None, f"no submission {self.token} in {self.root}/ledger"
+        submission = ledger.read(ResultsRoot(Path(self.root)), self.token)
+        assert submission is not None, f"no submission {self.token} in {self.root}"
         index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         world = int(os.environ.get("SLURM_NTASKS", "1"))
         runs = submission.elements[index]
         meeting = ports.given(len(runs)) if world > 1 else [0] * len(runs)
         for run, port in zip(runs, meeting, strict=True):
-            folder = Path(self.root) / "runs" / run
-            if not self._lacks_source(folder, submission.after.get(run), rank):
-                self._start(folder, rank, world, port)
+            found = ResultsRoot(Path(self.root)).run(run)
+            if not self._lacks_source(found, submission.after.get(run), rank):
+                self._start(found, rank, world, port)
         self._wait(rank)
         code = self._verdict()
         warned = self.signals and not {signal.SIGTERM, signal.SIGINT} & set(self.signals)
@@ -99,25 +101,25 @@ class Agent:
         # one rank speaks for all; others that ended too would only make srun kill it
         return code if rank == 0 or code == 1 else 0
 
-    def _lacks_source(self, run: Path, source: str | None, rank: int) -> bool:
+    def _lacks_source(self, run: RunDir, source: str | None, rank: int) -> bool:
         """Whether `run` starts from weights that are not there: its source failed, or will run again.
 
         Its claim is given back, so that it can be queued once they are.
         """
-        if source is None or result.is_done(run.with_name(source)):
+        if source is None or root_of(run).run(source).is_done():
             return False
         claim = claims.newest(run)
         line = causes.told(Cause.NO_SOURCE, source=source)
-        print(f"{run.name}: {line}")
+        print(f"{run.id}: {line}")
         if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
             claims.over(claim, "withdrawn", Cause.NO_SOURCE, line=line)
         return True
 
-    def _start(self, run: Path, rank: int, world: int, port: int) -> None:
+    def _start(self, run: RunDir, rank: int, world: int, port: int) -> None:
         """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
         claim = self._claim(run)
-        if result.is_done(run):
-            print(f"{run.name}: done already")
+        if run.is_done():
+            print(f"{run.id}: done already")
             if claim and claim.token == self.token and claim.end is None and rank == 0:
                 claims.over(claim, "done", code=0)
             return
@@ -125,19 +127,18 @@ class Agent:
             self._lacks_claim(run, rank)
             return
         if claim.token != self.token:
-            print(f"{run.name}: claimed by {claim.token}, not by this job")
+            print(f"{run.id}: claimed by {claim.token}, not by this job")
             return
         if claim.end is not None and claim.end["outcome"] != "stopped":
-            print(f"{run.name}: {claim.end['outcome']} in this job before it was requeued")
+            print(f"{run.id}: {claim.end['outcome']} in this job before it was requeued")
             # for rank 0 alone to tell: the others may end before it, and srun would kill it
             self.failed |= rank == 0 and claim.end["outcome"] == "failed"
             return
         idle = (claim.start or {}).get("idle") or 0
         if rank == 0:
             self._began(claim, idle)
-        command = (sys.executable, "-m", "vocl.train", "--config", str(run / "config.yaml"))
-        name = f"log-rank{rank}.txt" if rank else "log.txt"
-        with open_plain(run / name) as log:
+        command = (sys.executable, "-m", "vocl.train", "--config", str(run.config_path))
+        with open_plain(run.log_path_of(rank)) as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -150,23 +151,23 @@ class Agent:
             )
         self.children.append(Child(claim, process, advance.mark(run), idle))
 
-    def _claim(self, run: Path) -> Claim | None:
+    def _claim(self, run: RunDir) -> Claim | None:
         """Whose the run is: this submission's, or a later one's. None where none of them is to be seen
         within `CLAIM_S`: this job may not touch the run then."""
         until = time.monotonic() + CLAIM_S
         while True:
             known = claims.history(run)
             tokens = [claim.token for claim in known]
-            if self.token in tokens or result.is_done(run):
+            if self.token in tokens or run.is_done():
                 return known[-1] if known else None
             if time.monotonic() > until or self.signals:
                 return None
             time.sleep(POLL_S)
 
-    def _lacks_claim(self, run: Path, rank: int) -> None:
+    def _lacks_claim(self, run: RunDir, rank: int) -> None:
         """Say, and have it on record, that this job found no claim of its own on `run`."""
-        line = f"no claim of submission {self.token} in {run}/jobs, so job {_job_id()} did not train it"
-        print(f"{run.name}: {line}", file=sys.stderr)
+        line = f"no claim of submission {self.token} in {run.jobs}, so job {_job_id()} did not train it"
+        print(f"{run.id}: {line}", file=sys.stderr)
         if rank == 0:
             self.failed = True
             other = claims.newest(run)
@@ -191,7 +192,7 @@ class Agent:
                 if child.code is None and child.process.poll() is not None:
                     # a finished run is done, whatever befell its process on the way out; read, not
                     # `is_done`: a disk that does not answer must not make a failure a success
-                    finished = result.read_or_none(child.claim.folder) is not None
+                    finished = child.claim.run.result_or_none() is not None
                     child.code = 0 if finished else child.process.returncode
                     if rank == 0:
                         self._record(child)
@@ -203,10 +204,10 @@ class Agent:
             claims.over(child.claim, "done", code=0)
         elif code in LEFT or (self.signals and code is not None and code < 0):
             if not self.signals:  # nothing will bring it back but tend: it alone was stopped, or was held off
-                line = last_line(child.claim.folder / "log.txt") if code == EXIT_TAKEN else None
+                line = last_line(child.claim.run.log_path) if code == EXIT_TAKEN else None
                 claims.over(child.claim, "stopped", Cause.STOPPED, code=code, line=line)
         else:
-            line = last_line(child.claim.folder / "log.txt")
+            line = last_line(child.claim.run.log_path)
             claims.over(child.claim, "failed", causes.of_exit(code), code=code, line=line)
 
     def _verdict(self) -> int:
@@ -237,13 +238,13 @@ class Agent:
 
     def _may_go_on(self, child: Child) -> bool:
         """Whether another slice may bring the run further; on record, also that it may not."""
-        now = advance.mark(child.claim.folder)
+        now = advance.mark(child.claim.run)
         idle = 0 if advance.is_further(now, child.began_at) else child.idle + 1
         if idle < IDLE_SLICES:
             self._began(child.claim, idle)
             return True
         why = causes.told(Cause.IDLE, count=idle, step=now[0])
-        print(f"{child.claim.folder.name}: {why}", file=sys.stderr)
+        print(f"{child.claim.run.id}: {why}", file=sys.stderr)
         claims.over(child.claim, "failed", Cause.IDLE, code=child.code, reason=why, line=why)
         return False
 

@@ -21,6 +21,7 @@ import torch
 from vocl import run
 from vocl.config.compose import composed
 from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.of_config import run_dir_of
 
 TINY = (
     "train.steps=12",
@@ -78,18 +79,23 @@ def send(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+def run_folder(config: dict[str, Any]) -> Path:
+    """Where the run of `config` lives."""
+    return run_dir_of(config).path
+
+
 def final(config: dict[str, Any]) -> dict[str, Any]:
     """The newest valid checkpoint's state."""
-    _, state = Checkpoints(run.run_folder(config) / "checkpoints").newest()
+    _, state = Checkpoints(run_folder(config) / "checkpoints").newest()
     return state
 
 
 def result(config: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((run.run_folder(config) / "result.json").read_text())
+    return json.loads((run_folder(config) / "result.json").read_text())
 
 
 def steps_logged(config: dict[str, Any]) -> list[int]:
-    lines = (run.run_folder(config) / "metrics.jsonl").read_text().splitlines()
+    lines = (run_folder(config) / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
 
 

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from running import at_step, result, send, tiny
+from running import at_step, result, run_folder, send, tiny
 
 from vocl import run
 from vocl.commands import evaluate
 from vocl.evaluate.discovery import Discovery
-from vocl.loading import read_config
+from vocl.rundir.of_config import run_dir_of
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,11 @@ def trained(tmp_path_factory):
 
 
 def main(config, *overrides):
-    return evaluate.main(
-        [run.run_folder(config).name, f"runtime.root={config['runtime']['root']}", *overrides]
-    )
+    return evaluate.main([run_folder(config).name, f"runtime.root={config['runtime']['root']}", *overrides])
 
 
 def test_another_setting_is_another_evaluation(trained, monkeypatch, capsys):
-    folder = run.run_folder(trained)
+    folder = run_folder(trained)
     before = result(trained)
     weights = {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").iterdir()}
     assert main(trained, "eval=[discovery]", "eval.discovery.options.cyclic=true") == 0
@@ -58,14 +56,14 @@ def test_protocols_masks_and_names(trained):
     name = "discovery:max_videos=1,protocol=slotcontrast"
     entry = result(trained)["evals"][name]
     assert entry["protocol"] == "slotcontrast" and entry["num_videos"] == 1
-    (masks,) = (run.run_folder(trained) / "eval" / entry["eval_id"] / "masks").iterdir()
+    (masks,) = (run_folder(trained) / "eval" / entry["eval_id"] / "masks").iterdir()
     kept = np.load(masks)["masks"]
     assert kept.dtype == np.uint8 and kept.shape == (4, 4, 16)  # t k n
     assert abs(kept.astype(int).sum(1) - 255).max() <= 4
 
 
 def test_the_runs_own_settings_are_the_base(trained, tmp_path):
-    saved = read_config(run.run_folder(trained))
+    saved = run_dir_of(trained).config()
     saved["eval"]["discovery"]["window"] = 7
     saved["eval"]["discovery"]["options"]["cyclic"] = True
     config = evaluate.requested(saved, ["eval.discovery.options.iterations=5"])
@@ -121,7 +119,7 @@ def test_evaluations_that_were_stopped_go_on(trained, monkeypatch):
 
 @pytest.mark.parametrize("content", ["", "[]", '{"evals": {}}'])
 def test_a_damaged_result_is_one_line(trained, content, capfd):
-    path = run.run_folder(trained) / "result.json"
+    path = run_folder(trained) / "result.json"
     before = path.read_text()
     path.write_text(content)
     try:
@@ -137,7 +135,7 @@ def test_imported_weights_get_a_result(trained, tmp_path):
     import shutil
 
     folder = tmp_path / "imported"
-    shutil.copytree(run.run_folder(trained), folder)
+    shutil.copytree(run_folder(trained), folder)
     shutil.rmtree(folder / "events")
     shutil.rmtree(folder / "eval")
     (folder / "result.json").unlink()

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import torch
-from running import at_step, final, same, send, steps_logged, tiny
+from running import at_step, final, run_folder, same, send, steps_logged, tiny
 
 from vocl import assemble, run
 from vocl.errors import UserError
@@ -96,7 +96,7 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_one(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         at_step(patch, 6, send(signal.SIGTERM))
         assert run.run(config) == 75
-    folder = run.run_folder(config) / "checkpoints"
+    folder = run_folder(config) / "checkpoints"
     newest = Checkpoints(folder).list()[0]
     assert newest.step == 7
     damage(newest.path, "truncated")
@@ -133,7 +133,7 @@ def test_with_every_checkpoint_damaged_the_run_begins_again(tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         at_step(patch, 6, send(signal.SIGTERM))
         assert run.run(config) == 75
-    for found in Checkpoints(run.run_folder(config) / "checkpoints").list():
+    for found in Checkpoints(run_folder(config) / "checkpoints").list():
         damage(found.path, "truncated")
     assert run.run(config) == 0
     same(final(config), final(whole))

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from launch import cli
-from launch.selection.submitted import root_of
+from launch.selection.submitted import root_in
 from vocl import train
 from vocl.config import folders, identity
 from vocl.config.check import check
@@ -217,7 +217,7 @@ def test_what_the_grammar_refuses_is_told_with_the_quoted_form_that_works(value,
             assert line.startswith(override) and "; as text: " in line
             (override,) = shlex.split(line.partition("; as text: ")[2])
         assert compose([override])["runtime"]["root"] == value
-    assert root_of([override])[0] == user_path(value)
+    assert root_in([override])[0].path == user_path(value)
 
 
 @pytest.mark.parametrize(

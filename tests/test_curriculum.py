@@ -7,12 +7,13 @@ import json
 
 import pytest
 import torch
-from running import tiny
+from running import run_folder, tiny
 
 from vocl import run
 from vocl.curriculum import Curriculum, FeedSpec, Stage
 from vocl.data.sampling import WholeVideo
 from vocl.errors import UserError
+from vocl.rundir.run_dir import RunDir
 from vocl.schedule import Constant, Scaled
 from vocl.stop import StopFlag
 
@@ -53,7 +54,9 @@ class Watch:
 
 def trainer(tmp_path, stages, *overrides):
     config = tiny(tmp_path, *overrides)
-    made = run.make_trainer(config, tmp_path / "x", torch.device("cpu"), StopFlag(), True, silent=True)
+    made = run.make_trainer(
+        config, RunDir(tmp_path / "x"), torch.device("cpu"), StopFlag(), True, silent=True
+    )
     made.curriculum = Curriculum(config["train"]["steps"], stages=stages)
     made.curriculum.check(made.trainable)
     made.torch_optimizer, made.group_names = made._make_groups()
@@ -169,7 +172,7 @@ def test_the_weight_of_a_term_may_follow_a_schedule(tmp_path):
     ramp = "{_target_: vocl.schedule.Ramp, start: 0.25, stop: 0.75, before: 0.0, after: 2.0}"
     config = tiny(tmp_path, f"loss.slot_contrast.weight={ramp}")
     assert run.run(config) == 0
-    lines = (run.run_folder(config) / "metrics.jsonl").read_text().splitlines()
+    lines = (run_folder(config) / "metrics.jsonl").read_text().splitlines()
     logged = {line["step"]: line for line in map(json.loads, lines)}
     weights = {step: line["weight.slot_contrast"] for step, line in logged.items()}
     assert weights == pytest.approx({s: min(max((s - 3) / 3, 0.0), 2.0) for s in range(12)})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vocl.errors import UserError
-from vocl.rundir.find import find_run
+from vocl.rundir.results_root import ResultsRoot
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_an_id_goes_before_a_folder_of_that_name(root: Path, word: str, folder: str) -> None:
-    assert find_run(word, root) == Path(folder)
+    assert ResultsRoot(root).find(word).path == Path(folder)
 
 
 @pytest.mark.parametrize("word", ["", "c", "nowhere", "results/runs"])
 def test_no_run_is_one_line_that_names_those_there_are(root: Path, word: str) -> None:
     with pytest.raises(UserError, match="there are aaaa000001, bbbb000001") as caught:
-        find_run(word, root)
+        ResultsRoot(root).find(word)
     assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from running import tiny
+from running import run_folder, tiny
 
 from vocl import run
 from vocl.commands import evaluate, replay, show
@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     config = tiny(tmp_path_factory.mktemp("results"))
     assert run.run(config) == 0
-    return run.run_folder(config)
+    return run_folder(config)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import at_step, child, final, on_ranks, result, same, steps_logged, tiny, wait
+from running import at_step, child, final, on_ranks, result, run_folder, same, steps_logged, tiny, wait
 
 from vocl import run
 from vocl.data.feed import Feed
@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def failed(config: dict, err: str) -> dict:
     """The record of a failure of which one line tells."""
     (said,) = err.splitlines()
-    record = json.loads((run.run_folder(config) / "events" / "0001-failed.json").read_text())
+    record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())
     assert record["message"] in said and "0001-failed.json" in said
     return record
 
@@ -64,7 +64,7 @@ def test_a_signal_to_every_process_stops_and_loses_nothing(tmp_path, monkeypatch
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
     assert final(config)["step"] == 7 and steps_logged(config) == list(range(7))
-    record = json.loads((run.run_folder(config) / "events" / "0001-stopped.json").read_text())
+    record = json.loads((run_folder(config) / "events" / "0001-stopped.json").read_text())
     assert record["signal"] == number
     assert run.run(config) == 0
     same(final(config), final(whole))

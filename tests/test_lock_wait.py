@@ -15,6 +15,7 @@ import pytest
 from vocl.errors import RunIsTaken
 from vocl.rundir import claims, lock
 from vocl.rundir.lock import hold
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_TAKEN, StopFlag
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -47,38 +48,42 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_job_goes_on_once_the_old_process_has_left(run: Path, monkeypatch) -> None:
-    claims.make(run, None, "token", "slurm")
+    claims.make(RunDir(run), None, "token", "slurm")
     monkeypatch.setenv(lock.CLAIM, "token")
     monkeypatch.setattr(lock, "WAIT_S", 3600.0)
     with held(run) as other:
         monkeypatch.setattr(lock.time, "sleep", lambda _: other.stdin.close() or other.wait())
-        with hold(run) as outcome:
+        with hold(RunDir(run)) as outcome:
             outcome.append("done")
     assert f"process {os.getpid()}" in (run / "lock").read_text()
 
 
 def test_a_job_waits_no_longer_than_it_may(run: Path, monkeypatch) -> None:
-    claims.make(run, None, "token", "slurm")
+    claims.make(RunDir(run), None, "token", "slurm")
     monkeypatch.setenv(lock.CLAIM, "token")
     monkeypatch.setattr(lock, "WAIT_S", 0.1)
-    with held(run), pytest.raises(RunIsTaken, match="worked on already, by process 1 on n1"), hold(run):
+    with (
+        held(run),
+        pytest.raises(RunIsTaken, match="worked on already, by process 1 on n1"),
+        hold(RunDir(run)),
+    ):
         pass
 
 
 def test_a_job_that_is_asked_to_leave_waits_no_longer(run: Path, monkeypatch) -> None:
-    claims.make(run, None, "token", "slurm")
+    claims.make(RunDir(run), None, "token", "slurm")
     monkeypatch.setenv(lock.CLAIM, "token")
     monkeypatch.setattr(lock, "WAIT_S", 3600.0)
     stop = StopFlag()
     monkeypatch.setattr(lock.time, "sleep", lambda _: setattr(stop, "signal", 15))
-    with held(run), pytest.raises(RunIsTaken), hold(run, stop):
+    with held(run), pytest.raises(RunIsTaken), hold(RunDir(run), stop):
         pass
 
 
 def test_a_person_is_told_at_once(run: Path, monkeypatch) -> None:
     monkeypatch.setattr(lock, "WAIT_S", 3600.0)
     began = time.monotonic()
-    with held(run), pytest.raises(RunIsTaken), hold(run):
+    with held(run), pytest.raises(RunIsTaken), hold(RunDir(run)):
         pass
     assert time.monotonic() - began < 600
 
@@ -92,13 +97,13 @@ def test_the_exit_code_of_a_job_says_that_the_run_was_taken(tmp_path: Path) -> N
     code = "import sys; from vocl import train; from vocl.rundir import lock; lock.WAIT_S = 0.1"
     code = f"{code}; sys.exit(train.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]
-    claims.make(folder, None, "token", "slurm")
+    claims.make(RunDir(folder), None, "token", "slurm")
     for token, expected in (("token", EXIT_TAKEN), (None, 2)):
         with held(folder):
             environment = {key: value for key, value in os.environ.items() if key != lock.CLAIM}
             environment |= {lock.CLAIM: token} if token else {}
             if token is None:
-                claims.over(claims.newest(folder), "stopped")
+                claims.over(claims.newest(RunDir(folder)), "stopped")
             done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
         assert done.returncode == expected and done.stderr.count("\n") == 1, done.stderr
         assert "worked on already, by process 1 on n1" in done.stderr

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import wandb_files
-from running import at_step, child, final, result, same, send, tiny, wait
+from running import at_step, child, final, result, run_folder, same, send, tiny, wait
 from wandb_server import KEY, server
 
 from launch.commands import sync
@@ -75,7 +75,7 @@ def only(lines):
 def test_offline_through_a_stop_and_a_kill(tmp_path, weights, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     config = tracked(tmp_path / "torn", "offline")
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     with monkeypatch.context() as patch:
         at_step(patch, 2, send(signal.SIGTERM))
         assert run.run(config) == 75
@@ -129,7 +129,7 @@ def test_offline_through_a_stop_and_a_kill(tmp_path, weights, monkeypatch, capfd
 @pytest.mark.slow
 def test_online_a_killed_attempt_leaves_no_step_twice(tmp_path, weights, monkeypatch, capfd):
     config = tracked(tmp_path / "torn", "online")
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     with server() as runs:
         monkeypatch.setenv("WANDB_BASE_URL", runs.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -164,12 +164,12 @@ def test_no_server_no_key(tmp_path, weights, monkeypatch, capfd, key):
 
 
 def folder_name(config):
-    return run.run_folder(config).name
+    return run_folder(config).name
 
 
 def test_a_place_that_cannot_be_written(tmp_path, weights, capfd):
     config = tracked(tmp_path, "offline")
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     folder.mkdir(parents=True)
     (folder / "wandb").write_text("in the way")
     assert run.run(config) == 0

@@ -22,34 +22,35 @@ from vocl.evaluate import names
 from vocl.files import TEMPORARY, make_folder, open_plain, share, write_json
 from vocl.rundir import claims
 from vocl.rundir.lock import hold
+from vocl.rundir.run_dir import RunDir
 from vocl.tracking.track import Track
 
 SECRET = "my thesis\n"
 
 
 def in_agent(run: Path) -> None:
-    claims.make(run, None, "token", "slurm")
-    Agent(str(run.parent.parent), "token")._start(run, 0, 1, 0)
+    claims.make(RunDir(run), None, "token", "slurm")
+    Agent(str(run.parent.parent), "token")._start(RunDir(run), 0, 1, 0)
 
 
 def in_pool(run: Path) -> None:
-    claim = claims.make(run, None, "token", "local")
-    Pool(1, {}, make_board(1))._start(Job("x", "x", ("true",), run, 1, claim))
+    claim = claims.make(RunDir(run), None, "token", "local")
+    Pool(1, {}, make_board(1))._start(Job("x", "x", ("true",), RunDir(run), 1, claim))
 
 
 def in_track(run: Path) -> None:
-    track = Track(run, 5, progress=False)
+    track = Track(RunDir(run), 5, progress=False)
     track.step(0, norm=1.0, clip=None)
     track.log(0, {"loss": 1.0})
 
 
 def in_lock(run: Path) -> None:
-    with hold(run):
+    with hold(RunDir(run)):
         pass
 
 
 def in_evaluation(run: Path) -> None:
-    with names._alone(run):
+    with names._alone(RunDir(run)):
         pass
 
 
@@ -131,7 +132,7 @@ def test_a_folder_that_is_a_colleagues_link_is_not_entered(run: Path, tmp_path: 
     (run.parent / "bbbbbbbbbb").symlink_to(tmp_path / "home")
     os.lchown(run.parent / "bbbbbbbbbb", 54322, -1) if os.getuid() == 0 else None
     with pytest.raises(OSError, match="link of another user's"):
-        claims.make(run.parent / "bbbbbbbbbb", None, "token", "slurm")
+        claims.make(RunDir(run.parent / "bbbbbbbbbb"), None, "token", "slurm")
     with pytest.raises(UserError, match="link of another user's"):
         in_lock(run.parent / "bbbbbbbbbb")
     assert not list((tmp_path / "home").iterdir())
@@ -189,9 +190,9 @@ def test_gc_removes_nothing_that_a_link_leads_to(tmp_path, run, monkeypatch, cap
 def test_what_a_link_leads_to_is_not_put_on_record_as_what_a_run_said(thesis, run, capsys) -> None:
     """A colleague may swap a log while its run is going on; all who see the folder read how it ended."""
     swap = f"rm {run}/log.txt; ln -s {thesis} {run}/log.txt; exit 1"
-    claim = claims.make(run, None, "token", "local")
-    Pool(1, {}, make_board(1)).run([Job("x", "x", ("sh", "-c", swap), run, 1, claim)])
-    end = claims.newest(run).end
+    claim = claims.make(RunDir(run), None, "token", "local")
+    Pool(1, {}, make_board(1)).run([Job("x", "x", ("sh", "-c", swap), RunDir(run), 1, claim)])
+    end = claims.newest(RunDir(run)).end
     assert (end["outcome"], end["line"]) == ("failed", "no output")
     assert main(["logs", run.name, f"runtime.root={run.parent.parent}"]) == 2
     told = capsys.readouterr()
@@ -199,11 +200,11 @@ def test_what_a_link_leads_to_is_not_put_on_record_as_what_a_run_said(thesis, ru
 
 
 def in_claim(root: Path) -> None:
-    claims.make(root / "runs" / "aaaaaaaaaa", None, "token", "slurm")
+    claims.make(RunDir(root / "runs" / "aaaaaaaaaa"), None, "token", "slurm")
 
 
 def in_training(root: Path) -> None:
-    with hold(root / "runs" / "aaaaaaaaaa"):
+    with hold(RunDir(root / "runs" / "aaaaaaaaaa")):
         pass
 
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, tiny
+from running import at_step, final, on_ranks, result, run_folder, tiny
 
 from vocl import run
 
@@ -38,12 +38,12 @@ def test_two_ranks_equal_one(tmp_path, group):
     assert ours["num_videos"] == 3
     assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=1e-3)
     logs = [
-        [json.loads(line) for line in (run.run_folder(c) / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (run_folder(c) / "metrics.jsonl").read_text().splitlines()]
         for c in (one, two)
     ]
     for a, b in zip(*logs, strict=True):
         assert [a["loss"], a["grad_norm"]] == pytest.approx([b["loss"], b["grad_norm"]], rel=1e-5)
-    names = sorted(p.name for p in (run.run_folder(two) / "events").iterdir())
+    names = sorted(p.name for p in (run_folder(two) / "events").iterdir())
     assert names == ["0001-done.json", "0001-start.json"]
 
 
@@ -62,7 +62,7 @@ def test_a_stop_of_one_rank_is_agreed_and_the_count_may_change(tmp_path, monkeyp
     assert log.read_text().count("the same command goes on") == 1
     assert run.run(two) == 0
     close(final(one), final(two))
-    events = run.run_folder(two) / "events"
+    events = run_folder(two) / "events"
     assert [json.loads((events / f"000{i}-start.json").read_text())["world"] for i in (1, 2)] == [2, 1]
 
 
@@ -81,9 +81,9 @@ def test_a_step_that_is_not_finite_on_one_rank_is_refused_by_all(tmp_path, monke
 
     log = tmp_path / "log"
     assert on_ranks(2, function, log) == [1, 1], log.read_text()
-    names = sorted(p.name for p in (run.run_folder(config) / "events").iterdir())
+    names = sorted(p.name for p in (run_folder(config) / "events").iterdir())
     assert names == ["0001-failed.json", "0001-start.json"]
-    record = json.loads((run.run_folder(config) / "events" / "0001-failed.json").read_text())["non_finite"]
+    record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())["non_finite"]
     assert record["step"] == 3 and len(record["names"]) == 4  # the clips of both ranks
 
 

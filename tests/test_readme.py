@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import at_step, final, same, send, tiny
+from running import at_step, final, run_folder, same, send, tiny
 from walks import FILE, PAGES, project, walk
 
 from vocl import run as in_process
@@ -60,7 +60,7 @@ def test_the_curriculum_moves_on_and_resumes_exactly(tmp_path: Path, monkeypatch
     settings += ["curriculum.patience=3", "curriculum.gain=0.9"]
     whole, torn = (tiny(tmp_path / name, *settings) for name in ("whole", "torn"))
     assert in_process.run(whole) == 0
-    log = (in_process.run_folder(whole) / "metrics.jsonl").read_text().splitlines()
+    log = (run_folder(whole) / "metrics.jsonl").read_text().splitlines()
     stages = [json.loads(line)["stage"] for line in log]
     assert stages[0] == 0 and stages[-1] == 1 and sorted(stages) == stages
     for step in (1, stages.index(1) - 1, stages.index(1)):

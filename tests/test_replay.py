@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from running import final, tiny
+from running import final, run_folder, tiny
 
 from vocl import run
 from vocl.commands import replay
@@ -20,7 +20,7 @@ def files(folder):
 def test_a_step_that_is_not_finite(tmp_path, capsys):
     config = tiny(tmp_path, *BLOWN, "runtime.checkpoint_every=1")
     assert run.run(config) == 1
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     (said,) = capsys.readouterr().err.splitlines()
     assert "not finite" in said and "0001-failed.json" in said
     record = json.loads((folder / "events" / "0001-failed.json").read_text())
@@ -48,7 +48,7 @@ def test_a_step_that_is_not_finite(tmp_path, capsys):
 def test_a_replay_says_what_the_run_said(tmp_path, capsys):
     config = tiny(tmp_path)
     assert run.run(config) == 0
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     capsys.readouterr()
     before = files(tmp_path)
     assert replay.main([str(folder), "steps=10:12"]) == 0
@@ -72,7 +72,7 @@ def test_gradients_alone_that_are_not_finite_are_named(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(run.Trainer, "forward", spoilt)
     assert run.run(config) == 1
-    assert replay.main([str(run.run_folder(config)), "steps=3:4"]) == 0
+    assert replay.main([str(run_folder(config)), "steps=3:4"]) == 0
     assert "gradients that are not: " in capsys.readouterr().out
 
 
@@ -80,7 +80,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     config = tiny(tmp_path, "train.steps=2")
     assert run.run(config) == 0
     capsys.readouterr()
-    folder = str(run.run_folder(config))
+    folder = str(run_folder(config))
     for arguments in (
         ["nothing", "steps=0:1"],
         [folder, "steps=1:1"],

@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from running import Killed, at_step, child, final, result, same, send, steps_logged, tiny, wait
+from running import Killed, at_step, child, final, result, run_folder, same, send, steps_logged, tiny, wait
 
 from vocl import run
 from vocl.config.check import check
@@ -76,7 +76,7 @@ def test_a_chain_of_stops_and_kills_changes_nothing(tmp_path, staged, monkeypatc
     assert run.run(whole) == 0
 
     config = staged(tmp_path / "torn", f"runtime.workers={workers}")
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     with monkeypatch.context() as patch:
         at_step(patch, 2, send(signal.SIGTERM))
         assert run.run(config) == 75
@@ -114,7 +114,7 @@ def test_a_chain_of_stops_and_kills_changes_nothing(tmp_path, staged, monkeypatc
     ours, theirs = result(config), result(whole)
     assert ours["evals"]["discovery"]["metrics"] == theirs["evals"]["discovery"]["metrics"]
     assert steps_logged(config) == steps_logged(whole) == list(range(12))
-    logs = [(run.run_folder(c) / "metrics.jsonl").read_text().splitlines() for c in (config, whole)]
+    logs = [(run_folder(c) / "metrics.jsonl").read_text().splitlines() for c in (config, whole)]
     for a, b in zip(*logs, strict=True):
         kept = ("step", "loss", "lr", "grad_norm", "slots_used", "stage")
         assert [json.loads(a)[k] for k in kept] == [json.loads(b)[k] for k in kept]
@@ -141,7 +141,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, workers):
     assert run.run(whole) == 0
     torn = ("train.steps=40", "runtime.checkpoint_every=3", f"runtime.workers={workers}")
     config = tiny(tmp_path / "torn", *torn)
-    checkpoints = Checkpoints(run.run_folder(config) / "checkpoints")
+    checkpoints = Checkpoints(run_folder(config) / "checkpoints")
     for least in (5, 14, 29):
         pid = child(lambda: run.run(config))
         until = time.monotonic() + 30
@@ -158,11 +158,11 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path, workers):
 def test_repeating_a_finished_run_prints_its_scores(tmp_path, capsys):
     config = tiny(tmp_path, "train.steps=2")
     assert run.run(config) == 0
-    before = {p: p.stat().st_mtime_ns for p in run.run_folder(config).rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in run_folder(config).rglob("*")}
     first = capsys.readouterr().out
     assert run.run(config) == 0
     assert capsys.readouterr().out == first and "video_fg_ari" in first
-    assert before == {p: p.stat().st_mtime_ns for p in run.run_folder(config).rglob("*")}
+    assert before == {p: p.stat().st_mtime_ns for p in run_folder(config).rglob("*")}
 
 
 def test_what_draws_from_the_global_generator_resumes_too(tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_stop_before_the_run_began_writes_nothing(tmp_path, capsys):
 
 def test_what_killed_attempts_left_unfinished_goes_and_what_others_are_writing_stays(tmp_path):
     config = tiny(tmp_path)
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     unfinished = [folder / place / f"{TEMPORARY}x" for place in ("events", "checkpoints", "jobs", "wandb")]
     for path in unfinished:
         path.parent.mkdir(parents=True)

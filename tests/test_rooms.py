@@ -1,5 +1,6 @@
 """The tree stays one that a stranger finds his way in: small folders, all of them on the README's map."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,20 @@ def test_the_map_names_every_package() -> None:
     drawn = readme.partition("## Map")[2].partition("\n## ")[0]
     packages = [folder.name for folder in FOLDERS if folder.parent.parent == ROOT]
     assert packages and [name for name in packages if f" {name}/ " not in drawn] == []
+
+
+OWN = ("config.yaml", "result.json", "heartbeat.json", "metrics.jsonl", "log.txt", "runs", "by-name")
+
+
+def test_one_owner_spells_the_files_of_a_results_folder() -> None:
+    """`RunDir` and `ResultsRoot`: whoever else writes a name down decides it a second time."""
+    spelt = []
+    for path in (p for top in ("vocl", "launch", "hydra_plugins") for p in (ROOT / top).rglob("*.py")):
+        if path.parent != ROOT / "vocl" / "rundir":
+            tree = ast.parse(path.read_text())
+            texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+            lines = path.read_text().splitlines()
+            spelt += [
+                f"{path}:{node.lineno}: {lines[node.lineno - 1]}" for node in texts if node.value in OWN
+            ]
+    assert spelt == []

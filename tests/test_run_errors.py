@@ -10,7 +10,7 @@ import time
 
 import pytest
 import yaml
-from running import TINY, at_step, child, final, same, send, tiny, wait
+from running import TINY, at_step, child, final, run_folder, same, send, tiny, wait
 
 from vocl import run, train
 from vocl.data.feed import Feed
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_a_record_and_the_last_checkpoint(mounted, capfd):
     root = mounted("-t", "tmpfs", "-o", "size=1m", "none")
     given = arguments(root, "runtime.checkpoint_every=2")
     config = tiny(root, "runtime.checkpoint_every=2")
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     folder.mkdir(parents=True)
     (folder / "ballast").write_bytes(bytes(700 * 1024))
     size = 100 * 1024  # of a checkpoint; the run may write about two before the disk is full
@@ -126,9 +126,9 @@ def test_a_second_process_is_told_which_one_has_the_run(tmp_path, monkeypatch, c
     pid = child(first, log=tmp_path / "log")
     while not held.exists():
         time.sleep(0.01)
-    before = {p: p.stat().st_mtime_ns for p in run.run_folder(config).rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in run_folder(config).rglob("*")}
     refused(capfd, arguments(tmp_path), "being worked on already", f"process {pid} ")
-    assert before == {p: p.stat().st_mtime_ns for p in run.run_folder(config).rglob("*")}
+    assert before == {p: p.stat().st_mtime_ns for p in run_folder(config).rglob("*")}
     os.kill(pid, signal.SIGKILL)
     wait(pid)
     assert run.run(config) == 0  # the claim died with its holder
@@ -147,7 +147,7 @@ def test_a_crash_leaves_a_record_and_can_be_resumed(tmp_path, monkeypatch, capfd
         assert run.run(config) == 1
     (said,) = capfd.readouterr().err.splitlines()
     assert "RuntimeError: two lines" in said
-    record = json.loads((run.run_folder(config) / "events" / "0001-failed.json").read_text())
+    record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())
     assert "in crash" in record["traceback"]
     assert run.run(config) == 0
     same(final(config), final(whole))
@@ -166,7 +166,7 @@ def test_an_input_that_turns_out_bad_is_the_users_mistake(tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(Feed, "batch", bad)
         assert refused(capfd, given) == "data/x/0001.jpg: does not decode\n"
-    record = run.run_folder(tiny(tmp_path)) / "events" / "0001-failed.json"
+    record = run_folder(tiny(tmp_path)) / "events" / "0001-failed.json"
     assert json.loads(record.read_text())["kind"] == "UserError"
     assert train.main(given) == 0  # mended, it goes on
 
@@ -176,7 +176,7 @@ def test_a_config_that_does_not_fit_its_checkpoint(tmp_path, monkeypatch, capfd)
     with monkeypatch.context() as patch:
         at_step(patch, 6, send(signal.SIGTERM))
         assert run.run(config) == 75
-    path = run.run_folder(config) / "config.yaml"
+    path = run_folder(config) / "config.yaml"
     other = tiny(tmp_path, "model.slot_dim=16")
     path.write_text(yaml.safe_dump(other))
     with pytest.raises(UserError, match=r"another model.*weights differ"):
@@ -195,10 +195,10 @@ def test_a_checkpoint_under_another_models_id(tmp_path, monkeypatch, capfd):
     with monkeypatch.context() as patch:
         at_step(patch, 1, send(signal.SIGTERM))
         assert run.run(b) == 75
-    for found in Checkpoints(run.run_folder(b) / "checkpoints").list():
+    for found in Checkpoints(run_folder(b) / "checkpoints").list():
         found.path.unlink()
-    source = Checkpoints(run.run_folder(a) / "checkpoints").list()[0].path
-    (run.run_folder(b) / "checkpoints" / source.name).write_bytes(source.read_bytes())
+    source = Checkpoints(run_folder(a) / "checkpoints").list()[0].path
+    (run_folder(b) / "checkpoints" / source.name).write_bytes(source.read_bytes())
     refused(capfd, arguments(tmp_path, "model.num_slots=3"), "another model")
 
 
@@ -216,7 +216,7 @@ def test_a_clip_longer_than_the_videos_writes_nothing(tmp_path, capfd):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"evals": 3}', '{"evals": {}}'])
 def test_a_damaged_result_is_set_aside_and_the_run_evaluated_again(tmp_path, capfd, content):
-    given, folder = arguments(tmp_path), run.run_folder(tiny(tmp_path))
+    given, folder = arguments(tmp_path), run_folder(tiny(tmp_path))
     assert train.main(given) == 0
     before = json.loads((folder / "result.json").read_text())
     weights = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -234,7 +234,7 @@ def test_a_damaged_result_is_set_aside_and_the_run_evaluated_again(tmp_path, cap
 @pytest.mark.parametrize("name", ["events/0001-start.json", "events/0001-stopped.json", "heartbeat.json"])
 def test_a_run_goes_on_beside_a_damaged_record(tmp_path, monkeypatch, name, content):
     config = tiny(tmp_path)
-    folder = run.run_folder(config)
+    folder = run_folder(config)
     with monkeypatch.context() as patch:
         at_step(patch, 7, send(signal.SIGTERM))
         assert run.run(config) == 75

@@ -5,26 +5,43 @@
     vocl.runs("demo")                 # runs as a pandas DataFrame: state, config, scores
     vocl.table("demo")                # the cells of a declared table as another
 
-All three are imported when they are first used.
+What they need is imported when they are called.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from vocl.loading import Loaded
 
 __version__ = "0.1.0"
-__all__ = ("__version__", "load", "runs", "table")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "load":
-        return importlib.import_module("vocl.loading").load
-    if name in ("runs", "table"):
-        launching = importlib.import_module("vocl.commands.launching")
-        return getattr(launching.module("tables.frames"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def load(run: str, root: str = "results", device: str | torch.device = "cpu") -> Loaded:
+    """Load the model of a run, an id under `root` or a folder, from its newest valid checkpoint."""
+    from vocl import loading
+
+    return loading.load(run, root, device)
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
+    """A line per run, by its id: state, seed, facts and scores once it is done, and its config.
+
+    `selector` as on the command line (`"demo"`, or overrides; nothing: all runs under `root`). Scores are
+    fractions, named as `vocl table` names them; columns of the config have dotted keys (`model.num_slots`).
+    """
+    from vocl.commands import launching
+
+    return launching.module("tables.frames").runs(*selector, root=root)
+
+
+def table(name: str, *overrides: str, root: str | Path = "results") -> pd.DataFrame:
+    """The cells of a declared table, one per line, as table.csv has them. Writes nothing."""
+    from vocl.commands import launching
+
+    return launching.module("tables.frames").table(name, *overrides, root=root)

@@ -178,9 +178,9 @@ def _weights_are_there(config: Config) -> None:
 
 def _warm_start_is_there(config: Config) -> None:
     if config["warm_start"] is not None:
-        from vocl.rundir.saved_config import trusted_run
+        from vocl.rundir.results_root import ResultsRoot
 
-        trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
+        ResultsRoot.of(config["runtime"]["root"]).find_trusted(config["warm_start"]["run"])
 
 
 def make_importable(allowed: dict[str, Path]) -> None:

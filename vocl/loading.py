@@ -6,7 +6,6 @@ import fnmatch
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import yaml
@@ -19,59 +18,60 @@ from vocl.errors import UserError
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
 from vocl.rundir.checkpoint import Checkpoints
-from vocl.rundir.checkpoint_files import Checkpoint
-from vocl.rundir.saved_config import is_foreign, read_config, trusted_run
+from vocl.rundir.checkpoint_files import CheckpointFile
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import CONFIG, RunDir
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A trained model (in eval mode), and the run and checkpoint it comes from."""
 
-    folder: Path
+    run: RunDir
     config: Config
     model: VideoModel
-    checkpoint: Checkpoint
+    checkpoint: CheckpointFile
 
 
-def saved_config(folder: Path, root: str) -> Config:
-    """The checked config of the run in `folder`, which is used with the results folder `root` now.
+def saved_config(run: RunDir, root: str) -> Config:
+    """The checked config of `run`, which is used with the results folder `root` now.
 
     Where the run was trained is no reason to write there: `runtime.root` is the caller's, and weights
     that are not there yet are never downloaded to where the config of a run from elsewhere says.
     """
-    config = read_config(folder)
+    config = run.config()
     runtime = config["runtime"] | {"root": root}
-    if is_foreign(folder, root):
+    if ResultsRoot.of(root).is_foreign(run):
         runtime["weights_root"] = yaml.safe_load(PLACES["runtime"].read_text())["weights_root"]
     return config | {"runtime": runtime}
 
 
 def load(run: str, root: str = "results", device: str | torch.device = "cpu") -> Loaded:
     """Load the model of a run, an id under `root` or a folder, from its newest valid checkpoint."""
-    folder = trusted_run(run, root)
-    return load_folder(folder, saved_config(folder, root), device)
+    found = ResultsRoot.of(root).find_trusted(run)
+    return load_run(found, saved_config(found, root), device)
 
 
-def load_folder(folder: Path, config: Config, device: str | torch.device = "cpu") -> Loaded:
-    """Load the model of the run in `folder`, whose checked config is `config`."""
-    checkpoints = Checkpoints(folder / "checkpoints")
+def load_run(run: RunDir, config: Config, device: str | torch.device = "cpu") -> Loaded:
+    """Load the model of `run`, whose checked config is `config`."""
+    checkpoints = Checkpoints(run.checkpoints)
     found = checkpoints.newest()
     if found is None:
-        raise UserError(f"{folder}: has no valid checkpoint yet")
+        raise UserError(f"{run}: has no valid checkpoint yet")
     checkpoint, state = found
     model = assemble.make_model(config, pretrained=False)
-    fill(model, checkpoints.weights(state), folder)
-    return Loaded(folder, config, model.to(device).eval(), checkpoint)
+    fill(model, checkpoints.weights(state), run)
+    return Loaded(run, config, model.to(device).eval(), checkpoint)
 
 
-def fill(model: VideoModel, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Put the weights of a checkpoint of run `folder` into `model`; refuses those of another model."""
+def fill(model: VideoModel, weights: Mapping[str, Tensor], run: RunDir) -> None:
+    """Put the weights of a checkpoint of `run` into `model`; refuses those of another model."""
     own = model.state_dict()
     wrong = sorted(set(weights) ^ set(own))
     wrong = wrong or [name for name, tensor in own.items() if tensor.shape != weights[name].shape]
     if wrong:
         raise UserError(
-            f"{folder}: its checkpoint is of another model than its config.yaml says: "
+            f"{run}: its checkpoint is of another model than its {CONFIG} says: "
             f"{len(wrong)} weights differ, such as {', '.join(wrong[:3])}"
         )
     model.load_state_dict(weights)
@@ -89,8 +89,8 @@ def initial_model(config: Config, device: str | torch.device = "cpu") -> VideoMo
 
 def warm_start(model: VideoModel, config: Config) -> None:
     """Take the weights that match `warm_start.take` from another run's newest checkpoint."""
-    source = trusted_run(config["warm_start"]["run"], config["runtime"]["root"])
-    checkpoints = Checkpoints(source / "checkpoints")
+    source = ResultsRoot.of(config["runtime"]["root"]).find_trusted(config["warm_start"]["run"])
+    checkpoints = Checkpoints(source.checkpoints)
     found = checkpoints.newest()
     if found is None:
         raise UserError(f"warm_start.run={config['warm_start']['run']}: has no valid checkpoint")

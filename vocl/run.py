@@ -1,4 +1,4 @@
-"""One run in this process: from a checked config to result.json, through any number of attempts."""
+"""One run in this process: from a checked config to its result, through any number of attempts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from vocl import assemble, dist, loading
 from vocl.config import identity
@@ -20,16 +18,19 @@ from vocl.data.features.cache import mirror_images
 from vocl.data.features.progress import Progress
 from vocl.data.served import Served
 from vocl.errors import RunIsTaken, UserError
+from vocl.evaluate import score_table
 from vocl.evaluate.store import evaluate
-from vocl.files import sweep, user_path, write_text
+from vocl.files import sweep
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
-from vocl.rundir import events, result
-from vocl.rundir.attempts import Attempts
+from vocl.rundir.attempts import Attempts, result_of
 from vocl.rundir.checkpoint import Checkpoints, State
-from vocl.rundir.checkpoint_files import Checkpoint
+from vocl.rundir.checkpoint_files import CheckpointFile
 from vocl.rundir.lock import hold
+from vocl.rundir.of_config import run_dir_of
 from vocl.rundir.provenance import environment
+from vocl.rundir.results_root import root_of
+from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 from vocl.tracking.track import Track
 from vocl.tracking.wandb_mirror import Mirror
@@ -46,46 +47,41 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
     Raises `UserError`: before anything is written when something it needs is missing or another
     process has the run; later when an input turns out bad (with a record; it can be resumed).
     """
-    folder = run_folder(config)
-    if result.is_done(folder):
-        return _show(folder, config)
-    if dist.is_first() and result.is_damaged(folder):
-        print(f"note: {folder}/result.json: damaged, the run is evaluated again", file=sys.stderr)
+    place = run_dir_of(config)
+    if place.is_done():
+        return _show(place, config)
+    if dist.is_first() and place.has_damaged_result():
+        print(f"note: {place.result_path}: damaged, the run is evaluated again", file=sys.stderr)
     with stop_on_signal(asked) as stop:
         if stop:
             print("stopped before it began; the same command starts it", file=sys.stderr)
             return EXIT_STOPPED
         try:
-            return _attempt(config, folder, stop)
+            return _attempt(config, place, stop)
         finally:
             dist.stop()
 
 
-def run_folder(config: Config) -> Path:
-    """Where the run of `config` lives: <runtime.root>/runs/<run_id>."""
-    return user_path(config["runtime"]["root"]) / "runs" / identity.run_id(config)
-
-
-def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
-    device = prepare(config, folder)
-    fresh = Checkpoints(folder / "checkpoints").newest() is None
+def _attempt(config: Config, place: RunDir, stop: StopFlag) -> int:
+    device = prepare(config, place)
+    fresh = Checkpoints(place.checkpoints).newest() is None
     try:
-        trainer = make_trainer(config, folder, device, stop, fresh)
+        trainer = make_trainer(config, place, device, stop, fresh)
     except UserError:
         raise
     except Exception as error:
-        with _claimed(folder, stop):
-            _record_crash(error, Attempts(folder))
+        with _claimed(place, stop):
+            _record_crash(error, Attempts(place))
         return 1
-    with _claimed(folder, stop) as outcome:
-        if result.is_done(folder):  # by another process, since `run` looked
+    with _claimed(place, stop) as outcome:
+        if place.is_done():  # by another process, since `run` looked
             outcome.append("done")
-            return _show(folder, config)
-        attempts = Attempts(folder)
+            return _show(place, config)
+        attempts = Attempts(place)
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
-            _train(config, folder, trainer, attempts)
-            _finish(config, folder, trainer, attempts)
+            _train(config, place, trainer, attempts)
+            _finish(config, place, trainer, attempts)
             outcome.append("done")
         except Stopped as stopped:
             outcome.append("stopped")
@@ -102,13 +98,13 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
             return 1
         finally:
             trainer.track.close()
-    return _show(folder, config)
+    return _show(place, config)
 
 
-def prepare(config: Config, folder: Path) -> torch.device:
+def prepare(config: Config, place: RunDir) -> torch.device:
     """Device, threads and process group. The thread count of the first attempt (on record) holds for
     all: sums of floats depend on it."""
-    known = [start["threads"] for start in events.starts(folder) if start.get("threads")]
+    known = [start["threads"] for start in place.starts() if start.get("threads")]
     threads = known[0] if known else config["runtime"]["threads"]
     if threads:
         torch.set_num_threads(threads)
@@ -118,11 +114,11 @@ def prepare(config: Config, folder: Path) -> torch.device:
 
 
 def make_trainer(
-    config: Config, folder: Path, device: torch.device, stop: StopFlag, fresh: bool, silent: bool = False
+    config: Config, place: RunDir, device: torch.device, stop: StopFlag, fresh: bool, silent: bool = False
 ) -> Trainer:
     """Everything a run needs, built from `config` and nothing else; writes nothing.
 
-    `fresh`: weights start from `seed` and from files; else a checkpoint of `folder` is to fill them.
+    `fresh`: weights start from `seed` and from files; else a checkpoint of `place` is to fill them.
     `silent`: also its track never writes (a replay).
     """
     if complaints := assemble.missing_inputs(config, fresh):
@@ -141,8 +137,8 @@ def make_trainer(
         curriculum=assemble.make_curriculum(config),
         optimizer=assemble.make_optimizer(config),
         device=device,
-        checkpoints=Checkpoints(folder / "checkpoints", _tenths(config)),
-        track=_make_track(None if mute else folder, train.steps, runtime),
+        checkpoints=Checkpoints(place.checkpoints, _tenths(config)),
+        track=_make_track(None if mute else place, train.steps, runtime),
         stop=stop,
     )
     if trainer.source is not None:
@@ -154,14 +150,14 @@ def make_trainer(
     return trainer
 
 
-def _make_track(folder: Path | None, steps: int, runtime: Runtime) -> Track:
+def _make_track(place: RunDir | None, steps: int, runtime: Runtime) -> Track:
     mirror = None
-    if folder is not None and runtime.tracking != "none":
-        mirror = Mirror(folder, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
-    return Track(folder, steps, runtime.progress, mirror)
+    if place is not None and runtime.tracking != "none":
+        mirror = Mirror(place, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
+    return Track(place, steps, runtime.progress, mirror)
 
 
-def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, folder: Path) -> int:
+def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, place: RunDir) -> int:
     """Put the trainer into the world of the checkpoint `found`, or of the first step; returns the step."""
     if found is None:
         trainer.frozen = trainer.frozen_now()
@@ -169,30 +165,30 @@ def restore(trainer: Trainer, found: tuple[Checkpoint, State] | None, folder: Pa
     checkpoint, state = found
     trainer.frozen_digest = state["frozen"]
     frozen = trainer.checkpoints.load_frozen(state["frozen"])
-    loading.fill(trainer.model, frozen | state["model"], folder)
+    loading.fill(trainer.model, frozen | state["model"], place)
     trainer.frozen = {name: tensor for name, tensor in frozen.items() if name not in state["model"]}
     if checkpoint.step < trainer.train.steps:  # an imported checkpoint has nothing to train on with
         trainer.restore(state)
     return checkpoint.step
 
 
-def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -> None:
+def _train(config: Config, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
     """From the newest valid checkpoint to the last step."""
     if dist.rank() == 0:
         # of those who submit and start this run, and of an earlier attempt's mirror
-        sweep(folder, spare=("jobs", "wandb"))
-        _keep_config(config, folder)
+        sweep(place.path, spare=(JOBS, WANDB))
+        _keep_config(config, place)
     found = trainer.checkpoints.newest()
     seen = dist.gather_objects(found and found[0].digest)
     assert len(set(seen)) == 1, f"the processes see different checkpoints: {seen}"
-    start = restore(trainer, found, folder)
+    start = restore(trainer, found, place)
     if dist.rank() == 0:
         attempts.start(
             start,
             environment(str(trainer.device), torch.get_num_threads(), dist.world(), config["project"]),
         )
         if found is None:
-            shared = folder.parent.parent / "weights"
+            shared = root_of(place).weights
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
     if not config["loss"] or not trainer.train.steps:  # nothing is to be trained: a backbone alone, a control
@@ -214,28 +210,32 @@ def fill_cache(config: Config, trainer: Trainer) -> None:
         source.cache.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
 
 
-def _keep_config(config: Config, folder: Path) -> None:
+def _keep_config(config: Config, place: RunDir) -> None:
     """Write the run's config, or check that it is the one that lies there."""
-    if not (folder / "config.yaml").is_file():
-        write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    kept = identity.run_id(loading.read_config(folder))
+    if not place.has_config():
+        place.write_config(config)
+    kept = identity.run_id(place.config())
     if kept != identity.run_id(config):
-        raise UserError(f"{folder}/config.yaml: was changed, it describes run {kept}; restore or remove it")
+        raise UserError(f"{place.config_path}: was changed, it describes run {kept}; restore or remove it")
 
 
-def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -> None:
-    """Evaluate, then write result.json: its presence means done, whatever an evaluation met."""
+def _finish(config: Config, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+    """Evaluate, then write the result: its presence means done, whatever an evaluation met."""
     advance = _advance(trainer, "the evaluation")
     final, _ = given(trainer.checkpoints.newest())
     assert final.step == trainer.train.steps, final
     trainer.begin(max(final.step - 1, 0))
     advance()
-    found = evaluate(config, trainer.model, final.digest, folder, trainer.device, advance)
+    found = evaluate(config, trainer.model, final.digest, place, trainer.device, advance)
     if dist.rank() == 0:
         attempts.end("done")
         on_gpu = trainer.device.type == "cuda"
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
-        result.write(folder, config, attempts.number, device, found.entries, found.failed)
+        place.write_result(
+            result_of(config, place, attempts.number, device).with_evals(
+                found.entries, found.failed, config["eval"]
+            )
+        )
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 
@@ -250,14 +250,14 @@ def _advance(trainer: Trainer, place: str) -> Callable[[], None]:
     return advance
 
 
-def _show(folder: Path, config: Config) -> int:
+def _show(place: RunDir, config: Config) -> int:
     """Print the scores; says so when they are not by the evaluation that was asked for now. Returns 1 where
     an evaluation of the run failed."""
-    found = result.read(folder)
-    failed = found.get("failed") or {}
+    found = place.result()
+    failed = found.failed
     if dist.is_first():
-        result.show(folder)
-        reports = [result.report(folder, entry["eval_id"]) for entry in found["evals"].values()]
+        score_table.show(place)
+        reports = [place.report(entry["eval_id"]) for entry in found.evals.values()]
         stored = [report and report["eval"] for report in reports]
         other = [
             name
@@ -267,7 +267,7 @@ def _show(folder: Path, config: Config) -> int:
         if other:
             print(
                 f"note: eval.{other[0]} was asked for with other settings than these scores have; "
-                f"to add it: vocl eval {folder.name} eval.{other[0]}.<key>=<value>",
+                f"to add it: vocl eval {place.id} eval.{other[0]}.<key>=<value>",
                 file=sys.stderr,
             )
     return 1 if failed else 0
@@ -290,13 +290,13 @@ def _record_crash(error: Exception, attempts: Attempts) -> None:
 
 
 @contextmanager
-def _claimed(folder: Path, stop: StopFlag) -> Iterator[list[str]]:
+def _claimed(place: RunDir, stop: StopFlag) -> Iterator[list[str]]:
     """Within the block rank 0 holds the run (see `hold`); what it is refused, all ranks refuse."""
     with ExitStack() as stack:
         refusal, outcome = None, []
         if dist.rank() == 0:
             try:
-                outcome = stack.enter_context(hold(folder, stop))
+                outcome = stack.enter_context(hold(place, stop))
             except UserError as error:
                 refusal = (RunIsTaken if isinstance(error, RunIsTaken) else UserError, str(error))
         refusal = dist.gather_objects(refusal)[0]

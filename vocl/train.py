@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vocl.commands import launching
-from vocl.config import identity
 from vocl.config.schema import Config
 from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
-from vocl.files import user_path
-from vocl.rundir import result
+from vocl.rundir import saved_config
 from vocl.rundir.lock import CLAIM
+from vocl.rundir.of_config import run_dir_of
+from vocl.rundir.run_dir import CONFIG
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
 
 
@@ -65,7 +65,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m vocl.train", description=__doc__)
     parser.add_argument("-c", "--cfg", choices=["job"], help="print the composed config and stop")
     parser.add_argument("--resolve", action="store_true", help="with --cfg, where it is so anyhow")
-    parser.add_argument("--config", type=Path, help="run this saved config.yaml instead of composing one")
+    parser.add_argument("--config", type=Path, help="run this saved config instead of composing one")
     parser.add_argument("-m", "--multirun", action="store_true", help="several runs: seed=0,1,2")
     parser.add_argument(
         "overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1"
@@ -119,10 +119,10 @@ def _print(configs: list[Config]) -> None:
 
 def _refuse_taken(config: Config) -> None:
     """Say who works on the run of `config`, if anybody but the job that this process is does."""
-    folder = user_path(config["runtime"]["root"]) / "runs" / identity.run_id(config)
-    if CLAIM in os.environ or not (folder / "jobs").is_dir() or result.is_done(folder):
+    run = run_dir_of(config)
+    if CLAIM in os.environ or not run.jobs.is_dir() or run.is_done():
         return
-    launching.module("run_states.states").refuse_taken(folder)
+    launching.module("run_states.states").refuse_taken(run)
 
 
 def _composed(overrides: Sequence[str]) -> Config:
@@ -132,11 +132,9 @@ def _composed(overrides: Sequence[str]) -> Config:
 
 
 def _saved(path: Path) -> Config:
-    from vocl.rundir.saved_config import read_config
-
     if not path.is_file():
         raise UserError(f"--config {path}: no such file")
-    return read_config(path)
+    return saved_config.read(path / CONFIG if path.is_dir() else path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vocl.config.grammar import literal
-from vocl.config.yaml_text import NOTHING, read_yaml
+from vocl.config.safe_yaml import NOTHING, read_yaml
 from vocl.errors import UserError, brief
 
 BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")

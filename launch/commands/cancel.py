@@ -18,10 +18,12 @@ from launch.slurm.client import SlurmError
 from launch.submission import resubmit
 from launch.submission.enqueue import recover
 from vocl.errors import UserError, printable
-from vocl.rundir import causes, claims, result
+from vocl.rundir import causes, claims, processes
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
 from vocl.rundir.lock import CLAIM
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     for run, reason in spared.items():
         print(printable(f"not cancelled {live[run].told}: {reason}"), file=sys.stderr)
     here = {run: entry for run, entry in live.items() if run not in on_slurm}
-    left = sum(not _stop_here(target.root / "runs" / run, entry, states[run]) for run, entry in here.items())
+    left = sum(not _stop_here(target.root.run(run), entry, states[run]) for run, entry in here.items())
     left += len(spared) + len(unknown)
     print(f"{len(target.runs)} runs: {len(live) + len(unknown) - left} cancelled, {left} not")
     return 1 if left else 0
@@ -82,7 +84,7 @@ def _is_job(state: RunState) -> bool:
     return state.claim is not None and state.claim.cluster == "slurm" and state.in_queue
 
 
-def _spared(root: Path, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
+def _spared(root: ResultsRoot, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
     """Runs whose job others share that are not among `chosen`, and the reason to tell."""
     spared = {}
     for run, state in states.items():
@@ -90,25 +92,25 @@ def _spared(root: Path, states: dict[str, RunState], chosen: set[str]) -> dict[s
         if submission is None:
             continue
         mates = set(submission.elements[submission.index(run)]) - chosen
-        others = [mate for mate in sorted(mates) if _works_on(root / "runs" / mate, submission.token)]
+        others = [mate for mate in sorted(mates) if _works_on(root.run(mate), submission.token)]
         if others:
             spared[run] = f"shares job {state.job} with {', '.join(others)}; cancel them together"
     return spared
 
 
-def _works_on(folder: Path, token: str) -> bool:
-    claim = claims.newest(folder)
+def _works_on(run: RunDir, token: str) -> bool:
+    claim = claims.newest(run)
     return claim is not None and claim.token == token and claim.end is None
 
 
 def _end(claim: Claim | None) -> None:
     """Record that a person ended the claim, unless it has ended by itself."""
-    now = claims.newest(claim.folder) if claim is not None else None
+    now = claims.newest(claim.run) if claim is not None else None
     if now is not None and claim is not None and now.number == claim.number and now.end is None:
         claims.over(now, "failed", Cause.CANCELLED, reason=causes.told(Cause.CANCELLED))
 
 
-def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
+def _stop_here(run: RunDir, entry: Entry, state: RunState) -> bool:
     """Have a process of this machine save and leave; whether it has."""
     claim, child, trouble = state.claim, None, ""
     if claim is None:
@@ -124,11 +126,11 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
     if claim is None or child is None:
         print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
         return False
-    behind = "" if claims.lives(claim.pid, claim.born) else ", left behind by its pool"
+    behind = "" if processes.is_alive(claim.pid, claim.born) else ", left behind by its pool"
     if trouble := _send_away(child, claim):
         print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
         return False
-    if not result.is_done(folder):
+    if not run.is_done():
         claims.over(claim, "failed", Cause.CANCELLED, reason=causes.told(Cause.CANCELLED))
     print(f"cancelled {entry.told}: process {child}{behind}")
     return True
@@ -137,10 +139,10 @@ def _stop_here(folder: Path, entry: Entry, state: RunState) -> bool:
 def _out_of_reach(claim: Claim, state: RunState) -> str:
     """Why a run that somebody of this machine has cannot be ended alone, and what can be done."""
     beat = state.records.beat if state.records else None
-    if beat is None or claims.lives(claim.pid, claim.born):
+    if beat is None or processes.is_alive(claim.pid, claim.born):
         return f"waits in the pool of process {claim.pid}; end that by kill {claim.pid}"
     # of a pool that is dead, and did not get to record it
-    return f"is trained by process {beat['pid']} on {beat['host']}; end that by kill {beat['pid']}"
+    return f"is trained by process {beat.pid} on {beat.host}; end that by kill {beat.pid}"
 
 
 def _send_away(child: int, claim: Claim) -> str:
@@ -157,9 +159,9 @@ def _send_away(child: int, claim: Claim) -> str:
         return f"process {child} is another user's ({claim.user})"
     until = time.monotonic() + POOL_WAIT_S
     while time.monotonic() < until:
-        now = claims.newest(claim.folder)
+        now = claims.newest(claim.run)
         noted = now is None or now.number != claim.number or now.end is not None
-        if noted or (claims.worker(claim) is None and not claims.lives(claim.pid, claim.born)):
+        if noted or (claims.worker(claim) is None and not processes.is_alive(claim.pid, claim.born)):
             return ""
         time.sleep(0.1)
     return f"process {child} has not left within {POOL_WAIT_S:.0f} s"
@@ -168,12 +170,12 @@ def _send_away(child: int, claim: Claim) -> str:
 def _works_for(process: int, claim: Claim) -> bool:
     """Whether a process of this user was started for `claim`, or has its run's lock open. It is looked at
     itself: whoever may write to a results folder may write any number into a record."""
-    place, config = Path(f"/proc/{process}"), os.fsencode(os.path.realpath(claim.folder / "config.yaml"))
+    place, config = Path(f"/proc/{process}"), os.fsencode(os.path.realpath(claim.run.config_path))
     try:
         words, variables = ((place / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
         if f"{CLAIM}={claim.token}".encode() in variables and config in map(os.path.realpath, words):
             return True
-        lock = (claim.folder / "lock").lstat()
+        lock = claim.run.lock_path.lstat()
         opened = list((place / "fd").iterdir())
     except OSError:
         return False

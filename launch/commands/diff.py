@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from launch.run_states import text_table
-from launch.run_states.records import Records
-from launch.selection.submitted import root_of
+from launch.selection.submitted import root_in
 from vocl.config.diff import diff
 from vocl.errors import UserError, printable
-from vocl.rundir import result
-from vocl.rundir.find import find_run
-from vocl.rundir.saved_config import config_of_today
+from vocl.rundir.records import Records
 
 PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
 
 
 def main(arguments: Sequence[str]) -> int:
     """`vocl diff A B [runtime.root=PATH]`: two runs, by id (or its beginning) or folder; always 0."""
-    root, words = root_of(arguments)
+    root, words = root_in(arguments)
     if len(words) != 2 or any(word.startswith("-") for word in words):
         raise UserError(f"{' '.join(['vocl diff', *words])}: give two runs, by id or folder")
-    a, b = (Records(find_run(word, root)) for word in words)
-    print(f"A {a.folder}\nB {b.folder}\n")
+    a, b = (Records(root.find(word)) for word in words)
+    print(f"A {a.run}\nB {b.run}\n")
     print("\n".join(map(printable, [*_config(a, b), "", *_code(a, b), "", *_scores(a, b)])))
     return 0
 
@@ -31,9 +28,9 @@ def _config(a: Records, b: Records) -> list[str]:
     """Lines per key with other values; how the runs are computed is left out."""
     saved = []
     for records in (a, b):
-        config = config_of_today(records.folder)
+        config = records.run.config_unchecked()
         if not config:
-            raise UserError(f"{records.folder}/config.yaml: cannot be read")
+            raise UserError(f"{records.run.config_path}: cannot be read")
         saved.append({key: value for key, value in config.items() if key not in PLACES})
     first, second = saved
     lines = diff(first, second)
@@ -55,7 +52,7 @@ def _less(a: float | None, b: float | None) -> str:
 
 def _scores(a: Records, b: Records) -> list[str]:
     """Scores side by side, and B - A."""
-    found = [result.scores(records.result) for records in (a, b)]
+    found = [records.result.scores if records.result else {} for records in (a, b)]
     rows = []
     for name in dict.fromkeys([*found[0], *found[1]]):
         first, second = (scored.get(name) for scored in found)

@@ -1,8 +1,8 @@
 """`vocl export`: a finished run as a folder that stands alone: weights, config, scores, code, a card.
 
 It is made to be given away, and holds of the run's folder: the newest checkpoint and the frozen weights;
-result.json and the reports and rows of evaluations (scores, names of videos, kind of device: no host,
-user or path); config.yaml. Of the code it has what a snapshot has (`launch.submission.codebase`), without
+its result and the reports and rows of evaluations (scores, names of videos, kind of device: no host,
+user or path); its config. Of the code it has what a snapshot has (`launch.submission.codebase`), without
 changes as a diff. Not in it are: the run's config sections `runtime` and `cluster` (the checkout's own
 defaults stand there, without names of a site); conf/cluster, but for three files that are shipped,
 without their texts; events, claims, logs, the ledger and its job scripts, W&B files, soft masks. What the
@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from launch.escape import markdown
-from launch.selection.submitted import is_word, root_of
+from launch.selection.submitted import is_word, root_in
 from launch.slurm.ledger import By, Submission
 from launch.submission import codebase, resubmit, snapshot
 from launch.submission.job_config import PATHS
@@ -41,11 +41,13 @@ from vocl.files import (
     user_path,
     write_text,
 )
-from vocl.rundir import claims, events, result
-from vocl.rundir.checkpoint_files import checkpoints
+from vocl.rundir import claims
+from vocl.rundir.checkpoint_files import frozen_name
 from vocl.rundir.new_folder import new_folder
 from vocl.rundir.provenance import REPOSITORY, SNAPSHOT, code_digest, commit
-from vocl.rundir.saved_config import trusted_run
+from vocl.rundir.result import Result
+from vocl.rundir.results_root import ResultsRoot, root_of
+from vocl.rundir.run_dir import CONFIG, RESULT, RunDir
 
 PROJECT = "code/project"  # where a project's own code lies in the folder
 SITE = ("runtime.", "runtime=", "cluster.", "cluster=", "cluster/", "hydra.", "hydra/", "-")
@@ -58,40 +60,40 @@ def main(arguments: Sequence[str]) -> int:
     Paths and cluster settings of this machine are left out; what lies beside the code and is not
     copied is said on stderr. Returns 0.
     """
-    root, words = root_of(arguments)
+    root, words = root_in(arguments)
     if len(words) != 2 or not all(is_word(word) for word in words):
         raise UserError("vocl export: expected a run and a folder, e.g. vocl export 3f2a9c01bd ~/model")
-    run, out = words
-    folder = trusted_run(run, str(root))
-    if not (folder / "result.json").exists():
-        raise UserError(f"{folder}: has not finished; only finished runs are exported")
-    for part in (folder, folder / "checkpoints", folder / "eval", *sorted((folder / "eval").glob("*"))):
+    name, out = words
+    run = root.find_trusted(name)
+    if not run.result_path.exists():
+        raise UserError(f"{run}: has not finished; only finished runs are exported")
+    for part in (run.path, run.checkpoints, run.evaluations, *sorted(run.evaluations.glob("*"))):
         refuse_planted(part)
     path = user_path(out)
     with new_folder(path, "OUT") as place:
-        _fill(place, folder, root)
+        _fill(RunDir(place), run, root)
     print(path)
     return 0
 
 
-def _fill(place: Path, folder: Path, root: Path) -> None:
-    config, scores = resubmit.config_of(folder), result.read(folder)
-    for source in (_checkpoint(folder), *sorted((folder / "checkpoints").glob("frozen-*.safetensors"))):
-        _copy(source, place / "checkpoints" / source.name)
-    _copy(folder / "result.json", place / "result.json")
-    for report in sorted((folder / "eval").glob("*/*.json")):
-        _copy(report, place / report.relative_to(folder))
-    code = _copy_code(place, folder, root, config["project"], scores.get("code"))
+def _fill(copy: RunDir, run: RunDir, root: ResultsRoot) -> None:
+    config, result = resubmit.config_of(run), run.result()
+    for source in (_checkpoint(run), *sorted(run.checkpoints.glob(frozen_name("*")))):
+        _copy(source, copy.checkpoints / source.name)
+    _copy(run.result_path, copy.result_path)
+    for report in sorted(run.evaluations.glob("*/*.json")):
+        _copy(report, copy.path / report.relative_to(run.path))
+    code = _copy_code(copy.path, run, root, config["project"], result.code)
     try:
-        card = _card(folder, config, scores, code)
+        card = _card(run, config, result, code)
     except (KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
-        raise UserError(f"{folder}: its config.yaml or result.json is damaged: {told}") from None
-    write_text(place / "config.yaml", yaml.safe_dump(_of_no_site(config), sort_keys=False))
+        raise UserError(f"{run}: its {CONFIG} or {RESULT} is damaged: {told}") from None
+    copy.write_config(_of_no_site(config))
     if (REPOSITORY / "LICENSE").is_file():
-        shutil.copyfile(REPOSITORY / "LICENSE", place / "LICENSE")
-        share(place / "LICENSE")
-    write_text(place / "README.md", card)
+        shutil.copyfile(REPOSITORY / "LICENSE", copy.path / "LICENSE")
+        share(copy.path / "LICENSE")
+    write_text(copy.path / "README.md", card)
 
 
 def _copy(source: Path, copy: Path) -> None:
@@ -103,12 +105,12 @@ def _copy(source: Path, copy: Path) -> None:
     share(copy)
 
 
-def _checkpoint(folder: Path) -> Path:
+def _checkpoint(run: RunDir) -> Path:
     """The newest checkpoint whose content matches its name."""
-    for found in checkpoints(folder / "checkpoints"):
+    for found in run.checkpoint_files():
         if found.is_intact:
             return found.path
-    raise UserError(f"{folder}: has no valid checkpoint")
+    raise UserError(f"{run}: has no valid checkpoint")
 
 
 def _of_no_site(config: dict[str, Any]) -> dict[str, Any]:
@@ -120,17 +122,17 @@ def _of_no_site(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"project": project, "runtime": runtime, "cluster": codebase.general(cluster)}
 
 
-def _copy_code(place: Path, folder: Path, root: Path, project: str | None, digest: str | None) -> str:
+def _copy_code(place: Path, run: RunDir, root: ResultsRoot, project: str | None, digest: str | None) -> str:
     """Copy the code that the run was trained with, if it is known; says which it is."""
     source = None
     with suppress(UserError):  # the snapshot is gone
-        source = resubmit.code_of(root, folder.name, claims.newest(folder))
+        source = resubmit.code_of(root, run.id, claims.newest(run))
     if source is not None:
         head = (json_or_none(source / SNAPSHOT) or {}).get("commit")
         _write_code(codebase.collect_copy(source), head, place)
         return f"the snapshot {source.name} that the run was submitted with; digest {digest}"
     if project is not None and not user_path(project).is_dir():
-        raise UserError(f"{folder}: the code it was submitted with is gone, and so is {project}")
+        raise UserError(f"{run}: the code it was submitted with is gone, and so is {project}")
     _write_code(codebase.collect(project), commit(), place)
     now = code_digest(project)
     if now == digest:
@@ -145,18 +147,18 @@ def _write_code(code: codebase.Code, head: str | None, place: Path) -> None:
     snapshot.write_record(place / "code", head, None, 0o444)
 
 
-def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: str) -> str:
+def _card(run: RunDir, config: dict[str, Any], result: Result, code: str) -> str:
     """README.md of the folder."""
     dataset, model = markdown(config["dataset"]["name"]), config["model"]["_target_"].rpartition(".")[2]
     backbone = config["backbone"].get("name") or config["backbone"]["_target_"].rpartition(".")[2]
-    took = f" in {scores['wall_s'] / 3600:.2f} h" if scores.get("wall_s") is not None else ""
+    took = f" in {result.wall_s / 3600:.2f} h" if result.wall_s is not None else ""
     lines = [f"# {model} on {dataset}, seed {config['seed']}", ""]
     lines += [
-        f"Run {scores['run_id']}: backbone {backbone}, loss {', '.join(config['loss'])}, "
-        f"{scores.get('steps')} steps{took} on {scores.get('device')}.",
+        f"Run {result.run_id}: backbone {backbone}, loss {', '.join(config['loss'])}, "
+        f"{result.steps} steps{took} on {result.device}.",
         "",
     ]
-    for name, entry in scores["evals"].items():
+    for name, entry in result.evals.items():
         count, protocol = entry["num_videos"], entry["protocol"]
         title = f"{markdown(name)} ({count} videos, protocol {markdown(str(protocol))})"
         lines += [f"## Scores: {title}", "", "| metric | value |"]
@@ -175,7 +177,7 @@ def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: st
         'model = vocl.load("this folder").model',
         "```",
         "",
-        f"Trained by `{_command(folder)}`.",
+        f"Trained by `{_command(run)}`.",
         "",
         f"`code/`: {code}.",
         "",
@@ -185,22 +187,22 @@ def _card(folder: Path, config: dict[str, Any], scores: dict[str, Any], code: st
     if config["project"] is not None:
         lines += [
             "",
-            "The config names code of its own (project): copy code/project, set `project` in config.yaml to "
+            f"The config names code of its own (project): copy code/project, set `project` in {CONFIG} to "
             "where it lies, and put this folder among your runs.",
         ]
     return "\n".join(lines) + "\n"
 
 
-def _command(folder: Path) -> str:
+def _command(run: RunDir) -> str:
     """How the run was asked for; a job's own command line names nothing but its config."""
-    for claim in claims.history(folder):
-        submission = resubmit.submission_of(folder.parent.parent, claim)
-        if submission is not None and _selects(submission, folder.name):
+    for claim in claims.history(run):
+        submission = resubmit.submission_of(root_of(run), claim)
+        if submission is not None and _selects(submission, run.id):
             return shlex.join(["vocl", "submit", *_without_site(submission.arguments)])
-    start = next(iter(events.starts(folder)), {})
+    start = next(iter(run.starts()), {})
     command = [str(word) for word in start.get("command") or []]
     if "--config" in command:  # a job's
-        return "python -m vocl.train --config config.yaml"
+        return f"python -m vocl.train --config {CONFIG}"
     return shlex.join(["python", "-m", "vocl.train", *_without_site(command[1:])])
 
 

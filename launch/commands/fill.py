@@ -6,16 +6,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from launch.ablations.overrides import in_grammar
 from launch.commands import retry
 from launch.commands.submit import submit
 from launch.run_states.states import look
-from launch.selection.plan import Selection, Spec, run_folder, select
+from launch.selection.plan import Selection, Spec, select
 from launch.selection.selector import of_selection
 from vocl.config.grammar import setting
-from vocl.rundir import result
+from vocl.rundir.run_dir import RunDir
 
 EVAL = (sys.executable, "-m", "vocl.commands.evaluate")
 
@@ -46,7 +45,7 @@ def _evaluate(selection: Selection) -> int:
     root, worst = selection.root.absolute(), 0
     lacking: dict[tuple[str, ...], str] = {}
     for spec in selection.specs:
-        for name, overrides in missing_evaluations(run_folder(root, spec), spec).items():
+        for name, overrides in missing_evaluations(root.run(spec.id), spec).items():
             lacking[spec.id, *overrides] = f"{spec.label}): {name}"
     for number, ((run, *words), label) in enumerate(lacking.items(), 1):
         print(f"evaluation {number} of {len(lacking)}: {run} ({label}", flush=True)
@@ -55,12 +54,13 @@ def _evaluate(selection: Selection) -> int:
     return worst
 
 
-def missing_evaluations(folder: Path, spec: Spec) -> dict[str, tuple[str, ...]]:
+def missing_evaluations(run: RunDir, spec: Spec) -> dict[str, tuple[str, ...]]:
     """For each evaluation that `spec` asks for and the finished run in `folder` has not: the overrides
     by which `vocl eval` adds it, with all of its settings."""
-    if not result.is_done(folder):
+    found = run.result_or_none()
+    if found is None:
         return {}
-    reports = result.reports(folder, result.read(folder)["evals"])
+    reports = run.reports(found.evals)
     stored = [report["eval"] for report in reports.values()]
     return {
         name: ("eval=[]", f"+eval.{name}={in_grammar(settings)}")

@@ -17,19 +17,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.run_states import alive
 from launch.selection.selector import results_root
 from launch.selection.submitted import is_word
 from launch.slurm import ledger
 from vocl.errors import UserError, printable
 from vocl.files import TEMPORARY, read_bytes, refuse_planted
-from vocl.rundir import claims, result
+from vocl.rundir import claims, file_times
+from vocl.rundir.checkpoint_files import frozen_name
 from vocl.rundir.claims import Claim
-from vocl.rundir.find import all_runs
+from vocl.rundir.results_root import ResultsRoot
 
 RECENT_S = 3600.0
+FROZEN = frozen_name("*")
 TOKEN, DIGEST = re.compile("[0-9a-f]{10}"), re.compile("[0-9a-f]{16}")  # names of submissions and snapshots
-PLACES = ("runs", "ledger", "snapshots", "by-name", "weights", "features", "tables")
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,28 @@ def main(arguments: Sequence[str]) -> int:
             kind = "selector" if is_word(argument.removeprefix("ablation=")) else "option"
             raise UserError(f"vocl gc {argument}: takes no such {kind}, only --yes and runtime.root=PATH")
     root = results_root(arguments)
-    if not (root / "runs").is_dir():
+    if not root.runs_path.is_dir():
         raise UserError(f"runtime.root={root}: no results folder")
     try:
-        for place in PLACES:
-            refuse_planted(root / place)
+        for place in root.folders:
+            refuse_planted(place)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     total, removes = 0, "--yes" in arguments
     for waste in find(root):
         with suppress(FileNotFoundError):
             total += waste.size
-            print(printable(f"{waste.path.relative_to(root)}: {waste.reason}"))
+            print(printable(f"{waste.path.relative_to(root.path)}: {waste.reason}"))
             if removes:
                 _remove(waste.path)
     print(f"{total / 1e6:.1f} MB {'removed' if removes else 'could be removed: vocl gc --yes'}")
     return 0
 
 
-def find(root: Path) -> Iterator[Waste]:
+def find(root: ResultsRoot) -> Iterator[Waste]:
     """All waste under the results folder `root`."""
     owners, unread = _owners(root)
-    unfinished = [claim for claim in owners if not result.is_done(claim.folder)]
+    unfinished = [claim for claim in owners if not claim.run.is_done()]
     found = [*_temporary(root)]
     if not unread and not any(claim.is_lost for claim in unfinished):
         found += _submissions(root, {claim.token for claim in unfinished if claim.end is None})
@@ -82,34 +82,34 @@ def find(root: Path) -> Iterator[Waste]:
     yield from (waste for waste in [*found, *_weights(root), *_links(root)] if not _is_recent(waste.path))
 
 
-def _owners(root: Path) -> tuple[list[Claim], int]:
+def _owners(root: ResultsRoot) -> tuple[list[Claim], int]:
     """The newest claims of all runs, and of how many runs nobody can tell, which is said."""
     found, unread = [], 0
-    for run in all_runs(root):
+    for run in root.run_ids():
         try:
-            found.append(claims.newest(root / "runs" / run))
+            found.append(claims.newest(root.run(run)))
         except OSError as error:
             unread += 1
             print(printable(f"warning: {run}: {error.strerror}: {error.filename}"), file=sys.stderr)
     return [claim for claim in found if claim is not None], unread
 
 
-def _submissions(root: Path, open_tokens: set[str]) -> Iterator[Waste]:
+def _submissions(root: ResultsRoot, open_tokens: set[str]) -> Iterator[Waste]:
     """Scripts and pickles of submissions that are over; the entries themselves are history."""
-    for folder in sorted((root / "ledger").glob("*/")):
+    for folder in sorted(root.ledger.glob("*/")):
         if TOKEN.fullmatch(folder.name) and folder.name not in open_tokens:
             yield Waste(folder, "its submission is over")
 
 
-def _snapshots(root: Path, tokens: set[str]) -> Iterator[Waste]:
-    recent = [path for path in (root / "ledger").glob("*.json") if _is_recent(path)]
+def _snapshots(root: ResultsRoot, tokens: set[str]) -> Iterator[Waste]:
+    recent = [path for path in root.ledger.glob("*.json") if _is_recent(path)]
     tokens = tokens | {path.stem for path in recent if "." not in path.stem}
     if any(ledger.damaged(root, token) for token in tokens):
         return
     entries = [ledger.read(root, token) for token in tokens]
     needed = {entry.snapshot for entry in entries if entry is not None}
-    needed |= {_named(script) for script in (root / "ledger").glob("vocl-tend-*.sh")}
-    for folder in sorted((root / "snapshots").glob("*/")):
+    needed |= {_named(script) for script in root.ledger.glob("vocl-tend-*.sh")}
+    for folder in sorted(root.snapshots.glob("*/")):
         if DIGEST.fullmatch(folder.name) and folder.name not in needed:
             yield Waste(folder, "code that no unfinished run was submitted with")
 
@@ -120,31 +120,31 @@ def _named(script: Path) -> str:
     return head[:16]
 
 
-def _temporary(root: Path) -> Iterator[Waste]:
+def _temporary(root: ResultsRoot) -> Iterator[Waste]:
     """What killed processes left unfinished; runs that are worked on sweep their own."""
-    for place in PLACES:
-        for path in sorted((root / place).rglob(f"{TEMPORARY}*")):
-            if TEMPORARY not in str(path.parent.relative_to(root)):
+    for place in root.folders:
+        for path in sorted(place.rglob(f"{TEMPORARY}*")):
+            if TEMPORARY not in str(path.parent.relative_to(root.path)):
                 yield Waste(path, "unfinished")
 
 
-def _weights(root: Path) -> Iterator[Waste]:
+def _weights(root: ResultsRoot) -> Iterator[Waste]:
     """Frozen weights that no run links. Where links cannot be made each run has a copy of its own."""
-    used = {path.name for path in (root / "runs").glob("*/checkpoints/frozen-*.safetensors")}
-    for path in sorted((root / "weights").glob("frozen-*.safetensors")):
+    used = {path.name for run in root.run_ids() for path in root.run(run).checkpoints.glob(FROZEN)}
+    for path in sorted(root.weights.glob(FROZEN)):
         if path.name not in used:
             yield Waste(path, "frozen weights of no run")
 
 
-def _links(root: Path) -> Iterator[Waste]:
-    for path in sorted((root / "by-name").rglob("*")):
+def _links(root: ResultsRoot) -> Iterator[Waste]:
+    for path in sorted(root.by_name.rglob("*")):
         if path.is_symlink() and not path.exists():
             yield Waste(path, "its run is gone")
 
 
 def _is_recent(path: Path) -> bool:
     """Whether it was written lately, or is gone: a process may be about to need it."""
-    age = alive.age_s(path)
+    age = file_times.age_s(path)
     return age is None or age < RECENT_S
 
 

@@ -9,10 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch.selection.submitted import root_of
+from launch.selection.submitted import root_in
 from vocl.errors import STEERING, UserError
 from vocl.files import open_regular
-from vocl.rundir.find import find_run
 
 LINES = 30
 POLL_S = 0.5
@@ -23,14 +22,14 @@ KEPT = re.compile(rf"(\x1b\[[\d;]*m|[\t\n\r])|{STEERING.pattern}")  # colours, l
 def main(arguments: Sequence[str]) -> int:
     """`vocl logs RUN [-n LINES] [-f] [runtime.root=PATH]`: the end of its log; -f goes on with it until
     Ctrl-C, also where the log does not exist yet. Returns 0."""
-    root, rest = root_of(arguments)
+    root, rest = root_in(arguments)
     number, rest = _number(rest)
     follow = any(a in ("-f", "--follow") for a in rest)
     words = [a for a in rest if a not in ("-f", "--follow")]
     if len(words) != 1 or words[0].startswith("-"):
         given = " ".join(["vocl logs", *words])
         raise UserError(f"{given}: give one run id (or its beginning), and -n N or -f")
-    path = find_run(words[0], root) / "log.txt"
+    path = root.find(words[0]).log_path
     if not path.is_file() and not follow:
         raise UserError(f"{path}: not there: the run has not begun, or was trained in a terminal")
     try:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,7 +18,7 @@ from launch.run_states import text_table
 from launch.selection.selector import Target, resolve_or_all
 from launch.slurm.job_states import ask
 from vocl.errors import UserError
-from vocl.rundir.saved_config import config_of_today
+from vocl.rundir.run_dir import RunDir
 
 HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
 MISSING = object()
@@ -35,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     filters = [a.partition("=") for a in arguments if a not in known]
     chosen = resolve_or_all(known, compose=False)
     root = chosen.root
-    dated = {run: _date(root / "runs" / run) for run in chosen.runs}
-    configs = {run: config_of_today(root / "runs" / run) for run, date in dated.items() if date}
+    dated = {run: _date(root.run(run)) for run in chosen.runs}
+    configs = {run: root.run(run).config_unchecked() for run, date in dated.items() if date}
     for key, _, _ in filters:
         if configs and all(_value(config, key) is MISSING for config in configs.values()):
             raise UserError(f"{key}: no run's config has this key")
@@ -90,10 +89,10 @@ def summary(config: Mapping[str, Any]) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _date(folder: Path) -> float:
+def _date(run: RunDir) -> float:
     """When anything was last made or renamed in it; 0 where there is no such folder."""
     try:
-        return os.stat(folder).st_mtime
+        return os.stat(run.path).st_mtime
     except OSError:
         return 0.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from launch.commands.submit import TAKEN
 from launch.escape import one_line
@@ -13,7 +12,7 @@ from launch.selection.plan import Selection, Spec, select
 from launch.slurm import client
 from launch.submission import forecast
 from launch.submission.preflight import warnings
-from vocl.rundir.find import all_runs
+from vocl.rundir.results_root import ResultsRoot
 
 NAMES = {"absent": "new"}  # as people say it before anything was submitted
 SHOWN = 8  # lines of a kind, before the rest is only counted
@@ -74,7 +73,7 @@ def _print_changed(changed: dict[str, list[str]]) -> None:
         print(f"changed since last time: {len(changed) - SHOWN} more cells")
 
 
-def _cost(todo: Sequence[Spec], root: Path) -> list[str]:
+def _cost(todo: Sequence[Spec], root: ResultsRoot) -> list[str]:
     """Arrays and GPU hours of what would go to SLURM."""
     todo = [spec for spec in todo if spec.config["cluster"]["kind"] == "slurm"]
     if not todo:
@@ -84,6 +83,6 @@ def _cost(todo: Sequence[Spec], root: Path) -> list[str]:
     except client.SlurmError as error:
         size, note = forecast.UNLIMITED, [f"warning: {error}"]
     lines = [f"to queue: {line}" for line in forecast.arrays(todo, size)]
-    hours, guesses = forecast.gpu_hours(todo, [root / "runs" / run for run in all_runs(root)])
+    hours, guesses = forecast.gpu_hours(todo, [root.run(run) for run in root.run_ids()])
     at_most = f"; {guesses} of {len(todo)} runs at their time limit, none of their cell has finished yet"
     return [*lines, f"GPU hours: {hours:.1f}{at_most if guesses else ''}", *note]

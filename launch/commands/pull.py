@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from launch.run_states import alive
-from launch.run_states.records import Records
 from launch.run_states.states import LIVE, UNKNOWN, RunState, look
 from launch.selection.selector import results_root
 from launch.submission.job_config import PATHS
@@ -30,10 +26,11 @@ from vocl.config.migrate import migrate
 from vocl.config.schema import Config
 from vocl.errors import UserError, printable
 from vocl.files import TEMPORARY, make_folder, user_path
-from vocl.rundir import claims, events, result
-from vocl.rundir.checkpoint_files import checkpoints, frozen_name, is_frozen_intact
-from vocl.rundir.find import all_runs
-from vocl.rundir.saved_config import raw_config
+from vocl.rundir import claims
+from vocl.rundir.checkpoint_files import frozen_name, is_frozen_intact
+from vocl.rundir.records import Records
+from vocl.rundir.results_root import RUNS, ResultsRoot
+from vocl.rundir.run_dir import CONFIG, HEARTBEAT, RESULT, STALE_S, RunDir
 
 REMOTE = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*:.+")
 ID = re.compile(r"[0-9a-f]{10}")
@@ -51,11 +48,11 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("vocl pull: expected one place, e.g. vocl pull me@cluster:vocl/results")
     root = results_root(arguments)
     try:
-        make_folder(root / "runs")
+        make_folder(root.runs_path)
     except OSError as error:
         raise UserError(f"runtime.root={root}: cannot write there: {error.strerror}") from None
     with (
-        tempfile.TemporaryDirectory(dir=root, prefix=f"{TEMPORARY}pull-") as temporary,
+        tempfile.TemporaryDirectory(dir=root.path, prefix=f"{TEMPORARY}pull-") as temporary,
         _source(words[0], root, Path(temporary)) as source,
     ):
         counts = _merge(source, root, Path(temporary))
@@ -68,66 +65,67 @@ def main(arguments: Sequence[str]) -> int:
 class _Source:
     """Other runs, here or fetched to here."""
 
-    runs: Path
+    runs: ResultsRoot
     take: Callable[[Path, Path], Any]  # brings the folder of a run to a new place on root's file system
-    beats: Callable[[Path], bool]  # whether a process lives that works on the run in that folder
+    is_alive: Callable[[RunDir], bool]  # whether a process lives that works on the run
 
 
 @contextmanager
-def _source(place: str, root: Path, temporary: Path) -> Iterator[_Source]:
-    local = user_path(place)
-    if local.exists() or not REMOTE.fullmatch(place):
-        if not (local / "runs").is_dir():
-            raise UserError(f"{place}: no results folder (it has no runs/)")
-        if local.resolve() == root.resolve():
+def _source(place: str, root: ResultsRoot, temporary: Path) -> Iterator[_Source]:
+    local = ResultsRoot.of(place)
+    if local.path.exists() or not REMOTE.fullmatch(place):
+        if not local.runs_path.is_dir():
+            raise UserError(f"{place}: no results folder (it has no {RUNS}/)")
+        if local.path.resolve() == root.path.resolve():
             raise UserError(f"{place}: is this very results folder")
-        yield _Source(local / "runs", _copy, _beats_here)
+        yield _Source(local, _copy, _is_alive_here)
         return
-    fetched = temporary / "fetched"
-    fetched.mkdir()
+    fetched = ResultsRoot(temporary / "fetched")
+    fetched.path.mkdir()
     if shutil.which("rsync"):
         known = temporary / "known"
-        done = [run for run in all_runs(root) if result.is_done(root / "runs" / run)]
+        done = [run for run in root.run_ids() if root.run(run).is_done()]
         known.write_text("".join(f"/{name}/\n" for name in done))
         _call(
             *("rsync", "-a", "--no-links", "--no-D", f"--exclude-from={known}"),  # no pipes, no devices
-            *("--", f"{place}/runs/", f"{fetched}/runs/"),
+            *("--", f"{place}/{RUNS}/", f"{fetched.runs_path}/"),
         )
     elif shutil.which("scp"):
-        _call("scp", "-rpq", "--", f"{place}/runs", f"{fetched}/runs")
+        _call("scp", "-rpq", "--", f"{place}/{RUNS}", str(fetched.runs_path))
     else:
         raise UserError(f"{place}: neither rsync nor scp on this machine")
     later = _Later(place, temporary, time.monotonic())
-    yield _Source(fetched / "runs", lambda old, new: old.rename(new), later.beats)
+    yield _Source(fetched, lambda old, new: old.rename(new), later.is_alive)
 
 
-def _beats_here(folder: Path) -> bool:
-    return alive.beats(folder, events.heartbeat(folder), 2 * alive.STALE_S)
+def _is_alive_here(run: RunDir) -> bool:
+    return run.is_alive(stale_s=2 * STALE_S)
 
 
 @dataclass(frozen=True)
 class _Later:
-    """Second looks at heartbeats that were fetched from `place` at `began`: nothing here tells the time by
+    """Second looks at signs of life that were fetched from `place` at `began`: nothing here tells the time by
     the clock of the file server there."""
 
     place: str
     temporary: Path
     began: float
 
-    def beats(self, folder: Path) -> bool:
-        """Whether the heartbeat of a run has changed since it was fetched; waits until it should have."""
-        before = events.heartbeat(folder)
+    def is_alive(self, run: RunDir) -> bool:
+        """Whether a run has given another sign of life since it was fetched; waits until it should have."""
+        before = run.beat()
         if before is None:
             return False
-        left_s = alive.STALE_S - (time.monotonic() - self.began)
+        left_s = STALE_S - (time.monotonic() - self.began)
         if left_s > 0:
-            print(f"{folder.name} may be running there: looking again in {left_s:.0f} s", file=sys.stderr)
+            print(f"{run.id} may be running there: looking again in {left_s:.0f} s", file=sys.stderr)
             time.sleep(left_s)
-        again = self.temporary / "again" / folder.name
-        again.mkdir(parents=True)
+        again = RunDir(self.temporary / "again" / run.id)
+        again.path.mkdir(parents=True)
         tool = ("rsync", "-a") if shutil.which("rsync") else ("scp", "-pq")
-        _call(*tool, "--", f"{self.place}/runs/{folder.name}/heartbeat.json", f"{again}/heartbeat.json")
-        return events.heartbeat(again) != before
+        theirs = f"{self.place}/{RUNS}/{run.id}/{HEARTBEAT}"
+        _call(*tool, "--", theirs, str(again.beat_path))
+        return again.beat() != before
 
 
 def _call(*command: str) -> None:
@@ -148,98 +146,98 @@ def _copy(old: Path, new: Path) -> None:
     shutil.copytree(old, new, ignore=others)
 
 
-def _merge(source: _Source, root: Path, temporary: Path) -> Counter[str]:
+def _merge(source: _Source, root: ResultsRoot, temporary: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
-    runs = sorted(folder.name for folder in source.runs.iterdir() if (folder / "config.yaml").is_file())
+    runs = [run for run in source.runs.run_ids() if source.runs.run(run).has_config()]
     states, _ = look(root, [run for run in runs if ID.fullmatch(run)])
     for run in runs:
-        theirs, ours = source.runs / run, root / "runs" / run
-        if result.is_done(ours):
+        theirs, ours = source.runs.run(run), root.run(run)
+        if ours.is_done():
             counts["done here already"] += 1
             continue
-        trouble = _why_not(theirs, ours, states.get(run), source.beats)
+        trouble = _why_not(theirs, ours, states.get(run), source.is_alive)
         if trouble:
             print(printable(f"not pulled: {run}: {trouble}"))
             counts["not pulled"] += 1
             continue
-        fresh = temporary / run
+        fresh = RunDir(temporary / run)
         # looked at once more as it came: it may have been moving while it was copied
         trouble = _taken(source, theirs, fresh) or (
-            _broken(fresh) if (fresh / "result.json").is_file() else _moving(fresh)
+            _broken(fresh) if fresh.has_result_file() else _moving(fresh)
         )
-        if not trouble and theirs.is_dir() and not (fresh / "result.json").is_file():
-            trouble = _moving(theirs, source.beats)
+        if not trouble and theirs.path.is_dir() and not fresh.has_result_file():
+            trouble = _moving(theirs, source.is_alive)
         if trouble:
             print(printable(f"not pulled: {run}: {trouble}; pull again"))
             counts["not pulled"] += 1
             continue
         _settle(fresh, root)
-        if ours.exists():
-            ours.rename(temporary / f"{run}.replaced")
-        fresh.rename(ours)
+        if ours.path.exists():
+            ours.path.rename(temporary / f"{run}.replaced")
+        fresh.path.rename(ours.path)
         counts["pulled"] += 1
     return counts
 
 
-def _taken(source: _Source, theirs: Path, fresh: Path) -> str:
+def _taken(source: _Source, theirs: RunDir, fresh: RunDir) -> str:
     """Take a run; what kept it from coming whole, or ""."""
     try:
-        source.take(theirs, fresh)
+        source.take(theirs.path, fresh.path)
     except shutil.Error as error:  # of each file (source, copy, why)
         return "; ".join(f"cannot be read: {why}" for _, _, why in error.args[0][:1])
     except OSError as error:
         return f"cannot be read: {error.filename}: {error.strerror}"
-    return "" if raw_config(fresh) else "its config.yaml is no plain file"
+    return "" if fresh.config_as_saved() else f"its {CONFIG} is no plain file"
 
 
-def _why_not(theirs: Path, ours: Path, here: RunState | None, beats: Callable[[Path], bool]) -> str:
+def _why_not(theirs: RunDir, ours: RunDir, here: RunState | None, is_alive: Callable[[RunDir], bool]) -> str:
     """What speaks against taking a run; "" if nothing."""
-    if not ID.fullmatch(theirs.name) or here is None:
+    if not ID.fullmatch(theirs.id) or here is None:
         return "its name is no run id"
-    config = raw_config(theirs)
-    if not config or _id_of(config) != theirs.name:
-        return "its config.yaml describes another run"
+    config = theirs.config_as_saved()
+    if not config or _id_of(config) != theirs.id:
+        return f"its {CONFIG} describes another run"
     if here.name in (*LIVE, UNKNOWN):
         return f"{here.name} here"
-    if (theirs / "result.json").is_file():
+    if theirs.has_result_file():
         return ""
-    if ours.exists() and here.name != "absent":
+    if ours.path.exists() and here.name != "absent":
         return f"unfinished there, and {here.name} here; finish it in one place"
-    return _moving(theirs, beats)
+    return _moving(theirs, is_alive)
 
 
-def _moving(folder: Path, beats: Callable[[Path], bool] | None = None) -> str:
-    """Whether somebody may be at an unfinished run, as far as its records and its heartbeat tell."""
-    claim = claims.newest(folder)
+def _moving(run: RunDir, is_alive: Callable[[RunDir], bool] | None = None) -> str:
+    """Whether somebody may be at an unfinished run, as far as its records and its signs of life tell."""
+    claim = claims.newest(run)
     if claim is not None and claim.is_lost:
         return f"unfinished, and nobody knows who has it: damaged record: {', '.join(claim.damaged)}"
     if claim is not None and claim.end is None:
         return f"unfinished, and its job there has not said that it is over (claim of {claim.user})"
-    if beats is not None and Records(folder).end_name is None and beats(folder):
+    if is_alive is not None and Records(run).end_name is None and is_alive(run):
         return "is running there"
     return ""
 
 
-def _broken(folder: Path) -> str:
+def _broken(run: RunDir) -> str:
     """What a finished run lacks or has damaged, so that it could not be evaluated here; "" if nothing.
 
     That frozen weights are not there at all is not seen: torch alone could tell that they belong there.
     """
-    found = result.read_or_none(folder)
+    found = run.result_or_none()
     if found is None:
-        return "its result.json is damaged"
-    lacking = [e["rows"] for e in found["evals"].values() if not (folder / e["rows"]).is_file()]
-    lacking += _lacking_weights(folder / "checkpoints")
+        return f"its {RESULT} is damaged"
+    lacking = [e["rows"] for e in found.evals.values() if not (run.path / e["rows"]).is_file()]
+    lacking += _lacking_weights(run)
     return f"incomplete: {', '.join(lacking)}" if lacking else ""
 
 
-def _lacking_weights(folder: Path) -> list[str]:
-    """What is missing or damaged in a finished run's folder of checkpoints."""
-    files = checkpoints(folder)
+def _lacking_weights(run: RunDir) -> list[str]:
+    """What is missing or damaged among a finished run's checkpoints."""
+    files = run.checkpoint_files()
     if not files:
         return ["no checkpoint"]
     found = [f"{file.path.name} is damaged" for file in files if not file.is_intact]
-    frozen = sorted(folder.glob(frozen_name("*")))
+    frozen = sorted(run.checkpoints.glob(frozen_name("*")))
     return found + [f"{path.name} is damaged" for path in frozen if not is_frozen_intact(path)]
 
 
@@ -250,13 +248,13 @@ def _id_of(config: Config) -> str | None:
         return None
 
 
-def _settle(folder: Path, root: Path) -> None:
+def _settle(run: RunDir, root: ResultsRoot) -> None:
     """Put this machine's folders into the config, and say where it brings code of its own."""
-    config = raw_config(folder)
-    assert config, folder
+    config = run.config_as_saved()
+    assert config, run
     own = compose([])["runtime"] | {"root": str(root)}
     config["runtime"] |= {key: str(user_path(own[key]).absolute()) for key in PATHS}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    run.write_config(config)
     if config.get("project") is not None:
-        line = f"note: {folder.name} imports code of its own from {config['project']} when it is used"
+        line = f"note: {run.id} imports code of its own from {config['project']} when it is used"
         print(printable(line))

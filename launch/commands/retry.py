@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from launch.commands.submit import tell
@@ -21,6 +20,7 @@ from vocl.config.compose import project_of
 from vocl.config.grammar import key_of
 from vocl.errors import EXIT_USER, UserError
 from vocl.files import user_path
+from vocl.rundir.results_root import ResultsRoot
 
 STATES = ("failed", "interrupted")
 OPTIONS = ("--exclude-node", "--new-code")
@@ -76,7 +76,7 @@ def again(
 
 
 def _frozen(
-    root: Path, entry: Entry, state: RunState, changes: Mapping[str, Any], new_code: bool
+    root: ResultsRoot, entry: Entry, state: RunState, changes: Mapping[str, Any], new_code: bool
 ) -> Spec | None:
     """The run as it was submitted; where its records do not tell, it says so, and the others go on."""
     try:

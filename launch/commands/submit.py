@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -10,14 +9,13 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from launch.ablations.ablation import Ablation
 from launch.ablations.overrides import slug
 from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look
-from launch.selection.plan import Selection, Spec, run_folder, select
+from launch.selection.plan import Selection, Spec, select
 from launch.selection.selector import of_selection
-from launch.selection.submitted import submitted
+from launch.selection.submitted import Submitted, read_submitted, spelt
 from launch.slurm.client import SlurmError, announced
 from launch.slurm.request import check_request
 from launch.submission import local, retry_policy, tend_job
@@ -27,9 +25,10 @@ from vocl.config import identity
 from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.files import make_folder, refuse_planted, write_text
-from vocl.rundir import claims, result
+from vocl.rundir import claims
 from vocl.rundir.causes import Cause
-from vocl.rundir.cell import cell_of
+from vocl.rundir.of_config import cell_of
+from vocl.rundir.results_root import ResultsRoot
 from vocl.stop import EXIT_STOPPED
 
 WAIT_POLL_S = 5.0
@@ -90,15 +89,15 @@ def submit_one(config: Config) -> int:
     spec = Spec(identity.run_id(config), cell_of(config), config, "", "", config["seed"])
     selection = Selection([spec], None, ())
     code = submit(selection, (*TAKEN, "failed"))
-    folder = run_folder(selection.root, spec)
-    if done := result.read_or_none(folder):
-        for name, value in {**done["metrics"], **result.scores(done)}.items():
+    run = selection.root.run(spec.id)
+    if done := run.result_or_none():
+        for name, value in {**done.metrics, **done.scores}.items():
             print(f"{name} {value}")
-        print(folder / "result.json")
+        print(run.result_path)
     return code
 
 
-def wait(root: Path, runs: Sequence[str]) -> int:
+def wait(root: ResultsRoot, runs: Sequence[str]) -> int:
     """Until none of `runs` is live any more, as far as anybody can tell; 0 if all are done, else 1."""
     while True:
         states, _ = look(root, runs)
@@ -107,13 +106,13 @@ def wait(root: Path, runs: Sequence[str]) -> int:
         time.sleep(WAIT_POLL_S)
 
 
-def link(selection: Selection, ablation: Ablation, root: Path) -> None:
+def link(selection: Selection, ablation: Ablation, root: ResultsRoot) -> None:
     """<root>/by-name/<ablation>/<row>/<column>/s<seed> -> the run's folder, and what was selected."""
-    base = root / "by-name" / ablation.name
-    refuse_planted(root / "by-name")
+    base = root.by_name / ablation.name
+    refuse_planted(root.by_name)
     for spec in selection.specs:
         path = base / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
-        target = os.path.relpath(run_folder(root, spec), path.parent)
+        target = os.path.relpath(root.run(spec.id).path, path.parent)
         make_folder(path.parent)
         if path.is_symlink() and os.readlink(path) == target:
             continue
@@ -125,23 +124,24 @@ def link(selection: Selection, ablation: Ablation, root: Path) -> None:
         for s in selection.specs
     ]
     known = base / "selection.json"
-    text = json.dumps(_with_other_seeds(known, list(selection.arguments), rows), indent=1) + "\n"
+    text = spelt(_with_other_seeds(known, Submitted(list(selection.arguments), rows)))
     if not known.is_file() or known.read_bytes() != text.encode():
         write_text(known, text)
 
 
-def _with_other_seeds(path: Path, arguments: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _with_other_seeds(path: Path, new: Submitted) -> Submitted:
     """What was submitted as a table so far: seeds that were submitted apart belong to one table."""
-    earlier = submitted(path)
-    if earlier is None or _but_seeds(earlier["arguments"]) != _but_seeds(arguments):
-        return {"arguments": arguments, "runs": rows}
-    again = {row["seed"] for row in rows}  # whole: what else is known of them has left the table
-    others = [row for row in earlier["runs"] if row["seed"] not in again]
+    earlier = read_submitted(path)
+    if earlier is None or _but_seeds(earlier.arguments) != _but_seeds(new.arguments):
+        return new
+    again = {row["seed"] for row in new.runs}  # whole: what else is known of them has left the table
+    others = [row for row in earlier.runs if row["seed"] not in again]
+    arguments = new.arguments
     if others:
-        seeds = sorted({row["seed"] for row in [*others, *rows]})
-        arguments = [a for a in arguments if not a.startswith("seed=")]
+        seeds = sorted({row["seed"] for row in [*others, *new.runs]})
+        arguments = [a for a in new.arguments if not a.startswith("seed=")]
         arguments.append(f"seed={','.join(map(str, seeds))}")
-    return {"arguments": arguments, "runs": [*others, *rows]}
+    return Submitted(arguments, [*others, *new.runs])
 
 
 def _but_seeds(arguments: list[str]) -> list[str]:
@@ -167,7 +167,7 @@ def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[S
     return f"{len(runs)} runs: {', '.join([*words, f'{len(todo)} to do{where}'])}{hint}"
 
 
-def tell(queued: Queued, root: Path) -> None:
+def tell(queued: Queued, root: ResultsRoot) -> None:
     """Print what a submission came to: each array, runs that another submit claimed first, and, to
     stderr, those that were refused, why, and for how many of them `vocl tend` will try again."""
     for job, runs in queued.arrays.items():
@@ -181,12 +181,12 @@ def tell(queued: Queued, root: Path) -> None:
         print(f"not queued: {len(queued.refused)} runs: {queued.trouble}{hint}", file=sys.stderr)
 
 
-def _is_for_tend(root: Path, spec: Spec, cause: Cause | None) -> bool:
+def _is_for_tend(root: ResultsRoot, spec: Spec, cause: Cause | None) -> bool:
     """Whether `vocl tend` will try a run again that was refused: claimed and withdrawn, or never claimed,
     for a cause that passes; where it starts from another run, whether it will try that."""
-    claim = claims.newest(run_folder(root, spec))
+    claim = claims.newest(root.run(spec.id))
     if claim is None and spec.after is not None:
-        claim = claims.newest(root / "runs" / spec.after)
+        claim = claims.newest(root.run(spec.after))
     if claim is not None:
         return retry_policy.is_left_out(claim)
     return cause is not None and cause.passes

@@ -17,13 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from launch.run_states import alive
 from vocl.config.wandb_names import refuse_project
 from vocl.errors import EXIT_USER, UserError, printable
-from vocl.files import parse_json, user_path
-from vocl.rundir import events, result
-from vocl.rundir.find import find_run
-from vocl.rundir.saved_config import raw_config
+from vocl.files import parse_json
+from vocl.rundir.result import Result
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 from vocl.tracking import wandb_mirror
 from vocl.tracking.wandb_process import digest, last_sealed, sealed
 
@@ -43,38 +42,38 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments:
         print("vocl sync: give run ids, or --all", file=sys.stderr)
         return EXIT_USER
-    root, folders, given = _folders(arguments)
+    root, runs, given = _runs(arguments)
     failed = 0
-    for folder in folders:
+    for run in runs:
         try:
-            print(f"{folder.name}: {sync(folder, given)}", flush=True)
+            print(f"{run.id}: {sync(run, given)}", flush=True)
         except (Failed, OSError) as error:
             failed += 1
-            print(printable(f"{folder.name}: {error}"), file=sys.stderr)
-    if not folders:
-        print(f"no run in {root}/runs was tracked (runtime.tracking=offline)")
+            print(printable(f"{run.id}: {error}"), file=sys.stderr)
+    if not runs:
+        print(f"no run in {root.runs_path} was tracked (runtime.tracking=offline)")
     return 1 if failed else 0
 
 
-def sync(folder: Path, given: Mapping[str, Any]) -> str:
-    """Upload the run in `folder`; returns what was done. Raises `Failed`. `given`: the `wandb_project` and
+def sync(run: RunDir, given: Mapping[str, Any]) -> str:
+    """Upload `run`; returns what was done. Raises `Failed`. `given`: the `wandb_project` and
     `wandb_entity` to upload it to, where not those of its config."""
-    live, online = is_live(folder), _online(folder)
+    live, online = is_live(run), _online(run)
     if online and not live:
-        _mirror(folder, "online", given)
+        _mirror(run, "online", given)
         return "brought up to date"
-    if not live and _lacks(folder):
-        _mirror(folder, "offline", given)
-    waiting = [path for path in sealed_folders(folder) if not is_synced(path) and not online]
+    if not live and _lacks(run):
+        _mirror(run, "offline", given)
+    waiting = [path for path in sealed_folders(run) if not is_synced(path) and not online]
     for path in waiting:
         _upload(path, given)
     done = f"{len(waiting)} uploaded" if waiting else "nothing new"
     return f"{done}; it is running, the rest when it has ended" if live else done
 
 
-def sealed_folders(folder: Path) -> list[Path]:
+def sealed_folders(run: RunDir) -> list[Path]:
     """What the client finished offline, oldest first: names are by time, in UTC."""
-    return [folder / "wandb" / name for name in sorted(sealed(folder)) if name.startswith("offline-")]
+    return [run.wandb / name for name in sorted(sealed(run)) if name.startswith("offline-")]
 
 
 def is_synced(path: Path) -> bool:
@@ -82,18 +81,15 @@ def is_synced(path: Path) -> bool:
     return any(path.glob("*.wandb.synced"))
 
 
-def is_live(folder: Path) -> bool:
+def is_live(run: RunDir) -> bool:
     """Whether a training may be writing: it has no end yet, and beat a moment ago."""
-    heartbeat = events.heartbeat(folder)
-    if heartbeat is None or not alive.beats(folder, heartbeat):
+    beat = run.beat()
+    if beat is None or not run.is_alive(beat):
         return False
-    return all(
-        path.stem.endswith("-start")
-        for path in (folder / "events").glob(f"{heartbeat['attempt']:04d}-*.json")
-    )
+    return all(path.stem.endswith("-start") for path in run.events.glob(f"{beat.attempt:04d}-*.json"))
 
 
-def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]]:
+def _runs(arguments: Sequence[str]) -> tuple[ResultsRoot, list[RunDir], dict[str, Any]]:
     """The root, the runs that are asked for, and to which project and entity, where the arguments say so."""
     from vocl.config.compose import compose
 
@@ -106,33 +102,34 @@ def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]
         raise UserError("vocl sync: choose RUN... or --all")
     composed = compose(runtime)["runtime"]
     refuse_project(composed)
-    root = user_path(composed["root"])
+    root = ResultsRoot.of(composed["root"])
     said = {argument.partition("=")[0].removeprefix("runtime.") for argument in runtime}
     given: dict[str, Any] = {key: composed[key] for key in ("wandb_project", "wandb_entity") if key in said}
     if names:
-        return root, [find_run(name, root).resolve() for name in names], given
-    return root, sorted(path.parent for path in (root / "runs").glob("*/wandb")), given
+        return root, [RunDir(root.find(name).path.resolve()) for name in names], given
+    tracked = (run for run in map(root.run, root.run_ids()) if run.wandb.exists())
+    return root, list(tracked), given
 
 
-def _online(folder: Path) -> bool:
+def _online(run: RunDir) -> bool:
     """Whether an online attempt was cut off: then the server alone knows what it has."""
-    written = {path.name for path in (folder / "wandb").glob("run-*-*")}
-    return bool(written - sealed(folder).keys())
+    written = {path.name for path in run.wandb.glob("run-*-*")}
+    return bool(written - sealed(run).keys())
 
 
-def _lacks(folder: Path) -> bool:
+def _lacks(run: RunDir) -> bool:
     """Whether the records say more than the client's finished folders."""
-    done = result.read_or_none(folder)
-    if done and not any(_has_scores(entry, done) for entry in sealed(folder).values()):
+    done = run.result_or_none()
+    if done and not any(_has_scores(entry, done) for entry in sealed(run).values()):
         return True
-    path = folder / "metrics.jsonl"
+    path = run.metrics_path
     rows = path.read_bytes().splitlines() if path.is_file() else []
-    return _last_step(rows) > last_sealed(folder)
+    return _last_step(rows) > last_sealed(run)
 
 
-def _has_scores(entry: dict[str, Any], done: dict[str, Any]) -> bool:
+def _has_scores(entry: dict[str, Any], done: Result) -> bool:
     """Whether a finished folder has the scores of a result; older ones name the evaluations alone."""
-    return entry["evals"] == list(done["evals"]) and entry.get("scores") in (None, digest(done))
+    return entry["evals"] == list(done.evals) and entry.get("scores") in (None, digest(done))
 
 
 def _last_step(rows: Sequence[bytes]) -> int:
@@ -143,14 +140,14 @@ def _last_step(rows: Sequence[bytes]) -> int:
     return -1
 
 
-def _mirror(folder: Path, mode: str, given: Mapping[str, Any]) -> None:
+def _mirror(run: RunDir, mode: str, given: Mapping[str, Any]) -> None:
     """Have the client write what is missing, from the records."""
-    config = raw_config(folder).get("runtime")
+    config = run.config_as_saved().get("runtime")
     if not isinstance(config, dict):
-        raise Failed(f"{folder}/config.yaml: cannot be read")
+        raise Failed(f"{run.config_path}: cannot be read")
     config |= given
     project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
-    said = _run(wandb_mirror.command(folder, mode, project, entity), WRITE_S)
+    said = _run(wandb_mirror.command(run, mode, project, entity), WRITE_S)
     if said.returncode:
         raise Failed(_reason(said.stdout) or f"the mirror ended with {said.returncode}")
 

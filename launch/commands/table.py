@@ -21,9 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     first. `--pictures` adds one contact sheet per row, from its first finished run.
     """
     selection, records, table = tabulated([a for a in arguments if a != "--pictures"])
-    place = selection.root / "tables" / table.name
+    place = selection.root.tables / table.name
     try:
-        refuse_planted(selection.root / "tables")
+        refuse_planted(selection.root.tables)
         render.write(table, records, place)
     except OSError as error:
         raise UserError(f"{place}: cannot write there: {error.strerror}: {error.filename}") from None

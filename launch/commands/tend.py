@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look, with_sources
@@ -28,9 +27,9 @@ from launch.submission import resubmit, retry_policy, tend_job
 from launch.submission.enqueue import Queued, enqueue, recover
 from vocl.config.grammar import setting
 from vocl.errors import UserError, printable
-from vocl.rundir import claims, result
-from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir import claims
 from vocl.rundir.claims import Claim
+from vocl.rundir.run_dir import RunDir
 
 WATCH_S = 60.0
 
@@ -116,7 +115,7 @@ def tend(target: Target) -> Pass:
     for line in left_alone(states):
         print(line, file=sys.stderr)
     for run in target.runs:
-        states[run] = _collect(root / "runs" / run, states[run], labels[run])
+        states[run] = _collect(root.run(run), states[run], labels[run])
     states = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
     try:
         todo = _wanted(target, states)
@@ -139,22 +138,22 @@ def tend(target: Target) -> Pass:
     return Pass(states, queued, "" if well else queued.trouble)
 
 
-def _collect(folder: Path, state: RunState, entry: Entry) -> RunState:
+def _collect(run: RunDir, state: RunState, entry: Entry) -> RunState:
     """Write down how a job ended that is gone and has not said it itself."""
     claim = state.claim
     if claim is None or claim.end is not None or claim.cluster != "slurm" or not retry_policy.is_mine(claim):
         return state
-    if state.name not in ("interrupted", "failed") or claims.newest(folder) != claim:
+    if state.name not in ("interrupted", "failed") or claims.newest(run) != claim:
         return state  # it has moved since: the next pass sees more
-    if result.is_done(folder):
+    if run.is_done():
         return state
     outcome = "failed" if state.name == "failed" else "stopped"
-    step = newest_step(folder / "checkpoints") or 0
+    step = run.newest_step() or 0
     texts = {"reason": state.reason, "line": state.reason}
     claims.over(claim, outcome, state.cause, **texts, job=state.job, step=step)
     where = f" on {state.node}" if state.node else ""
     print(printable(f"collected {entry.told}: {state.reason}{where}, saved at step {step}"))
-    return _seen(folder, state)
+    return _seen(run, state)
 
 
 def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str]]:
@@ -163,7 +162,7 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
     ended = retry_policy.accounted(target.root, killed)
     found, seen = [], set()
     for entry in target.entries:
-        folder, state = target.root / "runs" / entry.id, states[entry.id]
+        folder, state = target.root.run(entry.id), states[entry.id]
         if entry.id in seen or retry_policy.is_left_out(state.claim) or not retry_policy.is_mine(state.claim):
             continue
         seen.add(entry.id)
@@ -225,9 +224,9 @@ def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str
         return None
 
 
-def _seen(folder: Path, state: RunState) -> RunState:
+def _seen(run: RunDir, state: RunState) -> RunState:
     """`state` with what was just written about its claim."""
-    claim = claims.newest(folder)
+    claim = claims.newest(run)
     end = (claim.end if claim else None) or {}
     name = "failed" if end.get("outcome") == "failed" else state.name
     reason, cause = end.get("reason", state.reason), end.get("cause", state.cause)

@@ -15,6 +15,7 @@ from vocl.config.grammar import key_of
 from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.files import user_path
+from vocl.rundir.results_root import ResultsRoot
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _record(
         "settings": settings,
         "protocol": claim.protocol,
         "num_videos": next(iter(scored.entries.values()))["num_videos"],
-        "run": scored.folder.relative_to(_root(config)).as_posix(),
+        "run": scored.run.path.relative_to(_root(config).path).as_posix(),
         "file": source.name,
         "sha256": scored.sha256,
         "code": code_digest(config["project"]),
@@ -133,7 +134,7 @@ def _record(
     }
 
 
-def _show(claim: Claim, record: dict[str, Any], root: Path) -> None:
+def _show(claim: Claim, record: dict[str, Any], root: ResultsRoot) -> None:
     print(
         f"{claim.name}: {record['file']} on {record['num_videos']} videos, "
         f"protocol {record['protocol']}, fractions x 100"
@@ -148,8 +149,8 @@ def _show(claim: Claim, record: dict[str, Any], root: Path) -> None:
         print(f"note: {claim.note}")
     if record["settings"]:
         print(f"not the paper's settings: {' '.join(record['settings'])}")
-    print(f"{root / record['run']}, {published.place(root) / 'table.md'}")
+    print(f"{root.path / record['run']}, {published.place(root) / 'table.md'}")
 
 
-def _root(config: Config) -> Path:
-    return user_path(config["runtime"]["root"])
+def _root(config: Config) -> ResultsRoot:
+    return ResultsRoot.of(config["runtime"]["root"])

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from launch.commands.status import HEADERS, PATIENCE_S, Picture, take
 from launch.run_states import text_table
@@ -16,6 +15,7 @@ from launch.run_states.states import LIVE
 from launch.selection.selector import Target
 from launch.slurm.job_states import View, ask
 from vocl.rundir.claims import Claim
+from vocl.rundir.results_root import ResultsRoot
 
 REDRAW_S = 3.0
 FIRST_S, LAST_S = 10.0, 60.0  # between two questions to SLURM
@@ -31,9 +31,9 @@ class Patient:
         self.view: View | None = None
         self.known: list[object] = []
 
-    def __call__(self, root: Path, unclear: list[Claim]) -> View:
+    def __call__(self, root: ResultsRoot, unclear: list[Claim]) -> View:
         """The scheduler's answer, perhaps an earlier one."""
-        facts: list[object] = [(c.folder, c.number, c.start, c.end) for c in unclear]
+        facts: list[object] = [(c.run, c.number, c.start, c.end) for c in unclear]
         if facts != self.known:
             self.known, self.every_s = facts, FIRST_S
         if self.view is not None and time.monotonic() - self.asked_at < self.every_s:

@@ -16,6 +16,8 @@ from launch.run_states.states import GIVE_UP, UNKNOWN, RunState
 from launch.selection.selector import Target, resolve_or_all
 from launch.selection.submitted import Entry
 from launch.slurm.job_states import ask
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import LOG
 
 LAST_LINES = 5
 HINTS = {
@@ -82,13 +84,13 @@ def _counted(words: Iterable[str]) -> str:
     return ", ".join(f"{word} ({number})" if number > 1 else word for word, number in counts.most_common())
 
 
-def _evidence(root: Path, state: RunState) -> list[str]:
+def _evidence(root: ResultsRoot, state: RunState) -> list[str]:
     """Where the record and the log of a run lie, and the log's last lines."""
     records = state.records
     assert records is not None
     lines = []
     if records.end_name:
-        lines.append(f"  record: {records.folder / 'events' / records.end_name}")
+        lines.append(f"  record: {records.run.events / records.end_name}")
     log = _log(root, state)
     if log is not None:
         said = last_lines(log, LAST_LINES)
@@ -97,12 +99,12 @@ def _evidence(root: Path, state: RunState) -> list[str]:
     return [*lines, *(f"    | {line}" for line in said)]
 
 
-def _log(root: Path, state: RunState) -> Path | None:
+def _log(root: ResultsRoot, state: RunState) -> Path | None:
     """What the run printed; where it never began, what its job printed."""
     assert state.records is not None
-    if "log.txt" in state.records.names:
-        return state.records.folder / "log.txt"
+    if LOG in state.records.names:
+        return state.records.run.log_path
     if state.claim is None or not state.job:
         return None
-    folder = root / "ledger" / state.claim.token
+    folder = root.ledger / state.claim.token
     return next(iter(sorted(folder.glob(f"{state.job}_*log.out"))), None)

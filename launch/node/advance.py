@@ -4,32 +4,31 @@ machines."""
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from launch.run_states import alive
-from vocl.rundir import events
-from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir import events, file_times
 from vocl.rundir.claims import Claim
+from vocl.rundir.results_root import root_of
+from vocl.rundir.run_dir import RunDir
 
 Mark = tuple[int, int, int]
 
 
-def mark(run: Path) -> Mark:
-    """Steps saved by the run in folder `run`, evaluations of it, and features kept in its results folder."""
-    scored = sum(1 for _ in (run / "eval").glob("*/report.json"))
-    kept = sum(len(files) for _, _, files in os.walk(run.parent.parent / "features"))
-    return newest_step(run / "checkpoints") or 0, scored, kept
+def mark(run: RunDir) -> Mark:
+    """Steps saved by `run`, evaluations of it, and features kept in its results folder."""
+    scored = sum(1 for _ in run.evaluations.glob("*/report.json"))
+    kept = sum(len(files) for _, _, files in os.walk(root_of(run).features))
+    return run.newest_step() or 0, scored, kept
 
 
-def progressed(run: Path, claim: Claim) -> bool:
+def progressed(run: RunDir, claim: Claim) -> bool:
     """Whether the attempts under `claim` brought the run further: a later checkpoint, or an evaluation."""
-    paths = sorted((run / "events").glob("*-start.json"))
-    starts = [events.event(path) for path in paths if not alive.is_later(claim.path, path)]
+    paths = sorted(run.events.glob("*-start.json"))
+    starts = [events.event(path) for path in paths if not file_times.is_later(claim.path, path)]
     steps = [start["step"] for start in starts if start is not None]
     if not steps:
         return False
-    scored = any(alive.is_later(path, claim.path) for path in (run / "eval").glob("*/report.json"))
-    return scored or (newest_step(run / "checkpoints") or 0) > steps[0]
+    scored = any(file_times.is_later(path, claim.path) for path in run.evaluations.glob("*/report.json"))
+    return scored or (run.newest_step() or 0) > steps[0]
 
 
 def is_further(now: Mark, before: Mark) -> bool:

@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from launch.node.log_tail import last_line
 from launch.node.progress import Board
 from vocl.files import open_plain
-from vocl.rundir import causes, claims, result
+from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
+from vocl.rundir.results_root import root_of
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS
 
 POLL_S = 0.1
@@ -31,7 +32,7 @@ class Job:
     id: str
     label: str
     command: tuple[str, ...]
-    folder: Path  # of the run; its log.txt takes the output
+    run: RunDir  # its log takes the output
     steps: int
     claim: Claim
     after: str | None = None  # id of the run whose weights it starts from
@@ -39,7 +40,7 @@ class Job:
     @property
     def is_ready(self) -> bool:
         """Whether those weights are there."""
-        return self.after is None or result.is_done(self.folder.with_name(self.after))
+        return self.after is None or root_of(self.run).run(self.after).is_done()
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Pool:
         return outcomes
 
     def _start(self, job: Job) -> None:
-        log = open_plain(job.folder / "log.txt")
+        log = open_plain(job.run.log_path)
         offset = log.tell()
         process = subprocess.Popen(
             job.command,
@@ -143,14 +144,14 @@ class Pool:
         for child in list(self.children):
             code = child.process.poll()
             if code is None:
-                self.board.update(child.job.id, child.job.folder)
+                self.board.update(child.job.id, child.job.run)
                 continue
             self.children.remove(child)
             child.log.close()
             seconds = time.monotonic() - child.began
-            line = last_line(child.job.folder / "log.txt", child.offset)
+            line = last_line(child.job.run.log_path, child.offset)
             # read, not `is_done`: a disk that does not answer must not make a failure a success
-            trained = result.read_or_none(child.job.folder) is not None
+            trained = child.job.run.result_or_none() is not None
             ended.append(Outcome(child.job, code, seconds, line, self.forwarded is not None, trained))
             claims.over(child.job.claim, ended[-1].state, ended[-1].cause, code=code, line=line)
             self.board.ended(child.job.id, ended[-1].state, seconds)

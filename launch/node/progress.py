@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vocl.files import open_regular, parse_json
-from vocl.rundir import events
+from vocl.rundir.run_dir import RunDir
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -39,7 +38,7 @@ class Board:
         self.labels[run] = label
         self.say(f"started {run} ({label})")
 
-    def update(self, run: str, folder: Path) -> None:
+    def update(self, run: str, place: RunDir) -> None:
         """A run is still going."""
 
     def ended(self, run: str, state: str, seconds: float) -> None:
@@ -73,7 +72,7 @@ class Bars(Board):
         description = TextColumn("{task.description}", markup=False)
         columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=Console(stderr=True))
-        self.all = self.progress.add_task("runs", total=total)
+        self.all = self.progress.add_task("all", total=total)
         self.tasks: dict[str, TaskID] = {}
         self.looked = 0.0
 
@@ -90,11 +89,11 @@ class Bars(Board):
         self.labels[run] = label
         self.tasks[run] = self.progress.add_task(label, total=steps)
 
-    def update(self, run: str, folder: Path) -> None:
+    def update(self, run: str, place: RunDir) -> None:
         task = self.progress.tasks[self.progress.task_ids.index(self.tasks[run])]
         if time.monotonic() - task.fields.get("looked", 0.0) < UPDATE_S:
             return
-        step = steps_done(folder)
+        step = steps_done(place)
         note = ", evaluates" if task.total and step >= task.total else ""
         self.progress.update(
             task.id, completed=step, description=self.labels[run] + note, looked=time.monotonic()
@@ -116,15 +115,15 @@ def make_board(total: int) -> Board:
     return Bars(total) if sys.stderr.isatty() else Board(total)
 
 
-def steps_done(folder: Path) -> int:
-    """Steps a run has done, from the last whole line of its log or its heartbeat."""
+def steps_done(run: RunDir) -> int:
+    """Steps a run has done, from the last whole line of its reports or its last sign of life."""
     steps = 0
     try:
-        with open_regular(folder / "metrics.jsonl") as log:
+        with open_regular(run.metrics_path) as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             lines = log.read().split(b"\n")[:-1]
         steps = int(parse_json(lines[-1])["step"]) + 1
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         pass
-    beat = events.heartbeat(folder)
-    return max(steps, beat["step"]) if beat else steps
+    beat = run.beat()
+    return max(steps, beat.step) if beat else steps

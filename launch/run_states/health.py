@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 
-from launch.run_states.records import Records
+from vocl.rundir.records import Records
 
 WARM_SHARE = 0.1  # of the steps: at first no slot has found anything yet
 FEWEST = 10  # reports that a judgement of the loss needs
@@ -32,7 +32,8 @@ def flags(records: Records) -> list[str]:
 
 def _collapse(records: Records) -> str | None:
     reports = [report for report in records.reports if "slots_used" in report]
-    steps = (records.beat or records.result).get("steps")
+    said = records.beat or records.result
+    steps = said.steps if said else None
     if not reports or not steps or reports[0]["step"] < WARM_SHARE * steps:
         return None
     used = statistics.fmean(report["slots_used"] for report in reports)

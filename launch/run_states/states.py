@@ -6,18 +6,19 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from launch.run_states import alive, ends
-from launch.run_states.records import Records
+from launch.run_states import ends
 from launch.slurm.client import QueuedJob
 from launch.slurm.job_states import Asker, View, ask
 from vocl.errors import UserError, printable
-from vocl.rundir import causes, claims
+from vocl.rundir import causes, claims, file_times, processes
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
+from vocl.rundir.records import Records
 from vocl.rundir.result import DAMAGED as DAMAGED_RESULT
+from vocl.rundir.results_root import ResultsRoot, root_of
+from vocl.rundir.run_dir import RunDir
 
 SUBMITTING_S = 120.0  # a submitter on another machine may take between claim and answer
 UNKNOWN = "unknown"  # a job may have it, and nobody here can tell: nothing takes it, nothing ends it
@@ -60,39 +61,39 @@ class RunState:
         return "; ".join(part for part in (damage, self.reason) if part)
 
 
-def look(root: Path, runs: Iterable[str], asked: Asker = ask) -> tuple[dict[str, RunState], str]:
+def look(root: ResultsRoot, runs: Iterable[str], asked: Asker = ask) -> tuple[dict[str, RunState], str]:
     """The state of each run id under `root`, and what kept SLURM from answering ("" if nothing).
 
     `asked` gets the claims that their runs' records leave unclear.
     """
-    found = {run: Records(root / "runs" / run) for run in dict.fromkeys(runs)}
+    found = {run: Records(root.run(run)) for run in dict.fromkeys(runs)}
     open_ones = {run: each for run, each in found.items() if not each.is_done}
     unclear = [each.claim for each in open_ones.values() if each.claim is not None and _is_unclear(each)]
     view = asked(root, unclear)
-    gone = {claim.folder.name for claim in unclear if claim.is_open and not view.is_live(claim)}
+    gone = {claim.run.id for claim in unclear if claim.is_open and not view.is_live(claim)}
     for run in gone:  # it may have ended after its records were read and before the queue was
-        found[run] = Records(root / "runs" / run)
+        found[run] = Records(root.run(run))
     return {run: state_of(records, view) for run, records in found.items()}, view.trouble
 
 
-def refuse_taken(folder: Path) -> None:
-    """Raise `UserError` when somebody works on the run in `folder` or is about to."""
-    states, _ = look(folder.parent.parent, [folder.name])
-    state = states[folder.name]
+def refuse_taken(run: RunDir) -> None:
+    """Raise `UserError` when somebody works on `run` or is about to."""
+    states, _ = look(root_of(run), [run.id])
+    state = states[run.id]
     if state.name == UNKNOWN:
         raise UserError(
-            f"{folder}: a job may have this run, nobody here can tell: {state.reason}; "
-            f"{GIVE_UP.format(run=folder.name)}"
+            f"{run}: a job may have this run, nobody here can tell: {state.reason}; "
+            f"{GIVE_UP.format(run=run.id)}"
         )
     if state.name in LIVE and state.claim is not None:
         if state.claim.is_lost:
-            raise UserError(f"{folder}: this run is {state.name} already, and its claim is damaged")
+            raise UserError(f"{run}: this run is {state.name} already, and its claim is damaged")
         process = claims.worker(state.claim) or state.claim.pid
         by = f"job {state.job}" if state.job else f"process {process} on {state.claim.host}"
         doing = "being worked on" if state.name == "running" else state.name
         raise UserError(
-            f"{folder}: this run is {doing} already, by {by} of {state.claim.user}; "
-            f"to take it over: vocl cancel {folder.name}"
+            f"{run}: this run is {doing} already, by {by} of {state.claim.user}; "
+            f"to take it over: vocl cancel {run.id}"
         )
 
 
@@ -143,12 +144,12 @@ def state_of(records: Records, view: View) -> RunState:
 
 def _state_of(records: Records, view: View) -> RunState:
     if records.is_done:  # also where an evaluation failed: that needs no training, `vocl eval` tries it again
-        failed = records.result.get("failed") or {}
+        failed = records.result.failed if records.result else {}
         reason = "; ".join(f"eval {name} failed: {why}" for name, why in failed.items())
         return RunState("done", reason, **_facts(records))
     if records.trouble:
         return RunState(UNKNOWN, records.trouble)
-    claim, beats = records.claim, partial(alive.beats, records.folder, records.beat)
+    claim, beats = records.claim, partial(records.run.is_alive, records.beat)
     if claim is None or not claim.is_open:
         ended = _from_records(records, claim, view)
         unowned = ended.name == "interrupted" or (claim is not None and claim.is_lost)
@@ -258,13 +259,13 @@ def _facts(records: Records) -> dict[str, Any]:
     """How far a run came, and where, whatever its state."""
     claim = records.claim
     start = (claim.start if claim else None) or {}
-    beat = records.beat or {}
-    steps = [step for step in (beat.get("step"), records.saved_step) if step is not None]
+    beat = records.beat
+    steps = [step for step in (beat.step if beat else None, records.saved_step) if step is not None]
     return {
         "step": max(steps, default=None),
-        "steps": beat.get("steps"),
+        "steps": beat.steps if beat else None,
         "job": start.get("job", ""),
-        "node": start.get("node") or beat.get("host", ""),
+        "node": start.get("node") or (beat.host if beat else ""),
         "claim": claim,
     }
 
@@ -285,11 +286,11 @@ def _is_unclear(records: Records) -> bool:
 def is_submitting(claim: Claim) -> bool:
     """Whether the submitter that made a claim may still be at it."""
     known = _is_alive(claim)
-    return known if known is not None else alive.is_recent(claim.path, SUBMITTING_S)
+    return known if known is not None else file_times.is_recent(claim.path, SUBMITTING_S)
 
 
 def _is_alive(claim: Claim) -> bool | None:
     """Whether the process that made a claim lives; None where another machine would have to say."""
     if claim.host != os.uname().nodename or claim.born is None:
         return None
-    return claims.lives(claim.pid, claim.born)
+    return processes.is_alive(claim.pid, claim.born)

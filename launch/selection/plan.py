@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from launch.ablations import ablation as ablations
 from launch.ablations.ablation import Ablation
@@ -24,8 +23,8 @@ from vocl.config.grammar import quoted, quoting_hint
 from vocl.config.proof.coerce import coerce
 from vocl.config.schema import Config
 from vocl.errors import UserError, brief
-from vocl.files import user_path
-from vocl.rundir.cell import cell_of
+from vocl.rundir.of_config import cell_of
+from vocl.rundir.results_root import ResultsRoot
 
 PROBE = 602214076  # a seed nobody chooses: shows whether anything else in a config depends on the seed
 
@@ -57,12 +56,12 @@ class Selection:
     arguments: tuple[str, ...]
 
     @property
-    def root(self) -> Path:
+    def root(self) -> ResultsRoot:
         """The results folder, the same for all."""
         roots = {spec.config["runtime"]["root"] for spec in self.specs}
         if len(roots) > 1:
             raise UserError(f"runtime.root: one command writes to one folder, not {', '.join(sorted(roots))}")
-        return user_path(roots.pop())
+        return ResultsRoot.of(roots.pop())
 
     @property
     def runs(self) -> list[Spec]:
@@ -97,11 +96,6 @@ def select_jobs(jobs: Sequence[Sequence[str]]) -> Selection:
         row = " ".join(o for o in job if not o.startswith("seed="))
         specs += _Cell(tuple(job), row, "", "").specs(composer, None)
     return Selection(specs, None, tuple(dict.fromkeys(o for job in jobs for o in job)))
-
-
-def run_folder(root: Path, spec: Spec) -> Path:
-    """Where `spec` lives under a results folder."""
-    return root / "runs" / spec.id
 
 
 def seeds_in(arguments: Iterable[str]) -> list[int] | None:

@@ -10,20 +10,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.run_states.states import RunState, look, with_sources
-from launch.selection.submitted import Entry, Table, is_word, read_table, root_of, tables
+from launch.selection.submitted import Entry, Table, is_word, read_table, root_in, tables
 from launch.slurm.job_states import Asker, ask
 from vocl.config.grammar import key_of, setting
 from vocl.errors import UnknownChoice, UserError
-from vocl.rundir.find import all_runs, find_run
+from vocl.rundir.results_root import ResultsRoot
 
 if TYPE_CHECKING:  # boards read the results folder alone, in a fraction of a second
     from launch.selection.plan import Selection
 
-OUTSIDE = "runs outside of any ablation"
+OUTSIDE, OF_IDS = "runs outside of any ablation", "runs by their ids"
 # beside tables and run ids these and the cluster say where and how, not which
 BESIDE = ("runtime.root=", "seed=", "project=")
 
@@ -32,7 +31,7 @@ BESIDE = ("runtime.root=", "seed=", "project=")
 class Target:
     """The runs of a command line under `root` (absolute), by title of the group."""
 
-    root: Path
+    root: ResultsRoot
     groups: dict[str, list[Entry]]
     name: str | None  # of the submitted table, where it is one
     arguments: tuple[str, ...]  # by which `plan.select` finds the same runs; () for run ids
@@ -79,14 +78,16 @@ def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
     known = {word: _known(root, word) for word in words}
     unknown = next((word for word in words if known[word] is None), None)
     if unknown and not compose:
-        raise UserError(f"{unknown}: no ablation that was submitted, and no run in {root}/runs begins so")
+        raise UserError(
+            f"{unknown}: no ablation that was submitted, and no run in {root.runs_path} begins so"
+        )
     if words and not unknown and all(_is_beside(a) for a in plain if not is_word(a)):
         return _stored(root, {word: table for word, table in known.items() if table}, _seeds(plain))
     try:
         return _composed(arguments)
     except UnknownChoice as error:
         if error.name == unknown:
-            raise UserError(f"{unknown}: no run under {root}/runs begins so, and {error}") from None
+            raise UserError(f"{unknown}: no run under {root.runs_path} begins so, and {error}") from None
         raise
 
 
@@ -100,7 +101,7 @@ def resolve_or_all(arguments: Sequence[str], *, compose: bool = True) -> Target:
         damaged = "" if table else f" (damaged record: by-name/{name}/selection.json)"
         groups[f"ablation {name}{damaged}"] = table.entries if table else []
     inside = {entry.id for entries in groups.values() for entry in entries}
-    outside = [Entry("", "", None, run) for run in all_runs(root) if run not in inside]
+    outside = [Entry("", "", None, run) for run in root.run_ids() if run not in inside]
     return Target(root, groups | ({OUTSIDE: outside} if outside else {}), None, (), None)
 
 
@@ -126,9 +127,9 @@ def _seeds(arguments: Sequence[str]) -> list[int] | None:
     return seeds_in(arguments)
 
 
-def results_root(overrides: Iterable[str]) -> Path:
+def results_root(overrides: Iterable[str]) -> ResultsRoot:
     """runtime.root of the overrides, or the default; absolute."""
-    return root_of(overrides)[0].absolute()
+    return root_in(overrides)[0].absolute()
 
 
 def _selects(argument: str) -> bool:
@@ -141,23 +142,22 @@ def _is_beside(argument: str) -> bool:
     return argument.startswith(BESIDE) or key_of(argument).partition(".")[0] == "cluster"
 
 
-def _known(root: Path, word: str) -> Table | None:
+def _known(root: ResultsRoot, word: str) -> Table | None:
     """What `word` stands for under `root`, without composing anything."""
     table = read_table(root, word)
-    if table is not None or not any(run.startswith(word) for run in all_runs(root)):
+    if table is not None or not any(run.startswith(word) for run in root.run_ids()):
         return table
-    folder = find_run(word, root)
-    config = folder / "config.yaml"
-    saved = config.read_text(errors="replace") if config.is_file() else ""
+    run = root.find(word)
+    saved = run.config_path.read_text(errors="replace") if run.has_config() else ""
     seed = re.search(r"^seed: (\d+)$", saved, re.MULTILINE)
-    return Table(None, [Entry("", "", int(seed[1]) if seed else None, folder.name)], ())
+    return Table(None, [Entry("", "", int(seed[1]) if seed else None, run.id)], ())
 
 
-def _stored(root: Path, known: dict[str, Table], seeds: list[int] | None) -> Target:
+def _stored(root: ResultsRoot, known: dict[str, Table], seeds: list[int] | None) -> Target:
     """The tables and runs `known`, those of `seeds` alone if given."""
     groups: dict[str, list[Entry]] = {}
     for table in known.values():
-        title = f"ablation {table.name}" if table.name else "runs"
+        title = f"ablation {table.name}" if table.name else OF_IDS
         groups[title] = groups.get(title, []) + [e for e in table.entries if seeds is None or e.seed in seeds]
     (first, *others) = known.values()
     name, arguments = (None, ()) if others else (first.name, first.arguments)
@@ -168,5 +168,5 @@ def _stored(root: Path, known: dict[str, Table], seeds: list[int] | None) -> Tar
         if missing := [seed for seed in seeds if seed not in found]:
             if not name:
                 raise UserError(f"seed={missing[0]}: {', '.join(known)}: no run of this seed")
-            return _composed((*arguments, setting("runtime.root", root)))  # not submitted yet
+            return _composed((*arguments, setting("runtime.root", root.path)))  # not submitted yet
     return Target(root, groups, name, arguments, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 from launch.escape import one_line
 from vocl.config.grammar import text_of
 from vocl.errors import UserError
-from vocl.files import Kinds, holds, is_there, record_or_none, user_path
+from vocl.files import Kinds, holds, is_there, record_or_none
 from vocl.rundir.claims import WORD
+from vocl.rundir.results_root import ResultsRoot
 
 ROOT = "results"  # as in conf/runtime/default.yaml
-SELECTION: Kinds = {"arguments": list, "runs": list}
 ROW: Kinds = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "after": (str, NoneType)}
 
 
@@ -43,6 +44,17 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Submitted:
+    """What selection.json of a table holds: the words of the `vocl submit`, and a row (`ROW`) per place."""
+
+    arguments: list[str]
+    runs: list[dict[str, Any]]
+
+
+SUBMITTED: Kinds = {field.name: list for field in fields(Submitted)}
+
+
+@dataclass(frozen=True)
 class Table:
     """An ablation as it was submitted last: its runs, and the words of the `vocl submit`. Without a name,
     runs that were given by their ids."""
@@ -52,17 +64,17 @@ class Table:
     arguments: tuple[str, ...]
 
 
-def root_of(arguments: Iterable[str]) -> tuple[Path, list[str]]:
+def root_in(arguments: Iterable[str]) -> tuple[ResultsRoot, list[str]]:
     """The results folder that `runtime.root=PATH` says, and the other arguments."""
     given = [a.partition("=")[2] for a in arguments if a.startswith("runtime.root=")]
     rest = [a for a in arguments if not a.startswith("runtime.root=")]
     root = text_of(given[-1]) if given else ROOT
     if not root:
         raise UserError("runtime.root=: empty, give a folder")
-    folder = user_path(root)
-    if folder.exists() and not folder.is_dir():
+    found = ResultsRoot.of(root)
+    if found.path.exists() and not found.path.is_dir():
         raise UserError(f"runtime.root={root}: not a folder")
-    return folder, rest
+    return found, rest
 
 
 def is_word(argument: str) -> bool:
@@ -70,37 +82,44 @@ def is_word(argument: str) -> bool:
     return "=" not in argument and argument[:1] not in ("-", "+", "~", "")
 
 
-def read_table(root: Path, name: str) -> Table | None:
+def read_table(root: ResultsRoot, name: str) -> Table | None:
     """What was submitted last as ablation `name`, if it was; raises `UserError` where that is damaged."""
     name = name.lstrip("/")
-    path = root / "by-name" / name / "selection.json"
+    path = root.by_name / name / "selection.json"
     if ".." in Path(name).parts:
         return None
-    found = submitted(path)
+    found = read_submitted(path)
     if found is None and not is_there(path):
         return None
     if found is None:
         raise UserError(f"{path}: damaged; vocl submit {name} writes it again")
-    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r["after"]) for r in found["runs"]]
-    return Table(name, entries, tuple(found["arguments"]))
+    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r["after"]) for r in found.runs]
+    return Table(name, entries, tuple(found.arguments))
 
 
-def submitted(path: Path) -> dict[str, Any] | None:
-    """What the file says that `vocl submit` wrote of a table: its `arguments` and `runs`, a row per
-    place; None where there is none that can be read."""
-    found = record_or_none(path, SELECTION)
-    if found is None or not all(holds(row, ROW) for row in found["runs"]):
+def read_submitted(path: Path) -> Submitted | None:
+    """What `vocl submit` wrote of a table; None where there is nothing that can be read."""
+    content = record_or_none(path, SUBMITTED)
+    if content is None:
         return None
-    found["runs"] = [dict.fromkeys(ROW) | row for row in found["runs"]]
-    ids = [run for row in found["runs"] for run in (row["id"], row["after"]) if run is not None]
-    is_whole = all(map(WORD.fullmatch, ids)) and all(isinstance(word, str) for word in found["arguments"])
-    return found if is_whole else None
+    found = Submitted(**{key: content[key] for key in SUBMITTED})
+    if not all(holds(row, ROW) for row in found.runs):
+        return None
+    rows = [dict.fromkeys(ROW) | row for row in found.runs]
+    ids = [run for row in rows for run in (row["id"], row["after"]) if run is not None]
+    is_whole = all(map(WORD.fullmatch, ids)) and all(isinstance(word, str) for word in found.arguments)
+    return replace(found, runs=rows) if is_whole else None
 
 
-def tables(root: Path) -> dict[str, Table | None]:
+def spelt(table: Submitted) -> str:
+    """The content of the file that says so."""
+    return json.dumps(asdict(table), indent=1) + "\n"
+
+
+def tables(root: ResultsRoot) -> dict[str, Table | None]:
     """All that were submitted, by name; None for what cannot be read."""
     found: dict[str, Table | None] = {}
-    for name in _names(root / "by-name"):
+    for name in _names(root.by_name):
         try:
             found[name] = read_table(root, name)
         except UserError:

@@ -7,12 +7,12 @@ import getpass
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from launch.slurm import client, ledger
 from launch.slurm.client import Controller, EndedJob, QueuedJob, SlurmError
 from launch.slurm.ledger import Submission
 from vocl.rundir.claims import Claim
+from vocl.rundir.results_root import ResultsRoot
 
 
 @dataclass
@@ -31,7 +31,7 @@ class View:
     def element(self, claim: Claim) -> tuple[str, int]:
         """Job name and array index of the job that a claim is about."""
         entry = self.submissions.get(claim.token)
-        return ledger.NAME.format(token=claim.token), entry.index(claim.folder.name) if entry else -1
+        return ledger.NAME.format(token=claim.token), entry.index(claim.run.id) if entry else -1
 
     def is_live(self, claim: Claim) -> bool:
         """Whether that job runs or may run yet."""
@@ -62,10 +62,10 @@ class View:
         return "" if cancelled else f"not in the queue, but accounting says {said.state}"
 
 
-Asker = Callable[[Path, list[Claim]], View]
+Asker = Callable[[ResultsRoot, list[Claim]], View]
 
 
-def ask(root: Path, unclear: list[Claim], timeout_s: float = client.TIMEOUT_S) -> View:
+def ask(root: ResultsRoot, unclear: list[Claim], timeout_s: float = client.TIMEOUT_S) -> View:
     """Ask the scheduler about claims; about those on SLURM alone, and not at all without any."""
     found = {token: ledger.read(root, token) for token in sorted({claim.token for claim in unclear})}
     submissions = {token: entry for token, entry in found.items() if entry is not None}

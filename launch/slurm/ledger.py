@@ -20,6 +20,7 @@ from typing import Any
 
 from vocl.files import NUMBER, Kinds, is_there, record_or_none, write_json
 from vocl.rundir.claims import WORD
+from vocl.rundir.results_root import ResultsRoot
 
 
 class By(StrEnum):
@@ -50,7 +51,7 @@ ENTRY: Kinds = {
 class Submission:
     """One array of jobs (or one local pool); `elements` are the run ids of each of its jobs."""
 
-    root: Path
+    root: ResultsRoot
     token: str
     cluster: dict[str, Any]
     elements: list[list[str]]
@@ -75,7 +76,7 @@ class Submission:
     @property
     def folder(self) -> Path:
         """For the scheduler's and submitit's files."""
-        return self.root / "ledger" / self.token
+        return self.root.ledger / self.token
 
     def index(self, run: str) -> int:
         """The element that a run is in; -1 if none."""
@@ -87,7 +88,7 @@ class Submission:
 
 
 def write(
-    root: Path,
+    root: ResultsRoot,
     cluster: dict[str, Any],
     elements: list[list[str]],
     snapshot: Path | None,
@@ -125,17 +126,17 @@ def narrow(submission: Submission, elements: list[list[str]]) -> Submission:
 
 def accepted(submission: Submission, job: str) -> None:
     """Record the scheduler's id."""
-    write_json(submission.root / "ledger" / f"{submission.token}.job.json", {"job": job, "time": time.time()})
+    write_json(submission.root.ledger / f"{submission.token}.job.json", {"job": job, "time": time.time()})
 
 
-def read(root: Path, token: str) -> Submission | None:
+def read(root: ResultsRoot, token: str) -> Submission | None:
     """The entry `token`; None where there is none (a results folder moved without its ledger), and where
     it is damaged."""
     content = record_or_none(_path(root, token), ENTRY) if WORD.fullmatch(token) else None
     if content is None or content["token"] != token or not _is_whole(content):
         return None
     # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
-    answer = record_or_none(root / "ledger" / f"{token}.job.json", {"job": str}) or {"job": None}
+    answer = record_or_none(root.ledger / f"{token}.job.json", {"job": str}) or {"job": None}
     known: dict[str, Any] = {
         key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"
     }
@@ -162,11 +163,11 @@ def _is_whole(content: dict[str, Any]) -> bool:
     return all(map(WORD.fullmatch, names))
 
 
-def damaged(root: Path, token: str) -> str:
+def damaged(root: ResultsRoot, token: str) -> str:
     """The name under `root` of the entry `token` where it is there and cannot be read; else ""."""
     path = _path(root, token)
-    return f"ledger/{path.name}" if is_there(path) and read(root, token) is None else ""
+    return f"{root.ledger.name}/{path.name}" if is_there(path) and read(root, token) is None else ""
 
 
-def _path(root: Path, token: str) -> Path:
-    return root / "ledger" / f"{token}.json"
+def _path(root: ResultsRoot, token: str) -> Path:
+    return root.ledger / f"{token}.json"

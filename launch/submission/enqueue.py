@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.agent import Agent
-from launch.run_states.records import Records
 from launch.run_states.states import LIVE, RunState, is_submitting, look
-from launch.selection.plan import Spec, run_folder
+from launch.selection.plan import Spec
 from launch.slurm import client, ledger, sbatch
 from launch.slurm.client import SlurmError
 from launch.slurm.job_states import ask
@@ -24,6 +23,8 @@ from launch.submission.job_config import freeze
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
+from vocl.rundir.records import Records
+from vocl.rundir.results_root import ResultsRoot
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Queued:
 
 
 def enqueue(
-    root: Path,
+    root: ResultsRoot,
     specs: Sequence[Spec],
     states: dict[str, RunState],
     arguments: Iterable[str],
@@ -90,7 +91,7 @@ def enqueue(
 
 
 def _enqueue_array(
-    root: Path,
+    root: ResultsRoot,
     cluster: dict[str, Any],
     chunk: list[list[Spec]],
     states: dict[str, RunState],
@@ -115,7 +116,7 @@ def _enqueue_array(
     specs = [spec for element in won for spec in element]
     try:
         for spec in specs:
-            freeze(run_folder(root, spec), spec.config, snapshot.project_in(code, spec.config["project"]))
+            freeze(root.run(spec.id), spec.config, snapshot.project_in(code, spec.config["project"]))
         work = Agent(str(root), submission.token)
         job, sent, refusal = _send(submission, work, code, _sources(root, specs), room)
     except BaseException:
@@ -175,23 +176,23 @@ def _in_queue() -> int | None:
         return None
 
 
-def recover(root: Path, runs: Iterable[str]) -> None:
+def recover(root: ResultsRoot, runs: Iterable[str]) -> None:
     """See to submissions whose submitter died before it could write down the job's id.
 
     A job that the scheduler has, and whose files are whole, is theirs; any other is cancelled and its
     claims are withdrawn, so that the runs can be submitted again. Where nobody can tell whether there is
     a job, nothing is done.
     """
-    owners = [each.claim for each in (Records(root / "runs" / run) for run in runs) if not each.trouble]
+    owners = [each.claim for each in (Records(root.run(run)) for run in runs) if not each.trouble]
     for token in {claim.token for claim in owners if claim and not claim.end and claim.cluster == "slurm"}:
         submission = ledger.read(root, token)
         held = [claim for claim in owners if claim and claim.token == token and not claim.end]
         if submission is None or any(is_submitting(claim) for claim in held):
             continue
         for claim in held:
-            if submission.index(claim.folder.name) < 0:  # left out of what was sent
+            if submission.index(claim.run.id) < 0:  # left out of what was sent
                 _give_back(claim, Cause.SUBMITTER_DIED)
-        held = [claim for claim in held if submission.index(claim.folder.name) >= 0]
+        held = [claim for claim in held if submission.index(claim.run.id) >= 0]
         if submission.job is not None:
             continue
         view = ask(root, held)
@@ -217,8 +218,8 @@ def _found(submission: Submission) -> str | None:
         return None
 
 
-def _claim(root: Path, spec: Spec, before: Claim | None, submission: Submission) -> Claim | None:
-    return claims.make(run_folder(root, spec), before, submission.token, submission.cluster["kind"])
+def _claim(root: ResultsRoot, spec: Spec, before: Claim | None, submission: Submission) -> Claim | None:
+    return claims.make(root.run(spec.id), before, submission.token, submission.cluster["kind"])
 
 
 def _room(specs: Sequence[Spec]) -> int:
@@ -242,7 +243,7 @@ def shapes(specs: Sequence[Spec]) -> list[tuple[dict[str, Any], list[Spec]]]:
     return [(group[0].config["cluster"], group) for _, group in ordered]
 
 
-def _with_source(root: Path, specs: list[Spec], queued: Queued) -> list[Spec]:
+def _with_source(root: ResultsRoot, specs: list[Spec], queued: Queued) -> list[Spec]:
     """Those of `specs` whose source is done or on its way; the others are put with the refused."""
     found, _ = look(root, {spec.after for spec in specs if spec.after})
     going = {run for run, state in found.items() if state.name == "done" or state.name in LIVE}
@@ -256,7 +257,7 @@ def _packed(specs: list[Spec], size: int) -> list[list[Spec]]:
     return [specs[begin : begin + size] for begin in range(0, len(specs), size)]
 
 
-def _sources(root: Path, specs: Sequence[Spec]) -> list[str]:
+def _sources(root: ResultsRoot, specs: Sequence[Spec]) -> list[str]:
     """Ids of the arrays that train what `specs` start from."""
     states, _ = look(root, [spec.after for spec in specs if spec.after])
     going = [state for state in states.values() if state.name in LIVE and state.in_queue]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from launch.ablations.ablation import Ablation
 from launch.ablations.overrides import slug
@@ -12,24 +11,22 @@ from launch.selection.plan import Spec
 from launch.submission.enqueue import shapes
 from vocl.config.diff import diff
 from vocl.config.schema import HASHED, Config
-from vocl.files import NUMBER, Kinds, holds
-from vocl.rundir import result
-from vocl.rundir.saved_config import config_of_today
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import CONFIG, RunDir
 
 UNLIMITED = 2**31
-FACTS: Kinds = {"cell_id": str, "gpu_hours": NUMBER}
 
 
-def gpu_hours(specs: Sequence[Spec], finished: Sequence[Path]) -> tuple[float, int]:
-    """(GPU hours that `specs` will take, how many of them are guesses), from the folders `finished`.
+def gpu_hours(specs: Sequence[Spec], finished: Sequence[RunDir]) -> tuple[float, int]:
+    """(GPU hours that `specs` will take, how many of them are guesses), from the runs `finished`.
 
     A run takes what finished runs of its cell took on the mean; without any, at most its job's limit.
     """
     known: dict[str, list[float]] = {}
-    for folder in finished:
-        found = result.read_or_none(folder)
-        if holds(found, FACTS):
-            known.setdefault(found["cell_id"], []).append(found["gpu_hours"])
+    for run in finished:
+        found = run.result_or_none()
+        if found is not None and found.cell_id is not None and found.gpu_hours is not None:
+            known.setdefault(found.cell_id, []).append(found.gpu_hours)
     hours, guesses = 0.0, 0
     for spec in specs:
         cluster = spec.config["cluster"]
@@ -56,24 +53,24 @@ def arrays(specs: Sequence[Spec], size: int = UNLIMITED) -> list[str]:
     return lines
 
 
-def changed(specs: Sequence[Spec], ablation: Ablation | None, root: Path) -> dict[str, list[str]]:
+def changed(specs: Sequence[Spec], ablation: Ablation | None, root: ResultsRoot) -> dict[str, list[str]]:
     """Label of each cell whose run of last time had another id -> the keys that differ."""
     if ablation is None:
         return {}
     found: dict[str, list[str]] = {}
     for spec in specs:
-        link = root / "by-name" / ablation.name / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
+        link = root.by_name / ablation.name / slug(spec.row) / slug(spec.column) / f"s{spec.seed}"
         if link.is_symlink() and os.path.basename(os.readlink(link)) != spec.id:
-            found[spec.label] = _differences(link, spec.config)
+            found[spec.label] = _differences(RunDir(link), spec.config)
     return found
 
 
-def _differences(folder: Path, config: Config) -> list[str]:
-    if not folder.is_dir():
+def _differences(run: RunDir, config: Config) -> list[str]:
+    if not run.path.is_dir():
         return ["its folder is gone"]
-    before = config_of_today(folder)
+    before = run.config_unchecked()
     if not before:
-        return ["its config.yaml cannot be read"]
+        return [f"its {CONFIG} cannot be read"]
     return diff({key: before.get(key) for key in HASHED}, {key: config[key] for key in HASHED})
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import yaml
-
 from vocl.config.schema import Config
-from vocl.files import user_path, write_text
+from vocl.files import user_path
+from vocl.rundir.run_dir import RunDir
 
 PATHS = ("root", "data_root", "weights_root")  # of runtime; a job starts in another folder
 
 
-def freeze(folder: Path, config: Config, project: str | None = None) -> None:
+def freeze(run: RunDir, config: Config, project: str | None = None) -> None:
     """Save the config that the job will run as it stands: it composes nothing."""
     runtime = {**config["runtime"], "progress": False}
     runtime |= {key: str(user_path(runtime[key]).absolute()) for key in PATHS}
@@ -22,4 +19,4 @@ def freeze(folder: Path, config: Config, project: str | None = None) -> None:
         "cluster": {**config["cluster"], "kind": "here"},
         "project": project,
     }
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    run.write_config(config)

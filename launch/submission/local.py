@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from launch.node.pool import Job, Outcome, Pool
 from launch.node.progress import make_board
 from launch.run_states.states import RunState
-from launch.selection.plan import Spec, run_folder
+from launch.selection.plan import Spec
 from launch.slurm import ledger
 from launch.submission.job_config import freeze
 from vocl.errors import UserError, printable
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
+from vocl.rundir.results_root import ResultsRoot
 from vocl.stop import EXIT_STOPPED
 
 TRAIN = (sys.executable, "-m", "vocl.train", "--config")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], arguments: Iterable[str]) -> int:
+def run_all(
+    root: ResultsRoot, specs: Sequence[Spec], states: dict[str, RunState], arguments: Iterable[str]
+) -> int:
     """Claim `specs` and train them; 0 all done, 1 some, or evaluations of some, failed (the
     others went on), 75 stopped."""
     if not specs:
@@ -56,21 +58,25 @@ def run_all(root: Path, specs: Sequence[Spec], states: dict[str, RunState], argu
 
 
 def _claimed(
-    root: Path, specs: Sequence[Spec], states: dict[str, RunState], arguments: Iterable[str], slots: int
+    root: ResultsRoot,
+    specs: Sequence[Spec],
+    states: dict[str, RunState],
+    arguments: Iterable[str],
+    slots: int,
 ) -> list[Job]:
     """A job for each run that this process could claim."""
     submission = ledger.write(root, specs[0].config["cluster"], [[s.id] for s in specs], None, arguments)
     jobs = []
     for spec in specs:
-        folder = run_folder(root, spec)
-        claim = claims.make(folder, states[spec.id].claim, submission.token, "local")
+        run = root.run(spec.id)
+        claim = claims.make(run, states[spec.id].claim, submission.token, "local")
         if claim is None:
             continue
         config = spec.config
         threads = config["runtime"]["threads"] or _threads(slots)
-        freeze(folder, config | {"runtime": config["runtime"] | {"threads": threads}}, config["project"])
-        command = (*TRAIN, str(folder / "config.yaml"))
-        jobs.append(Job(spec.id, spec.label, command, folder, config["train"]["steps"], claim, spec.after))
+        freeze(run, config | {"runtime": config["runtime"] | {"threads": threads}}, config["project"])
+        command = (*TRAIN, str(run.config_path))
+        jobs.append(Job(spec.id, spec.label, command, run, config["train"]["steps"], claim, spec.after))
     return jobs
 
 
@@ -89,8 +95,8 @@ def _threads(slots: int) -> int:
 
 def _reason(outcome: Outcome) -> str:
     """The last line of output, and where the record or the log lies."""
-    records = sorted((outcome.job.folder / "events").glob("*-failed.json"))
-    place = records[-1] if outcome.code == 1 and records else outcome.job.folder / "log.txt"
+    records = sorted(outcome.job.run.events.glob("*-failed.json"))
+    place = records[-1] if outcome.code == 1 and records else outcome.job.run.log_path
     killed = f"ended by signal {-outcome.code}: " if outcome.code < 0 else ""
     line = f"{killed}{outcome.last_line}"
     return line if str(place) in line else f"{line}; see {place}"

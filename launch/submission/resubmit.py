@@ -16,38 +16,44 @@ from launch.submission.enqueue import Queued, enqueue
 from vocl.config.check import check_section
 from vocl.config.compose import compose
 from vocl.config.grammar import key_of
+from vocl.config.safe_yaml import read_saved
 from vocl.config.secret import refuse_secrets
-from vocl.config.yaml_text import read_saved
 from vocl.errors import UserError
 from vocl.rundir import claims
 from vocl.rundir.causes import Cause
-from vocl.rundir.cell import cell_of
 from vocl.rundir.claims import Claim
+from vocl.rundir.of_config import cell_of
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 AGAIN = "vocl submit writes it again"
 
 
-def submission_of(root: Path, claim: Claim | None) -> Submission | None:
+def submission_of(root: ResultsRoot, claim: Claim | None) -> Submission | None:
     """The ledger entry of a claim; None where there is none that can be read."""
     return ledger.read(root, claim.token) if claim is not None else None
 
 
-def spec_of(root: Path, entry: Entry, claim: Claim | None, cluster: Mapping[str, Any] | None = None) -> Spec:
+def spec_of(
+    root: ResultsRoot, entry: Entry, claim: Claim | None, cluster: Mapping[str, Any] | None = None
+) -> Spec:
     """The run `entry` as it was frozen, for the cluster of its last submission with `cluster`'s changes.
 
     Raises `UserError` where its config or its ledger entry is damaged.
     """
-    config = config_of(root / "runs" / entry.id)
+    config = config_of(root.run(entry.id))
     owner = _sound(claim)
     submission = submission_of(root, owner)
     if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
-        raise UserError(f"{root / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME")
+        raise UserError(
+            f"{root.path / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME"
+        )
     try:
         config["cluster"] = _merged(submission.cluster if submission else config["cluster"], cluster or {})
         config["runtime"]["root"] = str(root.absolute())  # the folder may have moved since
         cell, seed = cell_of(config), config["seed"] if entry.seed is None else entry.seed
     except (KeyError, TypeError, AttributeError) as error:
-        path = root / "runs" / entry.id / "config.yaml"
+        path = root.run(entry.id).config_path
         raise UserError(f"{path}: damaged, {type(error).__name__}: {error}; {AGAIN}") from None
     if cluster and config["cluster"]["kind"] == "slurm":
         check_limit(config["cluster"])
@@ -63,28 +69,27 @@ def _merged(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """The config that was frozen in a run's folder; `UserError` where there is none that can be read."""
-    path = folder / "config.yaml"
+def config_of(run: RunDir) -> dict[str, Any]:
+    """The config that was frozen for a run; `UserError` where there is none that can be read."""
     try:
-        config = read_saved(path)
+        config = read_saved(run.config_path)
     except UserError as error:
         raise UserError(f"{error}; {AGAIN}") from None
     if not isinstance(config, dict) or "project" not in config:
-        raise UserError(f"{path}: damaged, not the config of a run; {AGAIN}")
+        raise UserError(f"{run.config_path}: damaged, not the config of a run; {AGAIN}")
     return config
 
 
-def code_of(root: Path, run: str, claim: Claim | None) -> Path | None:
+def code_of(root: ResultsRoot, run: str, claim: Claim | None) -> Path | None:
     """The snapshot that a run was last submitted with; None where it ran from a checkout. Raises
     `UserError` where it is gone, or nobody knows which it is."""
     owner = _sound(claim)
     submission = submission_of(root, owner)
     if owner is not None and (name := ledger.damaged(root, owner.token)):
-        raise UserError(f"{root / name}: damaged, it says with which code {run} was submitted")
+        raise UserError(f"{root.path / name}: damaged, it says with which code {run} was submitted")
     if submission is None or submission.snapshot is None:
         return None
-    folder = root / "snapshots" / submission.snapshot
+    folder = root.snapshots / submission.snapshot
     if not folder.is_dir():
         raise UserError(
             f"{folder}: is gone, and run {run} was submitted with it; vocl retry {run} --new-code"
@@ -93,7 +98,7 @@ def code_of(root: Path, run: str, claim: Claim | None) -> Path | None:
 
 
 def again(
-    root: Path,
+    root: ResultsRoot,
     specs: Sequence[Spec],
     states: Mapping[str, RunState],
     arguments: Iterable[str],
@@ -115,7 +120,7 @@ def _sound(claim: Claim | None) -> Claim | None:
     """`claim`, or the newest before it whose request SLURM did not call wrong."""
     if claim is None or not _is_wrong(claim):
         return claim
-    sound = [earlier for earlier in claims.history(claim.folder) if not _is_wrong(earlier)]
+    sound = [earlier for earlier in claims.history(claim.run) if not _is_wrong(earlier)]
     return sound[-1] if sound else claim
 
 

@@ -7,11 +7,9 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from launch.node import advance
-from launch.run_states.records import Records
 from launch.run_states.states import RunState
 from launch.slurm import client, ledger
 from launch.slurm.client import EndedJob
@@ -19,8 +17,10 @@ from launch.slurm.ledger import By
 from launch.submission import resubmit
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
-from vocl.rundir.checkpoint_files import newest_step
 from vocl.rundir.claims import Claim
+from vocl.rundir.records import Records
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import EVENTS, RunDir
 from vocl.stop import EXIT_TAKEN
 
 NOT_ITS_OWN = (Cause.TIME_LIMIT, Cause.NODE_FAILURE)  # failures that are not the run's
@@ -37,7 +37,7 @@ class Verdict:
     cluster: dict[str, Any] = field(default_factory=dict)
 
 
-def judge(root: Path, run: Path, state: RunState, ended: EndedJob | None) -> Verdict | None:
+def judge(root: ResultsRoot, run: RunDir, state: RunState, ended: EndedJob | None) -> Verdict | None:
     """What to do about the run in folder `run`, which no job has any more; None: it is not tend's.
 
     `ended` is accounting's word on the last job of a run whose process was killed.
@@ -79,12 +79,12 @@ def _with_more_memory(reason: str, cluster: Mapping[str, Any]) -> Verdict:
     return Verdict(True, Cause.OUT_OF_MEMORY, f"{reason}, now {more:g} GB", {"mem_gb": more})
 
 
-def _stuck(reason: str, run: Path) -> Verdict:
+def _stuck(reason: str, run: RunDir) -> Verdict:
     """To give up a run that is taken for one that gets no further."""
-    damaged = [name for name in Records(run).damaged if name.startswith("events/") and "-start" in name]
+    damaged = [name for name in Records(run).damaged if name.startswith(f"{EVENTS}/") and "-start" in name]
     if damaged:  # nobody knows where that attempt began
         return _give_up(reason, Cause.DAMAGED, record=damaged[-1])
-    return _give_up(reason, Cause.NO_PROGRESS, step=newest_step(run / "checkpoints") or 0)
+    return _give_up(reason, Cause.NO_PROGRESS, step=run.newest_step() or 0)
 
 
 def lost_in_the_dark(state: RunState) -> bool:
@@ -107,7 +107,7 @@ def is_left_out(claim: Claim | None) -> bool:
     return claim.end["outcome"] == "withdrawn" and cause is not None and cause.passes
 
 
-def accounted(root: Path, states: Mapping[str, RunState]) -> dict[str, EndedJob]:
+def accounted(root: ResultsRoot, states: Mapping[str, RunState]) -> dict[str, EndedJob]:
     """What accounting says of the jobs in which runs last ran, by run id; one question."""
     places, jobs, since = {}, set(), time.time()
     for run, state in states.items():
@@ -139,7 +139,7 @@ def _told(cause: Cause, state: RunState, claim: Claim) -> str:
     return state.reason or "interrupted"
 
 
-def _resubmits(root: Path, run: Path) -> int:
+def _resubmits(root: ResultsRoot, run: RunDir) -> int:
     """How often `vocl tend` has queued the run since a person last did; what never began does not count."""
     count = 0
     for claim in reversed(claims.history(run)):

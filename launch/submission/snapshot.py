@@ -15,12 +15,13 @@ from launch.submission.codebase import Code, permissions
 from vocl.files import TEMPORARY, json_or_none, make_folder, share, sync_folder
 from vocl.rundir import git
 from vocl.rundir.provenance import CODE, REPOSITORY, SNAPSHOT, commit
+from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.source_files import is_private
 
 SCHEMA = 1  # of snapshot.json; without it the copy holds whatever lay beside the code
 
 
-def take(root: Path, project: str | None) -> Path:
+def take(root: ResultsRoot, project: str | None) -> Path:
     """The folder `<root>/snapshots/<digest>` with a copy of the code, made if absent.
 
     Holds what a run can import or compose of this checkout (committed, changed or not yet added) and
@@ -31,8 +32,8 @@ def take(root: Path, project: str | None) -> Path:
     code = codebase.collect(project)
     for line in code.lines():
         print(f"note: {line}", file=sys.stderr)
-    make_folder(root / "snapshots")
-    folder = root / "snapshots" / _digest(code, root / "snapshots")
+    make_folder(root.snapshots)
+    folder = root.snapshots / _digest(code, root.snapshots)
     if folder.is_dir():
         return folder
     temporary = folder.with_name(f"{TEMPORARY}{secrets.token_hex(5)}")

@@ -61,8 +61,8 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     claim = next(state.claim for state in states if state.claim)
     submission = resubmit.submission_of(target.root, claim)
     assert submission is not None, claim
-    cluster, folder = submission.cluster, target.root / "ledger"
-    code = resubmit.code_of(target.root, claim.folder.name, claim) or snapshot.take(target.root, None)
+    cluster, folder = submission.cluster, target.root.ledger
+    code = resubmit.code_of(target.root, claim.run.id, claim) or snapshot.take(target.root, None)
     chosen = [target.name] if target.name else target.runs
     words = ["-m", "launch.cli", "tend", *chosen, setting("runtime.root", target.root), "--arm"]
     lines = [

@@ -12,8 +12,6 @@ from launch.tables.render import cells_frame
 from launch.tables.tabulate import tabulated
 from vocl.config.grammar import setting
 from vocl.config.schema import HASHED
-from vocl.rundir import result
-from vocl.rundir.saved_config import config_of_today
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +31,8 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     states, _ = chosen.look()
     lines = {}
     for run in chosen.runs:
-        folder, entry = chosen.root / "runs" / run, chosen.by_id[run]
-        config, found = config_of_today(folder), result.read_or_none(folder) or {}
+        place, entry = chosen.root.run(run), chosen.by_id[run]
+        config, found = place.config_unchecked(), place.result_or_none()
         seed = config.get("seed") if entry.seed is None else entry.seed
         hashed = {key: config[key] for key in HASHED if key in config and key != "seed"}
         lines[run] = {
@@ -42,8 +40,8 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
             "row": one_line(entry.row),
             "column": one_line(entry.column),
             "seed": seed,
-            **{name: found.get(name) for name in FACTS},
-            **(result.scores(found) if found else {}),
+            **{name: getattr(found, name, None) for name in FACTS},
+            **(found.scores if found else {}),
             **dict(_flat(hashed)),
         }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")

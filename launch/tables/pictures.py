@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.ablations.overrides import slug
+from vocl.rundir.results_root import ResultsRoot
 
 if TYPE_CHECKING:
     from launch.tables.scores import Record
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 SHOW = (sys.executable, "-c", "import sys; from vocl.commands.show import main; sys.exit(main(sys.argv[1:]))")
 
 
-def draw(records: Sequence[Record], root: Path, place: Path) -> int:
+def draw(records: Sequence[Record], root: ResultsRoot, place: Path) -> int:
     """<place>/<row>.png, a contact sheet of each row's first finished run; names what it drew."""
     first: dict[str, Record] = {}
     for record in records:

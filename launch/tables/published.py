@@ -27,6 +27,7 @@ from launch.ablations.overrides import known_keys, mapping, read_mapping
 from vocl.config.compose import group_choices
 from vocl.errors import UserError
 from vocl.files import parse_json, read_bytes, write_json, write_text
+from vocl.rundir.results_root import ResultsRoot
 
 CLAIM = ("row", "column", "tolerance", "note")
 HEADER = ("method", "dataset", "reproduced?", "ours (published ± tolerance), x 100", "run", "code", "date")
@@ -123,12 +124,12 @@ def _choose(node: Mapping[str, Any], key: Any, where: str) -> Any:
 # ------------------------------------------------------------------------------- records and their table
 
 
-def place(root: Path) -> Path:
+def place(root: ResultsRoot) -> Path:
     """Where records and table lie."""
-    return root / "tables" / "reproduced"
+    return root.tables / "reproduced"
 
 
-def keep(root: Path, claim: Claim, record: dict[str, Any]) -> None:
+def keep(root: ResultsRoot, claim: Claim, record: dict[str, Any]) -> None:
     """Keep `record` of `claim`, in place of an earlier one under the same settings."""
     name = claim.dataset
     if record["settings"]:
@@ -136,7 +137,7 @@ def keep(root: Path, claim: Claim, record: dict[str, Any]) -> None:
     write_json(place(root) / claim.method / f"{name}.json", record)
 
 
-def write(root: Path, project: str | None) -> str:
+def write(root: ResultsRoot, project: str | None) -> str:
     """Write <root>/tables/reproduced/table.md of all claims; returns its text."""
     lines: list[tuple[str, ...]] = [HEADER]
     for method, own in claims(project).items():

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.selection.plan import Spec, run_folder
+from launch.selection.plan import Spec
 from vocl.config import folders
 from vocl.config.proof.evaluations import declared
 from vocl.errors import UserError
 from vocl.measure import Measure
 from vocl.rundir import result
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 Entry = Mapping[str, Any]
 
@@ -67,35 +69,35 @@ class Record:
         return [f"{name}/{metric}" for name, entry in self.entries.items() for metric in entry["metrics"]]
 
 
-def read(spec: Spec, root: Path, state: str, protocol: str | None) -> Record:
+def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> Record:
     """The record of the run of `spec`; `protocol` as in `TableSettings`."""
-    folder = run_folder(root, spec)
+    run = root.run(spec.id)
     try:
-        found = result.read(folder, spec.seed)
+        found = run.result(spec.seed)
     except UserError as error:
         return Record(spec, "failed" if state == "done" else state, damaged=str(error))
     except OSError:
         return Record(spec, state)
     if state != "done":
         return Record(spec, state)
-    evals = found["evals"]
-    reports = result.reports(folder, evals)
-    keys = {name: _key(folder, spec, name, evals, reports, protocol) for name in spec.config["eval"] or evals}
+    evals = found.evals
+    reports = run.reports(evals)
+    keys = {name: _key(run, spec, name, evals, reports, protocol) for name in spec.config["eval"] or evals}
     there = {name: key for name, key in keys.items() if key is not None}
     return Record(
         spec=spec,
         state=state,
         entries={name: evals[key] for name, key in there.items()},
         lacking={name: _gives(spec, name) for name in keys if name not in there},
-        failed={name: why for name, why in (found.get("failed") or {}).items() if name not in there},
+        failed={name: why for name, why in found.failed.items() if name not in there},
         codes={n: reports[k]["code"] for n, k in there.items() if k in reports and reports[k].get("code")},
-        wall_s=found.get("wall_s"),
-        code=found.get("code"),
+        wall_s=found.wall_s,
+        code=found.code,
     )
 
 
 def _key(
-    folder: Path,
+    run: RunDir,
     spec: Spec,
     name: str,
     evals: Mapping[str, Entry],
@@ -120,7 +122,7 @@ def _key(
     if stored and not fitting:
         others = ", ".join(dict.fromkeys(str(evals[key]["protocol"]) for key in stored))
         raise UserError(
-            f"{folder}/result.json ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
+            f"{run.result_path} ({spec.label}): scored by protocol {others}, the table wants {protocol}; "
             f"score it again by vocl eval {spec.id}, or set table.protocol to {others} or null"
         )
     return next(iter(fitting), None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from running import TINY, child, final, on_ranks, result, same, send, tiny, wait
+from running import TINY, child, final, on_ranks, result, run_folder, same, send, tiny, wait
 
 from launch.commands import cache
 from vocl import assemble, run
@@ -81,7 +81,7 @@ def test_features_are_computed_once_for_all_runs_and_evaluations(tmp_path, encod
     assert frames <= first <= frames + 1  # one is looked at to know how much room they take
     assert run.run(vit(tmp_path, "runtime.feature_cache=auto", "seed=1", "model.num_slots=3")) == 0
     config = vit(tmp_path, "runtime.feature_cache=auto")
-    add(run.run_folder(config).name, ["eval.discovery.window=3", f"runtime.root={tmp_path}"])
+    add(run_folder(config).name, ["eval.discovery.window=3", f"runtime.root={tmp_path}"])
     assert sum(encoded) == first
 
 

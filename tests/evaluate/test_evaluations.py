@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import final, on_ranks, result, tiny
+from running import final, on_ranks, result, run_folder, tiny
 
 from launch.cli import main as vocl
 from launch.commands import fill
@@ -20,11 +20,14 @@ from vocl.config import folders, identity
 from vocl.config.check import check
 from vocl.config.compose import composed
 from vocl.errors import UserError
+from vocl.evaluate import score_table
 from vocl.evaluate.code import code_digest
 from vocl.interface import Subject
 from vocl.loading import initial_model
 from vocl.run import make_trainer
-from vocl.rundir import result as results
+from vocl.rundir.of_config import run_dir_of
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import StopFlag
 
 SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
@@ -33,7 +36,7 @@ SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 def again(config, *arguments):
     """`vocl eval` on the run of `config`."""
     root = f"runtime.root={config['runtime']['root']}"
-    return evaluate.main([run.run_folder(config).name, root, *arguments])
+    return evaluate.main([run_folder(config).name, root, *arguments])
 
 
 def entries(config):
@@ -60,9 +63,9 @@ def test_a_probe_beside_discovery(probed, capsys):
     assert probe["num_videos"] == 2 and probe["protocol"] == "area"
     assert probe["metrics"]["mse"] >= 0 and probe["metrics"]["r2"] <= 1
     assert probe["measures"]["mse"] == {"higher_is_better": False, "scale": 1, "digits": 4}
-    rows = json.loads((run.run_folder(probed) / probe["rows"]).read_text())
+    rows = json.loads((run_folder(probed) / probe["rows"]).read_text())
     assert [row["video"] for row in rows] == ["validation/00000", "validation/00001"]
-    results.show(run.run_folder(probed))
+    score_table.show(run_dir_of(probed))
     lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
     assert {"mse ↓", "r2", "video_fg_ari", "num_without_truth"} <= lines.keys()
 
@@ -121,12 +124,12 @@ def test_another_dataset_has_a_record_of_its_own(probed, capsys):
     assert {name: after[name] for name in before} == before
     entry = after["discovery:dataset=harder"]
     assert entry["num_videos"] == 3 and entry["metrics"] != before["discovery"]["metrics"]
-    report = results.report(run.run_folder(probed), entry["eval_id"])
+    report = run_dir_of(probed).report(entry["eval_id"])
     assert report["dataset"] == report["eval"]["dataset"] and report["dataset"]["source"]["level"] == "hard"
     capsys.readouterr()
     assert again(probed, "eval=[discovery]", "dataset.source.level=medium") == 0
     assert 'discovery:level="medium"' in entries(probed)
-    shutil.rmtree(run.run_folder(probed) / "eval" / entry["eval_id"])
+    shutil.rmtree(run_folder(probed) / "eval" / entry["eval_id"])
 
 
 def test_an_evaluation_with_a_dataset_in_its_file(ours, tmp_path):
@@ -181,7 +184,7 @@ def test_frames_of_another_size_where_model_and_backbone_take_them(ours, tmp_pat
     wrong = tiny(tmp_path, f"project={ours}", "eval=[dense]", *backbone, *sizes)
     with pytest.raises(UserError, match=r"eval\.dense\.dataset\.size_px=\[30, 56\]: not a multiple"):
         run.run(wrong)
-    assert not run.run_folder(wrong).exists()
+    assert not run_folder(wrong).exists()
 
 
 def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp_path):
@@ -192,18 +195,18 @@ def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp
         Path(probed["runtime"]["root"]), f"project={ours}", "eval=[discovery,corloc]", *asked, *SMALL[:1]
     )
     spec = Spec(identity.run_id(config), "", config, "", "", 0)
-    folder = run.run_folder(probed)
-    assert run.run_folder(config) == folder
-    lacking = fill.missing_evaluations(folder, spec)
+    folder = run_folder(probed)
+    assert run_folder(config) == folder
+    lacking = fill.missing_evaluations(RunDir(folder), spec)
     assert list(lacking) == ["discovery", "corloc"]
     for overrides in lacking.values():
         assert again(probed, *overrides) == 0
-    assert fill.missing_evaluations(folder, spec) == {}
+    assert fill.missing_evaluations(RunDir(folder), spec) == {}
     found = entries(probed)
     assert found["corloc"]["num_videos"] == 2
     (other,) = [key for key in found if key.startswith("discovery:dataset=a: b")]
     assert found[other]["num_videos"] == 3
-    record = scores.read(spec, Path(probed["runtime"]["root"]), "done", "same")
+    record = scores.read(spec, ResultsRoot(Path(probed["runtime"]["root"])), "done", "same")
     assert record.score("image_corloc").value == found["corloc"]["metrics"]["image_corloc"]
     assert record.score("video_mbo").value == found[other]["metrics"]["video_mbo"]
 
@@ -229,7 +232,7 @@ def test_a_split_that_is_not_there_is_told_before_the_training(ours, tmp_path):
     config = tiny(tmp_path, f"project={ours}", "eval=[area_probe]", "eval.area_probe.train_split=nowhere")
     with pytest.raises(UserError, match="nowhere"):
         run.run(config)
-    assert not run.run_folder(config).exists()
+    assert not run_folder(config).exists()
 
 
 def test_ids_of_evaluations_are_those_of_before():
@@ -239,14 +242,14 @@ def test_ids_of_evaluations_are_those_of_before():
 
 
 def test_what_an_earlier_version_stored_is_read(probed):
-    folder, entry = run.run_folder(probed), entries(probed)["discovery"]
+    folder, entry = run_folder(probed), entries(probed)["discovery"]
     path = folder / "eval" / entry["eval_id"] / "report.json"
     before = path.read_text()
     stored = json.loads(before)
     del stored["eval"]["dataset"], stored["eval"]["options"]["masks"], stored["code"], stored["measures"]
     path.write_text(json.dumps(stored))
     try:
-        assert results.report(folder, entry["eval_id"])["eval"] == probed["eval"]["discovery"]
+        assert run_dir_of(probed).report(entry["eval_id"])["eval"] == probed["eval"]["discovery"]
         assert again(probed) == 0
     finally:
         path.write_text(before)
@@ -285,7 +288,7 @@ def test_a_failing_evaluation_fails_neither_the_training_nor_the_others(troubled
     config, sign = troubled
     sign.write_text(way)
     assert run.run(config) == 1
-    folder, found = run.run_folder(config), result(config)
+    folder, found = run_folder(config), result(config)
     assert final(config)["step"] == 2 and list(found["evals"]) == ["discovery"] and found["metrics"] == {}
     assert found["failed"]["trouble"].startswith(told)
     (record,) = folder.glob("eval/*/failed.json")
@@ -324,7 +327,7 @@ def test_an_undefined_score_and_the_mode_of_the_model(troubled, way):
     assert run.run(config) == 0
     entry = entries(config)["trouble"]
     assert entry["metrics"] == {"score": None}
-    assert json.loads((run.run_folder(config) / entry["rows"]).read_text()) == [{"video": "v", "seen": False}]
+    assert json.loads((run_folder(config) / entry["rows"]).read_text()) == [{"video": "v", "seen": False}]
 
 
 def test_what_failed_and_is_not_the_runs_own_is_told_and_not_kept(probed, ours, tmp_path, capsys):
@@ -392,9 +395,9 @@ def test_the_untrained_model_as_a_control(probed):
     assert again(probed, "eval=[area_probe]", "--untrained") == 0
     found = entries(probed)
     assert found["area_probe:untrained"]["eval_id"] != found["area_probe"]["eval_id"]
-    assert "area_probe" not in results.reports(run.run_folder(probed), {"x": found["area_probe:untrained"]})
+    assert "area_probe" not in run_dir_of(probed).reports({"x": found["area_probe:untrained"]})
     trainer = make_trainer(
-        probed, run.run_folder(probed), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+        probed, RunDir(run_folder(probed)), torch.device("cpu"), StopFlag(), fresh=True, silent=True
     )
     own = initial_model(probed).state_dict()
     assert own.keys() == trainer.model.state_dict().keys()

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import TINY, result, tiny
+from running import TINY, result, run_folder, tiny
 
 from launch.cli import main as vocl
 from vocl import run
@@ -31,7 +31,7 @@ def test_eval_and_fill_with_a_project_under_any_root(tmp_path: Path, ours: Path,
     place = setting("runtime.root", root)
     monkeypatch.chdir(tmp_path)
     asked = ("eval=[area_probe]", "eval.area_probe.max_videos=2")
-    assert vocl(["eval", run.run_folder(config).name, place, *asked]) == 0
+    assert vocl(["eval", run_folder(config).name, place, *asked]) == 0
     assert list(result(config)["evals"]) == ["discovery", "area_probe"]
     more = ("eval=[discovery,area_probe]", "eval.area_probe.max_videos=1")
     assert vocl(["fill", *TINY, *words, *more, place]) == 0

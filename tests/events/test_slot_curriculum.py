@@ -7,11 +7,12 @@ import signal
 
 import pytest
 import torch
-from running import Killed, at_step, final, on_ranks, result, same, send, tiny
+from running import Killed, at_step, final, on_ranks, result, run_folder, same, send, tiny
 
 from launch import cli
 from vocl import run
 from vocl.errors import UserError
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import StopFlag
 
 # 20 steps: 2 slots, 3 from step 2 on, all 4 from step 5 on
@@ -20,7 +21,9 @@ GROWING = ("train.steps=20", "curriculum=slotcurri", "loss=[feature_mse,slot_con
 
 def trainer(tmp_path, *overrides):
     config = tiny(tmp_path, *GROWING, *overrides)
-    made = run.make_trainer(config, tmp_path / "x", torch.device("cpu"), StopFlag(), True, silent=True)
+    made = run.make_trainer(
+        config, RunDir(tmp_path / "x"), torch.device("cpu"), StopFlag(), True, silent=True
+    )
     made.save = lambda step: None
     return made
 
@@ -108,7 +111,7 @@ def test_two_ranks_spawn_the_same_children_as_one(tmp_path):
         torch.testing.assert_close(final(two)["model"][name], tensor, rtol=0, atol=1e-6, msg=name)
     for name, state in final(one)["curriculum"].items():
         torch.testing.assert_close(final(two)["curriculum"][name]["error"], state["error"])
-    lines = [(run.run_folder(c) / "metrics.jsonl").read_text().splitlines() for c in (one, two)]
+    lines = [(run_folder(c) / "metrics.jsonl").read_text().splitlines() for c in (one, two)]
     for a, b in zip(*lines, strict=True):
         assert json.loads(a)["loss"] == pytest.approx(json.loads(b)["loss"], rel=1e-5)
 

@@ -16,6 +16,8 @@ from mutations import HANG_S, in_bytes, in_json, numbers
 from launch.cli import main
 from launch.slurm import ledger
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 RUN, OTHER = "aaaaaaaaaa", "bbbbbbbbbb"
 RECORDS = {  # by what it tells of a run: how many damaged ones of it
@@ -53,12 +55,12 @@ def _put(path: Path, content: Any) -> None:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of one table that failed alike, of the same submission, an hour ago."""
     root, then = tmp_path_factory.mktemp("template"), time.time() - 3600
-    entry = ledger.write(root, {"kind": "local"}, [[RUN], [OTHER]], None, ["pair"], after={})
+    entry = ledger.write(ResultsRoot(root), {"kind": "local"}, [[RUN], [OTHER]], None, ["pair"], after={})
     path = root / "ledger" / f"{entry.token}.json"
     path.rename(path.with_name("LEDGER.json"))
     for run in (RUN, OTHER):
         folder = root / "runs" / run
-        claim = claims.make(folder, None, "LEDGER", "local")
+        claim = claims.make(RunDir(folder), None, "LEDGER", "local")
         assert claim is not None
         claims.began(claim)
         claims.over(claim, "failed", code=1, line="it broke")

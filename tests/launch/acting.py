@@ -15,6 +15,8 @@ from launch.cli import main
 from launch.run_states.states import RunState, look
 from launch.slurm import ledger
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 
 @dataclass
@@ -30,21 +32,21 @@ class Sweep:
         return self.root / "runs" / run
 
     def entry(self, run: str) -> ledger.Submission:
-        claim = claims.newest(self.folder(run))
+        claim = claims.newest(RunDir(self.folder(run)))
         assert claim is not None
-        found = ledger.read(self.root, claim.token)
+        found = ledger.read(ResultsRoot(self.root), claim.token)
         assert found is not None
         return found
 
     def state(self, run: str) -> RunState:
-        return look(self.root, [run])[0][run]
+        return look(ResultsRoot(self.root), [run])[0][run]
 
     def starts(self, run: str, step: int = 0) -> None:
         """Its job begins on a node and trains from `step`."""
         entry = self.entry(run)
         place = (entry.name, str(entry.job), entry.index(run))
         self.slurm.job(*place, "RUNNING", node="n1")
-        claim = claims.newest(self.folder(run))
+        claim = claims.newest(RunDir(self.folder(run)))
         assert claim is not None
         claims.began(claim, job=f"{place[1]}_{place[2]}")
         events = self.folder(run) / "events"
@@ -76,7 +78,7 @@ class Sweep:
         """It finishes."""
         self.starts(run)
         self.ends(run, "COMPLETED")
-        claim = claims.newest(self.folder(run))
+        claim = claims.newest(RunDir(self.folder(run)))
         assert claim is not None
         claims.over(claim, "done", code=0)
         (self.folder(run) / "result.json").write_text(json.dumps(result(run)))

@@ -15,6 +15,8 @@ from launch.slurm import ledger
 from launch.slurm.ledger import Submission
 from vocl.rundir import claims
 from vocl.rundir.claims import Claim
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 from vocl.tracking.track import Track
 
 DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
@@ -28,12 +30,12 @@ class Sweep:
     ) -> None:
         self.root, self.claims = root, {}
         self.submission: Submission = ledger.write(
-            root, {"kind": kind}, [[i] for i in ids], None, ["trio"], sent_to=sent_to
+            ResultsRoot(root), {"kind": kind}, [[i] for i in ids], None, ["trio"], sent_to=sent_to
         )
         if job:
             ledger.accepted(self.submission, job)
         for run in ids:
-            claim = claims.make(root / "runs" / run, None, self.submission.token, kind)
+            claim = claims.make(RunDir(root / "runs" / run), None, self.submission.token, kind)
             assert claim is not None
             self.claims[run] = claim
 
@@ -105,7 +107,7 @@ def reports(folder: Path, losses: list[float], **facts: float) -> None:
     """Lines of metrics.jsonl as the training writes them."""
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    track = Track(folder, 100, progress=False)
+    track = Track(RunDir(folder), 100, progress=False)
     for i, loss in enumerate(losses):
         track.step(i * 5, norm=1.0, clip=None)
         line = {"loss": loss, "term.loss": 9.0, "slots_used": 5.0, "mask_entropy": 0.3, "stage": 0.0, **facts}
@@ -119,7 +121,7 @@ def failed_pair(root: Path) -> list[Path]:
     """The two runs `PAIR` of one table, failed alike, with a record of every kind; their folders."""
     folders = [root / "runs" / run for run in PAIR]
     for folder in folders:
-        claim = claims.make(folder, None, "token", "local")
+        claim = claims.make(RunDir(folder), None, "token", "local")
         assert claim is not None
         claims.began(claim)
         start(folder)

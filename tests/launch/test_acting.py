@@ -16,12 +16,13 @@ from launch.selection.plan import select
 from launch.submission import local, resubmit, snapshot
 from vocl.commands.evaluate import requested
 from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 
 
 def _fails(it, run: str, code: int = 1) -> None:
     it.starts(run)
     it.ends(run, "FAILED")
-    claims.over(claims.newest(it.folder(run)), "failed", code=code, line="ValueError: no")
+    claims.over(claims.newest(RunDir(it.folder(run))), "failed", code=code, line="ValueError: no")
 
 
 def test_retry_takes_failed_and_interrupted_runs_with_their_snapshot(sweep, monkeypatch) -> None:
@@ -36,7 +37,9 @@ def test_retry_takes_failed_and_interrupted_runs_with_their_snapshot(sweep, monk
     assert {it.state(run).name for run in (failed, lost, waiting)} == {"queued"}
     assert it.entry(failed).elements == [[failed], [lost]]
     assert it.entry(failed).snapshot == code
-    assert len(claims.history(it.folder(waiting))) == len(claims.history(it.folder(done))) == 1
+    assert (
+        len(claims.history(RunDir(it.folder(waiting)))) == len(claims.history(RunDir(it.folder(done)))) == 1
+    )
 
 
 def test_retry_on_other_nodes_and_with_other_resources(sweep) -> None:
@@ -78,13 +81,13 @@ def test_it_is_said_when_another_submit_was_faster(sweep, monkeypatch, capsys, v
     real = resubmit.spec_of
 
     def late(*arguments):
-        claims.make(it.folder(run), claims.newest(it.folder(run)), "abc", "slurm")
+        claims.make(RunDir(it.folder(run)), claims.newest(RunDir(it.folder(run))), "abc", "slurm")
         return real(*arguments)
 
     monkeypatch.setattr(resubmit, "spec_of", late)
     main([verb, "duo", f"runtime.root={it.root}"])
     assert "claimed by another submit at the same moment" in capsys.readouterr().out
-    assert [claim.token for claim in claims.history(it.folder(run))][1:] == ["abc"]
+    assert [claim.token for claim in claims.history(RunDir(it.folder(run)))][1:] == ["abc"]
 
 
 @pytest.mark.parametrize("option", ["--exclude-node", "--exclude-nodes=x", "--newcode"])
@@ -158,7 +161,7 @@ def test_cancel_stops_the_child_of_a_pool_alone(tmp_path, declare, monkeypatch, 
             assert time.monotonic() < until
             time.sleep(0.05)
         assert main(["cancel", ids[0], f"runtime.root={tmp_path}/r"]) == 0
-        first, second = (claims.newest(log.parent) for log in logs)
+        first, second = (claims.newest(RunDir(log.parent)) for log in logs)
         assert first.end["reason"] == "cancelled" and second.end is None
         assert pool.poll() is None
     finally:
@@ -177,7 +180,7 @@ def test_fill_queues_what_is_absent_failed_or_interrupted(sweep, monkeypatch) ->
     assert main(["fill", *it.arguments]) == 0
     assert sorted(it.state(run).name for run in it.ids) == ["done", "queued", "queued", "queued"]
     assert main(["fill", *it.arguments]) == 0
-    assert {len(claims.history(it.folder(run))) for run in it.ids if run != done} == {2}
+    assert {len(claims.history(RunDir(it.folder(run)))) for run in it.ids if run != done} == {2}
 
 
 def test_fill_tries_what_fails_here_once(tmp_path, declare, monkeypatch) -> None:
@@ -187,7 +190,7 @@ def test_fill_tries_what_fails_here_once(tmp_path, declare, monkeypatch) -> None
     (spec,) = select(arguments).runs
     for tries in (1, 2):
         assert main(["fill", *arguments]) == 1
-        assert len(claims.history(tmp_path / "r" / "runs" / spec.id)) == tries
+        assert len(claims.history(RunDir(tmp_path / "r" / "runs" / spec.id))) == tries
 
 
 def test_a_run_whose_evaluation_failed_is_done_and_told(tmp_path, declare, monkeypatch, capfd) -> None:
@@ -201,9 +204,9 @@ def test_a_run_whose_evaluation_failed_is_done_and_told(tmp_path, declare, monke
     assert main(["submit", *arguments]) == 1
     told = f"done, but {spec.id} (batch, all, seed 0): eval probe failed: ValueError: no"
     assert told in capfd.readouterr().err
-    assert claims.newest(tmp_path / "r" / "runs" / spec.id).end["outcome"] == "done"
+    assert claims.newest(RunDir(tmp_path / "r" / "runs" / spec.id)).end["outcome"] == "done"
     assert main(["submit", *arguments]) == 0  # nothing is trained again
-    assert len(claims.history(tmp_path / "r" / "runs" / spec.id)) == 1
+    assert len(claims.history(RunDir(tmp_path / "r" / "runs" / spec.id))) == 1
     capfd.readouterr()
     main(["plan", *arguments])
     assert "done (eval probe failed: ValueError: no)" in capfd.readouterr().out
@@ -229,8 +232,8 @@ def test_fill_adds_the_evaluations_that_a_trained_run_lacks(tmp_path, declare, m
     result = {"run_id": plain.id, "metrics": {}, "evals": {"discovery": entry}}
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text(yaml.safe_dump(plain.config))
-    assert fill.missing_evaluations(folder, plain) == {}
-    overrides = fill.missing_evaluations(folder, cyclic)["discovery"]
+    assert fill.missing_evaluations(RunDir(folder), plain) == {}
+    overrides = fill.missing_evaluations(RunDir(folder), cyclic)["discovery"]
     assert requested(plain.config, list(overrides))["eval"] == cyclic.config["eval"]
     calls = tmp_path / "calls"
     script = f"import sys; open({str(calls)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
@@ -256,4 +259,4 @@ def test_runs_of_a_pool_that_was_killed_are_taken_up_again(tmp_path, declare, mo
     claim = json.loads((folder / "jobs" / "0001.json").read_text())
     (folder / "jobs" / "0001.json").write_text(json.dumps(claim | {"born": 1}))  # another process has its pid
     assert main(["retry", spec.id, f"runtime.root={tmp_path}/r"]) == 0
-    assert (folder / "result.json").is_file() and len(claims.history(folder)) == 2
+    assert (folder / "result.json").is_file() and len(claims.history(RunDir(folder))) == 2

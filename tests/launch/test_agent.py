@@ -16,6 +16,8 @@ from run_records import finish
 
 from launch.slurm import ledger
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,8 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(("outcome", "rank", "code"), [("failed", 0, 1), ("failed", 1, 0), ("done", 0, 0)])
 def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, code) -> None:
     runs = ["aaaaaaaaaa", "bbbbbbbbbb"]
-    entry = ledger.write(tmp_path, {"kind": "slurm"}, [runs], None, [])
-    first, _ = (claims.make(tmp_path / "runs" / run, None, entry.token, "slurm") for run in runs)
+    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm"}, [runs], None, [])
+    first, _ = (claims.make(RunDir(tmp_path / "runs" / run), None, entry.token, "slurm") for run in runs)
     claims.over(first, outcome)
     finish(tmp_path / "runs" / runs[1])
     element = "import sys; from launch.agent import Agent; Agent(*sys.argv[1:])()"
@@ -42,8 +44,8 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
 @pytest.mark.parametrize("leaves", ["a result", "nothing", "what cannot be read"])
 def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str) -> None:
     run = "aaaaaaaaaa"
-    entry = ledger.write(tmp_path, {"kind": "slurm"}, [[run]], None, [])
-    claims.make(tmp_path / "runs" / run, None, entry.token, "slurm")
+    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm"}, [[run]], None, [])
+    claims.make(RunDir(tmp_path / "runs" / run), None, entry.token, "slurm")
     stub = tmp_path / "stub" / "vocl"
     stub.mkdir(parents=True)
     (stub / "__init__.py").touch()
@@ -67,7 +69,7 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str
         text=True,
     )
     assert done.returncode == (0 if leaves == "a result" else 1), done.stderr
-    claim = claims.newest(tmp_path / "runs" / run)
+    claim = claims.newest(RunDir(tmp_path / "runs" / run))
     assert claim is not None and claim.end is not None
     assert claim.end["outcome"] == ("done" if leaves == "a result" else "failed")
 
@@ -79,8 +81,8 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str
 def test_any_signal_has_the_runs_save_and_leave(slurm: FakeSlurm, tmp_path: Path, name, again) -> None:
     """A warning brings the job back; what follows SIGTERM is the scheduler's, SIGINT is a person's word."""
     run = "aaaaaaaaaa"
-    entry = ledger.write(tmp_path, {"kind": "slurm", "max_requeues": 5}, [[run]], None, [])
-    claims.make(tmp_path / "runs" / run, None, entry.token, "slurm")
+    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm", "max_requeues": 5}, [[run]], None, [])
+    claims.make(RunDir(tmp_path / "runs" / run), None, entry.token, "slurm")
     stub = tmp_path / "stub" / "vocl"
     stub.mkdir(parents=True)
     (stub / "__init__.py").touch()
@@ -95,7 +97,7 @@ def test_any_signal_has_the_runs_save_and_leave(slurm: FakeSlurm, tmp_path: Path
     agent.send_signal(getattr(signal, name))
     assert agent.wait(60) == 75
     assert (["scontrol", "requeue", "7"] in slurm.calls) == again
-    claim = claims.newest(tmp_path / "runs" / run)
+    claim = claims.newest(RunDir(tmp_path / "runs" / run))
     assert claim is not None and claim.is_open
 
 

@@ -15,8 +15,7 @@ import run_records
 from launch.cli import main
 from vocl.errors import UserError
 from vocl.files import holds, json_or_none, parse_json, read_bytes
-from vocl.loading import read_config
-from vocl.rundir.result import is_done
+from vocl.rundir.run_dir import RunDir
 
 pytestmark = pytest.mark.usefixtures("no_hanging")
 
@@ -181,12 +180,12 @@ def test_the_readers_that_all_share(tmp_path: Path) -> None:
     assert holds({"a": 1, "b": None}, {"a": int, "b": (bool, type(None))})
     assert not any(holds({"a": value}, {"a": (int, float)}) for value in (True, float("nan"), 2**63, "1"))
     (tmp_path / "result.json").mkdir()
-    assert not is_done(tmp_path)
+    assert not RunDir(tmp_path).is_done()
 
 
 @pytest.mark.parametrize("text", [DEEP, "a: 2026-99-99", "\udcff", "a: [", "- a", "{a: b"])
 def test_a_config_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError) as raised:
-        read_config(tmp_path)
+        RunDir(tmp_path).config()
     assert str(raised.value).startswith(f"{tmp_path}/config.yaml:")

@@ -10,7 +10,8 @@ from launch.submission.job_config import freeze
 from vocl.config import identity
 from vocl.config.check import check
 from vocl.config.compose import compose
-from vocl.rundir.cell import cell_of
+from vocl.rundir.of_config import cell_of
+from vocl.rundir.run_dir import RunDir
 
 TAIL = "\nseeds: [0, 1]\nmetrics: [video_mbo]\n"
 
@@ -149,7 +150,7 @@ def test_the_seeds_of_a_row_that_starts_from_another_are_one_cell(specs, tmp_pat
     cells = {(spec.row, spec.column, spec.cell) for spec in found}
     assert len(cells) == len({cell for _, _, cell in cells}) == 6
     for spec in found:
-        freeze(tmp_path / "runs" / spec.id, spec.config)
+        freeze(RunDir(tmp_path / "runs" / spec.id), spec.config)
     assert all(cell_of(spec.config) == spec.cell for spec in found)
 
 

@@ -24,6 +24,7 @@ from launch.submission import snapshot
 from launch.submission.tend_job import LEFT_OUT_S
 from vocl.rundir import claims
 from vocl.rundir.causes import Cause
+from vocl.rundir.run_dir import RunDir
 
 CHAIN = """
 rows:
@@ -58,7 +59,7 @@ class Chain:
         return main(["submit", *self.arguments, f"cluster={cluster}"])
 
     def claim(self, row: str) -> claims.Claim | None:
-        return claims.newest(self.root / "runs" / self.ids[row])
+        return claims.newest(RunDir(self.root / "runs" / self.ids[row]))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_the_arrays_of_one_submit_have_one_code(chain: Chain, slurm: FakeSlurm, 
 
 def test_a_run_whose_source_failed_is_not_queued(chain: Chain, slurm: FakeSlurm, capsys) -> None:
     folder = chain.root / "runs" / chain.ids["short"]
-    claim = claims.make(folder, None, "token", "slurm")
+    claim = claims.make(RunDir(folder), None, "token", "slurm")
     assert claim is not None
     claims.over(claim, "failed", code=1, line="it broke")
     assert chain.submit("slurm") == 1

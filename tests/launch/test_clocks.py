@@ -17,10 +17,11 @@ from run_records import end, put, start
 
 from launch.cli import main
 from launch.commands import gc, pull, sync
-from launch.run_states import alive
 from launch.run_states.states import is_submitting, look
 from launch.selection.plan import select
-from vocl.rundir import claims
+from vocl.rundir import claims, file_times
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 RUN = "0123456789"
 SKEWS = (-3600.0, -90.0, 90.0, 3600.0)  # of the node against this machine
@@ -44,7 +45,7 @@ def unfinished(root: Path, seed: int) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_reading_is_kept(monkeypatch) -> None:
-    monkeypatch.setattr(alive, "_read", {})
+    monkeypatch.setattr(file_times, "_read", {})
 
 
 @pytest.mark.parametrize("skew_s", SKEWS)
@@ -52,12 +53,12 @@ def test_a_live_run_runs_and_a_killed_one_does_not(tmp_path: Path, skew_s: float
     folder = tmp_path / "runs" / RUN
     start(folder, age_s=7200 - skew_s)
     beat(folder, skew_s, written_s=0)
-    assert look(tmp_path, [RUN])[0][RUN].name == "running"
-    assert sync.is_live(folder)
+    assert look(ResultsRoot(tmp_path), [RUN])[0][RUN].name == "running"
+    assert sync.is_live(RunDir(folder))
     beat(folder, skew_s, written_s=1800)
-    found = look(tmp_path, [RUN])[0][RUN]
+    found = look(ResultsRoot(tmp_path), [RUN])[0][RUN]
     assert (found.name, found.reason) == ("interrupted", "killed")
-    assert not sync.is_live(folder)
+    assert not sync.is_live(RunDir(folder))
     assert main(["status", RUN, f"runtime.root={tmp_path}"]) == 0
     assert "interrupted" in capsys.readouterr().out
 
@@ -69,9 +70,9 @@ def test_this_machines_own_clock_decides_nothing(tmp_path: Path, monkeypatch, ah
     start(folder)
     beat(folder, 0.0, written_s=0)
     monkeypatch.setattr(time, "time", lambda: real() + ahead_s)
-    assert look(tmp_path, [RUN])[0][RUN].name == "running"
+    assert look(ResultsRoot(tmp_path), [RUN])[0][RUN].name == "running"
     os.utime(folder / "heartbeat.json", (real() - 1800,) * 2)
-    assert look(tmp_path, [RUN])[0][RUN].name == "interrupted"
+    assert look(ResultsRoot(tmp_path), [RUN])[0][RUN].name == "interrupted"
 
 
 def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
     start(folder)
     beat(folder, 0.0, written_s=0)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    look(tmp_path, [RUN])
+    look(ResultsRoot(tmp_path), [RUN])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -91,8 +92,8 @@ def test_who_may_only_read_looks_all_the_same(tmp_path: Path, monkeypatch) -> No
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(alive.tempfile, "TemporaryFile", refuse)
-    assert look(tmp_path, [RUN])[0][RUN].name == "interrupted"
+    monkeypatch.setattr(file_times.tempfile, "TemporaryFile", refuse)
+    assert look(ResultsRoot(tmp_path), [RUN])[0][RUN].name == "interrupted"
 
 
 @pytest.mark.parametrize("skew_s", SKEWS)
@@ -134,7 +135,7 @@ def test_pull_from_another_machine_looks_twice(tmp_path: Path, monkeypatch, caps
         put(live / "heartbeat.json", content | {"step": 6})
 
     monkeypatch.setattr(pull.time, "sleep", later)
-    monkeypatch.setattr(alive, "STALE_S", 100000.0)
+    monkeypatch.setattr(pull, "STALE_S", 100000.0)
     assert main(["pull", f"me@far:{there}", f"runtime.root={here}"]) == 0
     assert slept and f"not pulled: {live.name}: is running there" in capsys.readouterr().out
     assert [path.name for path in (here / "runs").iterdir()] == [killed.name]
@@ -181,13 +182,13 @@ def test_a_requeued_run_starts_whatever_the_nodes_before_it_said(sweep, skew_s: 
 
 @pytest.mark.parametrize("skew_s", SKEWS)
 def test_a_submitter_on_another_machine_is_at_it_while_its_claim_is_new(tmp_path: Path, skew_s) -> None:
-    claims.make(tmp_path / RUN, None, "token", "slurm")
+    claims.make(RunDir(tmp_path / RUN), None, "token", "slurm")
     path = tmp_path / RUN / "jobs" / "0001.json"
     content = json.loads(path.read_text())
     put(path, content | {"host": "elsewhere", "time": content["time"] + skew_s})
-    assert is_submitting(claims.newest(tmp_path / RUN))
+    assert is_submitting(claims.newest(RunDir(tmp_path / RUN)))
     os.utime(path, (time.time() - 1800,) * 2)
-    assert not is_submitting(claims.newest(tmp_path / RUN))
+    assert not is_submitting(claims.newest(RunDir(tmp_path / RUN)))
 
 
 def test_accounting_is_asked_also_where_the_submitters_clock_was_ahead(slurm: FakeSlurm, sweep) -> None:
@@ -204,7 +205,7 @@ def test_gc_spares_what_is_new_for_the_file_server(tmp_path: Path, monkeypatch) 
     (tmp_path / "ledger" / "abcdef0123").mkdir(parents=True)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 86400)
-    assert not list(gc.find(tmp_path))
+    assert not list(gc.find(ResultsRoot(tmp_path)))
     os.utime(tmp_path / "ledger" / "abcdef0123", (real() - 7200,) * 2)
-    assert [waste.path.name for waste in gc.find(tmp_path)] == ["abcdef0123"]
+    assert [waste.path.name for waste in gc.find(ResultsRoot(tmp_path))] == ["abcdef0123"]
     shutil.rmtree(tmp_path / "ledger")

@@ -17,6 +17,7 @@ from launch.submission import codebase, snapshot
 from vocl.errors import UserError
 from vocl.rundir import git
 from vocl.rundir.provenance import code_digest
+from vocl.rundir.results_root import ResultsRoot
 
 MARK = "the-content-of-a-private-file"
 
@@ -102,7 +103,7 @@ def test_what_git_tracks_is_kept_unless_it_is_private_or_large(tmp_path, package
     _git(project, "init", "-q")
     for name in ("classes.json", "large.npz", "server.pem", ".env", "shadow.txt", "nn/model.py"):
         _git(project, "add", "-f", str(package / name))
-    taken = snapshot.take(tmp_path / "results", str(project))
+    taken = snapshot.take(ResultsRoot(tmp_path / "results"), str(project))
     assert _own_files(taken) == SOURCE | {"mine/classes.json"}
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -118,14 +119,14 @@ def test_a_copy_is_nobody_s_who_may_not_read_the_original(tmp_path, package) -> 
     (package / "tool.py").chmod(0o755)
     (package / "closed").mkdir(mode=0o700)
     (package / "closed" / "__init__.py").touch(mode=0o644)
-    taken = snapshot.take(tmp_path / "results", str(package.parent))
+    taken = snapshot.take(ResultsRoot(tmp_path / "results"), str(package.parent))
     copy = taken / "project" / package.name
     assert _mode(copy / "nn" / "model.py") == 0o400
     assert _mode(copy / "tool.py") == 0o555
     assert _mode(copy / "__init__.py") == 0o444
     assert (_mode(copy / "closed"), _mode(copy / "nn")) == (0o700, 0o755)
     (package / "__init__.py").chmod(0o600)
-    again = snapshot.take(tmp_path / "results", str(package.parent))
+    again = snapshot.take(ResultsRoot(tmp_path / "results"), str(package.parent))
     assert again != taken and _mode(again / "project" / package.name / "__init__.py") == 0o400
 
 
@@ -139,7 +140,7 @@ def test_nobody_reads_a_private_file_while_it_is_copied(tmp_path, package, monke
         fchmod(handle, mode)
 
     monkeypatch.setattr(os, "fchmod", spy)
-    snapshot.take(tmp_path / "results", str(package.parent))
+    snapshot.take(ResultsRoot(tmp_path / "results"), str(package.parent))
     assert len(seen) > 100 and set(seen) == {0o600}
 
 
@@ -161,7 +162,7 @@ def test_a_copy_that_python_would_miss_something_in_is_refused(tmp_path, package
         with (package / (f"part{number}.yaml" if kind == "all" else "helpers.py")).open("wb") as file:
             file.truncate(1_000_000 if kind == "all" else 1_000_001)
     with pytest.raises(UserError) as error:
-        snapshot.take(tmp_path / "results", str(project))
+        snapshot.take(ResultsRoot(tmp_path / "results"), str(project))
     said = str(error.value)
     assert "more than 20 MB" in said and "part" in said if kind == "all" else said.startswith(f"{culprit}: ")
     assert not (tmp_path / "results").exists()
@@ -173,7 +174,7 @@ def test_the_copy_has_the_digest_of_what_it_is_a_copy_of(tmp_path, package) -> N
     (package / ".checkpoints" / "model.py").touch()
     (package / "nn" / "__pycache__").mkdir()
     (package / "nn" / "__pycache__" / "model.py").touch()
-    taken = snapshot.take(tmp_path / "results", str(package.parent))
+    taken = snapshot.take(ResultsRoot(tmp_path / "results"), str(package.parent))
     code = f"from vocl.rundir.provenance import code_digest; print(code_digest({str(taken / 'project')!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -214,7 +215,7 @@ def test_a_cluster_file_that_spells_a_secret_is_left_out(tmp_path, package, caps
     folder.mkdir()
     (folder / "good.yaml").write_text("defaults: [slurm]\nsetup: ['export WANDB_API_KEY=$(cat ~/key)']\n")
     (folder / "bad.yaml").write_text(f"defaults: [slurm]\nsetup:\n  - export WANDB_API_KEY={MARK}-0\n")
-    taken = snapshot.take(tmp_path / "results", str(package.parent))
+    taken = snapshot.take(ResultsRoot(tmp_path / "results"), str(package.parent))
     assert {name for name in _own_files(taken) if "cluster" in name} == {"conf/cluster/good.yaml"}
     error = capsys.readouterr().err
     assert "conf/cluster/bad.yaml (holds a secret)" in error and MARK not in error
@@ -224,7 +225,7 @@ def test_a_copy_of_a_copy_is_the_same(tmp_path, package) -> None:
     project = package.parent
     _git(project, "init", "-q")
     _git(project, "add", str(package / "classes.json"))
-    taken = snapshot.take(tmp_path / "results", str(project))
+    taken = snapshot.take(ResultsRoot(tmp_path / "results"), str(project))
     code, again = codebase.collect(str(project)), codebase.collect_copy(taken)
     assert {name: file.content for name, file in code.files.items()} == {
         name: file.content for name, file in again.files.items()
@@ -250,7 +251,7 @@ def test_a_checkout_of_another_user_is_told_of(tmp_path, package, monkeypatch, c
         pass
     else:
         pytest.skip("this machine's git trusts every owner")
-    taken = snapshot.take(tmp_path / "results", str(project))
+    taken = snapshot.take(ResultsRoot(tmp_path / "results"), str(project))
     assert _own_files(taken) == SOURCE
     assert f"note: {project}: git does not answer: fatal: " in capsys.readouterr().err
 

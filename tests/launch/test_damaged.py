@@ -16,6 +16,8 @@ from launch.slurm import ledger
 from vocl.errors import UserError
 from vocl.files import write_json
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 RUN, OTHER = run_records.PAIR
 TORN = ["", "{", "[]", "null", "{}", '{"token": "a"}']
@@ -59,7 +61,7 @@ def test_boards_name_the_record_and_show_what_is_known(root: Path, name: str, co
 def test_a_run_with_a_damaged_claim_can_be_claimed_once_more(root: Path, content: str) -> None:
     folder = root / "runs" / RUN
     (folder / "jobs" / "0001.json").write_text(content)
-    made = claims.make(folder, claims.newest(folder), "next", "local")
+    made = claims.make(RunDir(folder), claims.newest(RunDir(folder)), "next", "local")
     assert made is not None and made.number == 2
 
 
@@ -72,7 +74,7 @@ def test_a_damaged_claim_without_an_end_is_neither_free_nor_done(root: Path, cap
     run_records.beat(folder, 6, host=os.uname().nodename)
     assert "1 running" in _told(capsys, 0, "status", RUN, f"runtime.root={root}")
     with pytest.raises(UserError, match="this run is running already, and its claim is damaged"):
-        refuse_taken(folder)
+        refuse_taken(RunDir(folder))
 
 
 @pytest.mark.parametrize("content", [*TORN, '{"arguments": [], "runs": [3]}'])
@@ -119,7 +121,7 @@ def test_tend_goes_on_with_the_other_runs(sweep, capsys, name: str, content: str
     again = name == "jobs/0001-start.json"  # it began: more is not asked of that record
     assert it.state(run).name == "queued" if again else it.state(run).name in ("failed", "interrupted")
     assert _tend(it, capsys).count("queued ") == 0 or name == "config.yaml"
-    assert len(claims.history(it.folder(run))) == (2 if again else 1)
+    assert len(claims.history(RunDir(it.folder(run)))) == (2 if again else 1)
 
 
 def test_tend_says_why_it_does_not_queue_a_run_again(sweep, capsys) -> None:
@@ -155,7 +157,7 @@ def test_a_damaged_entry_in_the_ledger(sweep, capsys, content: str) -> None:
     capsys.readouterr()
     assert main(["retry", run, f"runtime.root={it.root}"]) == 2
     assert f"{path}: damaged" in capsys.readouterr().err
-    assert len(claims.history(it.folder(run))) == 2
+    assert len(claims.history(RunDir(it.folder(run)))) == 2
     project = next(a for a in it.arguments if a.startswith("project="))
     place = (f"runtime.root={it.root}", "cluster=slurm", project)
     assert main(["retry", run, *place, "--new-code"]) == 0
@@ -167,8 +169,8 @@ def test_a_damaged_answer_of_the_scheduler_is_asked_for_again(sweep, capsys) -> 
     entry = it.entry(it.ids[0])
     (it.root / "ledger" / f"{entry.token}.job.json").write_text("{}")
     assert "4 queued" in _told(capsys, 0, "status", "duo", f"runtime.root={it.root}")
-    claim = claims.newest(it.folder(it.ids[0]))
-    assert claim is not None and all(len(claims.history(it.folder(run))) == 1 for run in it.ids)
+    claim = claims.newest(RunDir(it.folder(it.ids[0])))
+    assert claim is not None and all(len(claims.history(RunDir(it.folder(run)))) == 1 for run in it.ids)
     assert _tend(it, capsys).startswith("4 runs: 4 queued")
 
 
@@ -203,11 +205,11 @@ def test_retry_goes_on_with_the_other_runs(sweep, capsys) -> None:
 
 
 def test_an_entry_that_is_narrowed_keeps_what_it_says(tmp_path: Path) -> None:
-    entry = ledger.write(tmp_path, {"kind": "slurm"}, [["a"], ["b"]], None, ["x"], {"b": "a"})
+    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm"}, [["a"], ["b"]], None, ["x"], {"b": "a"})
     ledger.narrow(entry, [["b"]])
-    found = ledger.read(tmp_path, entry.token)
+    found = ledger.read(ResultsRoot(tmp_path), entry.token)
     assert found is not None and (found.elements, found.after, found.job) == ([["b"]], {"b": "a"}, None)
     write_json(tmp_path / "ledger" / f"{entry.token}.json", {"token": entry.token})
-    assert ledger.read(tmp_path, entry.token) is None
-    assert ledger.damaged(tmp_path, entry.token) == f"ledger/{entry.token}.json"
-    assert ledger.damaged(tmp_path, "absent") == ""
+    assert ledger.read(ResultsRoot(tmp_path), entry.token) is None
+    assert ledger.damaged(ResultsRoot(tmp_path), entry.token) == f"ledger/{entry.token}.json"
+    assert ledger.damaged(ResultsRoot(tmp_path), "absent") == ""

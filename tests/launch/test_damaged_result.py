@@ -18,6 +18,7 @@ from launch.selection.plan import select
 from launch.submission import local
 from vocl.rundir import claims
 from vocl.rundir.checkpoint_files import digest_of, name_of
+from vocl.rundir.run_dir import RunDir
 
 DAMAGED = [
     "",
@@ -39,7 +40,7 @@ def pair(tmp_path: Path, declare: Callable[..., str]) -> tuple[Path, list[str], 
     selection = select(arguments)
     folders = [root / "runs" / spec.id for spec in selection.runs]
     for spec, folder in zip(selection.runs, folders, strict=True):
-        claim = claims.make(folder, None, "token", "local")
+        claim = claims.make(RunDir(folder), None, "token", "local")
         assert claim is not None
         claims.over(claim, "done", code=0)
         (folder / "config.yaml").write_text(yaml.safe_dump(spec.config))
@@ -86,7 +87,7 @@ def test_every_verb_takes_the_run_for_failed(pair, tmp_path, monkeypatch, capsys
     assert "1 of 2 runs missing (1 failed)" in _said(capsys, "table", *arguments)
     assert "result.json: damaged" in _said(capsys, "export", folder.name, f"{tmp_path}/out", place, code=2)
     assert not (tmp_path / "out").exists()
-    assert fill.missing_evaluations(folder, select(arguments).runs[0]) == {}
+    assert fill.missing_evaluations(RunDir(folder), select(arguments).runs[0]) == {}
     assert "2 runs: 1 done already, 1 failed already, 0 to do" in _said(capsys, "submit", *arguments)
 
 

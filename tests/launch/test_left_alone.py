@@ -12,6 +12,7 @@ from launch.cli import main
 from launch.commands.tend import Pass
 from launch.run_states.states import RunState
 from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 
 VERBS = ("submit", "retry", "fill", "tend", "cancel", "gc")
 
@@ -46,8 +47,8 @@ def test_no_verb_touches_a_run_of_another_cluster(sweep, capsys) -> None:
         said = capsys.readouterr().err
         assert (it.ids[0] in said and "made-up, this is other" in said) == (verb != "gc"), verb
     assert orders(it.slurm) == before
-    assert [len(claims.history(it.folder(run))) for run in it.ids] == [1] * 4
-    assert all(claims.newest(it.folder(run)).is_open for run in it.ids)
+    assert [len(claims.history(RunDir(it.folder(run)))) for run in it.ids] == [1] * 4
+    assert all(claims.newest(RunDir(it.folder(run))).is_open for run in it.ids)
     assert it.entry(it.ids[0]).folder.is_dir()
 
 
@@ -100,7 +101,7 @@ def test_no_job_of_this_cluster_is_cancelled_for_a_run_of_another(sweep, capsys)
     assert main(["cancel", run, f"runtime.root={it.root}"]) == 1
     assert f"runs in job {job}_0 on" in capsys.readouterr().err
     assert [each["name"] for each in it.slurm.jobs] == ["somebody's"]
-    assert claims.newest(it.folder(run)).is_open
+    assert claims.newest(RunDir(it.folder(run))).is_open
 
 
 def as_user(monkeypatch, name: str) -> None:
@@ -129,6 +130,6 @@ def test_a_colleague_who_is_shown_no_jobs_of_others_leaves_them_alone(sweep, mon
     assert f"a job may have {pending}, {silent}, {requeued}: a job of ann" in said
     as_user(monkeypatch, "ann")
     for run in it.ids:
-        (claim,) = claims.history(it.folder(run))
+        (claim,) = claims.history(RunDir(it.folder(run)))
         assert (claim.token, claim.is_open) == (entry.token, True)
     assert [it.state(run).name for run in it.ids] == ["queued", "running", "running", "queued"]

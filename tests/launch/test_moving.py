@@ -23,6 +23,8 @@ from launch.slurm.ledger import By
 from vocl.files import TEMPORARY
 from vocl.rundir import claims
 from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 
 @pytest.fixture
@@ -150,8 +152,8 @@ def test_the_card_names_the_submission_that_asked_for_the_run(tmp_path, make_run
     folder, before = make_run(root, 3), None
     asked = [["duo"], ["duo", f"runtime.root={root}", "seed=3"], [folder.name[:6]]]
     for arguments, by in zip(asked, (By.TEND, By.USER, By.USER), strict=True):
-        entry = ledger.write(root, {}, [[folder.name]], None, arguments, by=by)
-        before = claims.make(folder, before, entry.token, "slurm")
+        entry = ledger.write(ResultsRoot(root), {}, [[folder.name]], None, arguments, by=by)
+        before = claims.make(RunDir(folder), before, entry.token, "slurm")
     assert main(["export", folder.name, f"{tmp_path}/out", f"runtime.root={root}"]) == 0
     assert "Trained by `vocl submit duo seed=3`." in (tmp_path / "out" / "README.md").read_text()
 
@@ -180,7 +182,7 @@ def test_pull_of_a_run_with_a_damaged_heartbeat_or_claim(tmp_path, make_run, cap
     here, there = tmp_path / "here", tmp_path / "there"
     silent, lost = make_run(there, 0, done=False), make_run(there, 1, done=False)
     (silent / "heartbeat.json").write_text(content)
-    claims.make(lost, None, "abc", "slurm")
+    claims.make(RunDir(lost), None, "abc", "slurm")
     (lost / "jobs" / "0001.json").write_text(content)
     assert main(["pull", str(there), f"runtime.root={here}"]) == 0
     out = capsys.readouterr().out
@@ -262,7 +264,7 @@ def test_pull_leaves_what_is_or_may_be_worked_on(tmp_path, make_run, capsys) -> 
     beating, queued = make_run(there, 0, done=False), make_run(there, 1, done=False)
     beat = {"attempt": 1, "step": 1, "steps": 6, "pid": 1, "host": "else"}
     (beating / "heartbeat.json").write_text(json.dumps(beat | {"time": time.time()}))
-    claims.make(queued, None, "abc", "slurm")
+    claims.make(RunDir(queued), None, "abc", "slurm")
     assert main(["pull", str(there), f"runtime.root={here}"]) == 0
     out = capsys.readouterr().out
     assert f"{beating.name}: is running there" in out

@@ -28,6 +28,8 @@ from launch.selection.plan import select
 from launch.tables import pictures
 from vocl.config import wandb_names
 from vocl.errors import UserError
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 NAMES = [
     "[a] one",
@@ -233,7 +235,7 @@ def test_pictures_of_rows_have_files(root: Path, monkeypatch, arguments, capsys)
     specs = select(arguments).specs
     record = {spec.row: type("Done", (), {"state": "done", "spec": spec}) for spec in specs}
     root.mkdir()
-    assert pictures.draw(list(record.values()), root, root) == 0
+    assert pictures.draw(list(record.values()), ResultsRoot(root), root) == 0
     assert len(list(root.glob("*.png"))) == len(NAMES)
 
 
@@ -248,12 +250,12 @@ def test_names_that_the_tracker_refuses_are_told_in_time(capsys) -> None:
 
 
 def test_the_tracker_gets_a_name_that_it_takes_whatever_the_depth(arguments, root: Path) -> None:
-    from vocl.tracking.wandb_process import View
+    from vocl.tracking.wandb_process import Shown
 
     selection = select(arguments)
     (root / "runs" / selection.specs[0].id).mkdir(parents=True)
-    link(selection, selection.ablation, root)
-    view = View(root / "runs" / selection.specs[0].id, "vocl", None, 1)
+    link(selection, selection.ablation, ResultsRoot(root))
+    view = Shown(RunDir(root / "runs" / selection.specs[0].id), "vocl", None, 1)
     name = view._name(selection.specs[0].config)
     assert name.startswith("nasty/表/") and len(name) <= 128
     names = {wandb_names.fitting(f"nasty/{slug(each)}/{slug(each)}/s0") for each in NAMES}
@@ -310,6 +312,6 @@ def test_the_progress_bars_show_names_as_they_are() -> None:
 
 def test_json_of_a_table_keeps_the_names(arguments: list[str], root: Path) -> None:
     selection = select(arguments)
-    link(selection, selection.ablation, root)
+    link(selection, selection.ablation, ResultsRoot(root))
     stored = json.loads((root / "by-name" / "nasty" / "表" / "selection.json").read_text())
     assert {row["row"] for row in stored["runs"]} == set(NAMES)

@@ -17,8 +17,9 @@ from launch.cli import main
 from launch.run_states.states import RunState, look, refuse_taken
 from launch.selection.plan import select
 from vocl.errors import UserError
-from vocl.rundir import claims
-from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir import claims, processes
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -45,11 +46,11 @@ class Orphan:
 
     @property
     def claim(self) -> claims.Claim | None:
-        return claims.newest(self.run)
+        return claims.newest(RunDir(self.run))
 
     @property
     def state(self) -> RunState:
-        return look(self.root, [self.id])[0][self.id]
+        return look(ResultsRoot(self.root), [self.id])[0][self.id]
 
     def kill_pool(self) -> None:
         self.pool.kill()
@@ -72,14 +73,14 @@ def test_the_run_of_a_killed_pool_is_running_and_can_be_cancelled(orphan: Orphan
     assert orphan.state.name == "running"
     assert main(["submit", *orphan.arguments]) == 0
     assert "1 running already, 0 to do" in capsys.readouterr().out
-    assert len(claims.history(orphan.run)) == 1
+    assert len(claims.history(RunDir(orphan.run))) == 1
     with pytest.raises(UserError, match=f"being worked on already, by process {orphan.pid} on .*vocl cancel"):
-        refuse_taken(orphan.run)
-    wait(lambda: newest_step(orphan.run / "checkpoints"))
+        refuse_taken(RunDir(orphan.run))
+    wait(lambda: RunDir(orphan.run).newest_step())
     place = f"runtime.root={orphan.root}"
     assert main(["cancel", orphan.id, place]) == 0
     assert f"process {orphan.pid}, left behind by its pool\n" in capsys.readouterr().out
-    assert claims.born(orphan.pid) is None
+    assert processes.born(orphan.pid) is None
     assert (orphan.state.name, orphan.state.reason) == ("failed", "cancelled")
     assert json.loads((orphan.run / "events" / "0001-stopped.json").read_text())["signal"] == signal.SIGTERM
     assert main(["cancel", orphan.id, place]) == 0
@@ -88,7 +89,7 @@ def test_the_run_of_a_killed_pool_is_running_and_can_be_cancelled(orphan: Orphan
 
 @pytest.mark.slow
 def test_the_same_submit_goes_on_once_what_a_killed_pool_left_has_ended(orphan: Orphan) -> None:
-    wait(lambda: newest_step(orphan.run / "checkpoints"))
+    wait(lambda: RunDir(orphan.run).newest_step())
     orphan.kill_pool()
     assert orphan.state.name == "running"
     os.kill(orphan.pid, signal.SIGKILL)
@@ -104,7 +105,7 @@ def test_a_run_that_no_pool_has_can_be_cancelled_too(tmp_path: Path, capsys) -> 
     training = subprocess.Popen([sys.executable, "-m", "vocl.train", *arguments], cwd=REPOSITORY)
     (spec,) = select(arguments).runs
     try:
-        wait(lambda: newest_step(tmp_path / "r" / "runs" / spec.id / "checkpoints"))
+        wait(lambda: RunDir(tmp_path / "r" / "runs" / spec.id).newest_step())
         assert main(["cancel", spec.id, f"runtime.root={tmp_path}/r"]) == 0
         assert f"process {training.pid}\n" in capsys.readouterr().out
         assert training.wait(90) == 75
@@ -114,7 +115,7 @@ def test_a_run_that_no_pool_has_can_be_cancelled_too(tmp_path: Path, capsys) -> 
 
 def test_a_run_that_waits_in_a_pool_is_not_cancelled_alone(tmp_path: Path, capsys) -> None:
     (spec,) = select([f"runtime.root={tmp_path}"]).runs
-    claims.make(tmp_path / "runs" / spec.id, None, "token", "local")
+    claims.make(RunDir(tmp_path / "runs" / spec.id), None, "token", "local")
     assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
     assert f"waits in the pool of process {os.getpid()}; end that by kill" in capsys.readouterr().err
 
@@ -136,12 +137,12 @@ def test_a_process_of_somebody_else_is_said_to_be_so(tmp_path: Path, monkeypatch
         raise PermissionError
 
     (spec,) = select([f"runtime.root={tmp_path}"]).runs
-    claim = claims.make(tmp_path / "runs" / spec.id, None, "token", "here")
+    claim = claims.make(RunDir(tmp_path / "runs" / spec.id), None, "token", "here")
     claims.began(claim)
     monkeypatch.setattr(os, "kill", refuse)
     assert main(["cancel", spec.id, f"runtime.root={tmp_path}"]) == 1
     assert f"process {os.getpid()} is another user's ({claim.user})" in capsys.readouterr().err
-    assert claims.newest(claim.folder).end is None
+    assert claims.newest(claim.run).end is None
 
 
 @pytest.mark.parametrize("planted", ["number", "another run's", "linked lock", "word"])
@@ -159,7 +160,7 @@ def test_a_record_ends_no_process_that_works_on_something_else(tmp_path: Path, p
             assert victim.stdout.readline() == b"ready\n"
             if planted == "linked lock":
                 os.link(other / "lock", run / "lock")
-            claim = claims.make(run, None, "other" if planted == "number" else "token", "local")
+            claim = claims.make(RunDir(run), None, "other" if planted == "number" else "token", "local")
             claims.began(claim, victim.pid)
             if planted == "word":
                 record = json.loads(claim.start_path.read_text())
@@ -171,7 +172,7 @@ def test_a_record_ends_no_process_that_works_on_something_else(tmp_path: Path, p
     told = capsys.readouterr().err
     assert told.startswith(f"not cancelled {spec.id}") and told.count("\n") == 1
     assert planted == "word" or f"process {victim.pid} shows no sign that it works on it" in told
-    assert claims.newest(run).end is None
+    assert claims.newest(RunDir(run)).end is None
 
 
 HOLD = """
@@ -186,19 +187,20 @@ MAKE = """
 import sys
 from pathlib import Path
 from vocl.rundir import claims
-claims.make(Path(sys.argv[1]), None, "token", "local")
+from vocl.rundir.run_dir import RunDir
+claims.make(RunDir(Path(sys.argv[1])), None, "token", "local")
 """
 
 
 def test_a_later_process_of_the_same_number_does_not_work_for_a_claim(tmp_path: Path) -> None:
-    claim = claims.make(tmp_path / "run", None, "token", "local")
+    claim = claims.make(RunDir(tmp_path / "run"), None, "token", "local")
     for facts, worker in (({}, os.getpid()), ({"born": 1}, None), ({"node": "elsewhere"}, None)):
         claims.began(claim, **facts)
-        assert claims.worker(claims.newest(tmp_path / "run")) == worker
+        assert claims.worker(claims.newest(RunDir(tmp_path / "run"))) == worker
 
 
 def test_a_process_that_has_ended_is_gone_before_its_parent_asks_how() -> None:
     """An orphan's new parent, as in a container, may never ask."""
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert claims.born(process.pid) is None
+        assert processes.born(process.pid) is None

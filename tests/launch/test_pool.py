@@ -14,6 +14,7 @@ import pytest
 from launch.node.pool import Job, Pool
 from launch.node.progress import Bars, Board, steps_done
 from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 
 WAIT = """import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -31,9 +32,9 @@ def job(folder: Path, code: str) -> Job:
         folder.name,
         f"job {folder.name}",
         (sys.executable, "-S", "-c", f"import os; os.chdir({str(folder)!r})\n{code}"),
-        folder,
+        RunDir(folder),
         5,
-        claims.make(folder, None, "token", "local"),
+        claims.make(RunDir(folder), None, "token", "local"),
     )
 
 
@@ -66,7 +67,7 @@ def test_a_log_is_added_to_and_the_last_line_is_of_this_attempt(tmp_path: Path) 
 def test_no_more_than_the_slots_at_a_time(tmp_path: Path) -> None:
     jobs = [job(tmp_path / str(i), WORK) for i in range(4)]
     Pool(2, {}, Board(4)).run(jobs)
-    began, ended = ([float((j.folder / n).read_text()) for j in jobs] for n in ("began", "ended"))
+    began, ended = ([float((j.run.path / n).read_text()) for j in jobs] for n in ("began", "ended"))
     at_once = [sum(b <= t < e for b, e in zip(began, ended, strict=True)) for t in began]
     assert max(at_once) == 2
 
@@ -114,6 +115,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 from pathlib import Path
 from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 from launch.node.pool import Job, Pool
 from launch.node.progress import Board
 code = '''import os, signal, sys, time
@@ -124,9 +126,9 @@ signal.signal(signal.SIGTERM, lambda n, f: (seen.append(n), print(seen), sys.exi
 open("up", "w")
 time.sleep(30)'''
 pool = Pool(1, {{}}, Board(1))
-folder = Path({str(tmp_path)!r})
-claim = claims.make(folder, None, "token", "local")
-pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), folder, 1, claim)])
+run = RunDir(Path({str(tmp_path)!r}))
+claim = claims.make(run, None, "token", "local")
+pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), run, 1, claim)])
 """
     parent = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     for _ in range(500):
@@ -141,19 +143,19 @@ pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), folder, 1, claim)])
 
 
 def test_steps_come_from_the_log_or_the_heartbeat(tmp_path: Path) -> None:
-    assert steps_done(tmp_path) == 0
+    assert steps_done(RunDir(tmp_path)) == 0
     beat = {"attempt": 1, "step": 20, "steps": 100, "time": 0, "pid": 1, "host": "x"}
     (tmp_path / "heartbeat.json").write_text(json.dumps(beat))
-    assert steps_done(tmp_path) == 20
+    assert steps_done(RunDir(tmp_path)) == 20
     (tmp_path / "metrics.jsonl").write_text('{"step": 49, "loss": 1}\n{"step": 99')
-    assert steps_done(tmp_path) == 50
+    assert steps_done(RunDir(tmp_path)) == 50
 
 
 def test_bars_follow_runs(tmp_path: Path) -> None:
     with Bars(2) as board:
         board.started("a", "row, seed 0", 100)
         (tmp_path / "metrics.jsonl").write_text('{"step": 49}\n')
-        board.update("a", tmp_path)
+        board.update("a", RunDir(tmp_path))
         assert board.progress.tasks[1].completed == 50
         board.ended("a", "failed", 3.0)
     assert board.summary().startswith("0 of 2 done, 1 failed")

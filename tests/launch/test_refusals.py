@@ -14,6 +14,8 @@ from launch.slurm import ledger
 from launch.slurm.ledger import By
 from vocl.rundir import claims
 from vocl.rundir.causes import Cause
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 Submit = Callable[..., Sweep]
 
@@ -24,7 +26,7 @@ def sent(slurm: FakeSlurm) -> int:
 
 
 def cause(it: Sweep, run: int = 0) -> Cause | None:
-    claim = claims.newest(it.folder(it.ids[run]))
+    claim = claims.newest(RunDir(it.folder(it.ids[run])))
     return claim.end["cause"] if claim and claim.end else None
 
 
@@ -60,7 +62,7 @@ def test_a_request_that_has_become_wrong_is_not_repeated(slurm, sweep: Submit, c
     assert tend_duo(it) == 1
     assert "invalid partition" in capsys.readouterr().out
     assert tend_duo(it) == 0
-    assert len(claims.history(it.folder(run))) == 2
+    assert len(claims.history(RunDir(it.folder(run)))) == 2
     slurm.is_now(partitions=None)
     assert main(["retry", run, f"runtime.root={it.root}"]) == 0
     assert it.state(run).name == "queued"
@@ -108,8 +110,8 @@ def test_a_mistake_is_told_of_rather_than_a_limit(slurm, sweep: Submit, declare,
     """Where runs of one submission are refused for several causes."""
     slurm.is_now(partitions=["gpu"])
     root = sweep("cluster.partition=gpu", "cluster.max_jobs=3").root
-    (left,) = [run for run in (root / "runs").iterdir() if claims.newest(run).end]
-    assert claims.newest(left).end["cause"] is Cause.MAX_JOBS
+    (left,) = [run for run in (root / "runs").iterdir() if claims.newest(RunDir(run)).end]
+    assert claims.newest(RunDir(left)).end["cause"] is Cause.MAX_JOBS
     slurm.is_now(partitions=[])
     lost = next(run for run in (root / "runs").iterdir() if run != left)
     it = Sweep(root, slurm, [], [lost.name])
@@ -180,7 +182,7 @@ def test_an_end_that_was_recorded_in_words_alone(sweep: Submit, end: dict[str, o
     it = sweep()
     run = it.ids[0]
     it.lost(run, "FAILED")
-    claims.over(claims.newest(it.folder(run)), "failed")
+    claims.over(claims.newest(RunDir(it.folder(run))), "failed")
     as_before(it, **end)
     assert tend_duo(it) == 0
     assert it.state(run).name == ("queued" if again else "failed")
@@ -209,7 +211,7 @@ def test_who_asked_for_a_submission_is_on_record(sweep: Submit) -> None:
         content = json.loads(path.read_text()) | {"arguments": arguments}
         content.pop("by", None)
         path.write_text(json.dumps(content))
-        assert ledger.read(it.root, entry.token).by is by
+        assert ledger.read(ResultsRoot(it.root), entry.token).by is by
 
 
 def test_what_tend_queued_before_it_recorded_so_counts(sweep: Submit) -> None:

@@ -17,6 +17,8 @@ from launch.selection.plan import select
 from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 SLURM = ("cluster=slurm", "cluster.gpus=0")
 
@@ -29,7 +31,7 @@ def script(it: Sweep, run: str) -> list[str]:
 def fails(it: Sweep, run: str) -> None:
     it.starts(run)
     it.ends(run, "FAILED")
-    claims.over(claims.newest(it.folder(run)), "failed", code=1, line="ValueError: no")
+    claims.over(claims.newest(RunDir(it.folder(run))), "failed", code=1, line="ValueError: no")
 
 
 # ------------------------------------------------------------------------------------------ limits
@@ -57,7 +59,7 @@ def test_a_retry_is_held_to_the_limit_too(sweep, capsys) -> None:
     fails(it, it.ids[0])
     assert main(["retry", it.ids[0], f"runtime.root={it.root}", "cluster.time_min=1"]) == 2
     assert "cluster.signal_s=120" in capsys.readouterr().err
-    assert len(claims.history(it.folder(it.ids[0]))) == 1
+    assert len(claims.history(RunDir(it.folder(it.ids[0])))) == 1
 
 
 # ----------------------------------------------------------------------------------------- retries
@@ -96,7 +98,7 @@ def test_what_a_retry_cannot_ask_for_is_refused(sweep, capsys, word: str) -> Non
     assert main(["retry", it.ids[0], f"runtime.root={it.root}", word]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "cluster." in error
-    assert len(claims.history(it.folder(it.ids[0]))) == 1
+    assert len(claims.history(RunDir(it.folder(it.ids[0])))) == 1
 
 
 # ---------------------------------------------------------------------------------------- env_file
@@ -208,7 +210,7 @@ def test_a_table_of_any_place_keeps_its_links_under_the_root(tmp_path: Path, dec
     chosen = select([*arguments, "cluster=slurm"])
     from launch.commands.submit import link
 
-    link(chosen, chosen.ablation, tmp_path / "r")
+    link(chosen, chosen.ablation, ResultsRoot(tmp_path / "r"))
     main(["table", *arguments])
     assert sorted(path.parent.iterdir()) == before
     assert sum(place.is_symlink() for place in (tmp_path / "r" / "by-name").rglob("*")) == 1

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import run_folder
 
 import vocl
 from launch.agent import Agent
 from launch.cli import main
 from vocl import run
-from vocl.rundir.saved_config import read_config
+from vocl.rundir.run_dir import RunDir
 
 EARLY = Path(__file__).resolve().parents[1] / "early"
 PLAIN, CONTRAST, BROKEN, LONG, LATER = "9a80605677", "3427b04b73", "d941310cf5", "435fce6cf8", "5865fae3f9"
@@ -45,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def config_of(root: Path, run_id: str) -> dict:
-    found = read_config(root / "runs" / run_id)
+    found = RunDir(root / "runs" / run_id).config()
     return found | {"runtime": found["runtime"] | {"root": str(root)}}
 
 
@@ -81,7 +82,7 @@ def test_runs_go_on(root: Path, project: str, tmp_path: Path, capsys) -> None:
     """A stopped one as a fresh one would, an absent one begins, a failed one fails again when asked to."""
     fresh = config_of(root, LONG)
     fresh["runtime"] |= {"root": f"{tmp_path}/fresh"}
-    assert run.run(fresh) == 0 and run.run_folder(fresh).name == LONG
+    assert run.run(fresh) == 0 and run_folder(fresh).name == LONG
     words = [project, "cluster=local", "cluster.slots=1", f"runtime.root={root}"]
     assert main(["submit", "early", *words]) == 0
     ours, theirs = (vocl.load(LONG, root=str(each)).model.state_dict() for each in (root, tmp_path / "fresh"))

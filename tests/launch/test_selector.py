@@ -37,7 +37,7 @@ def no_composition(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ids_and_their_beginnings(root: Path, no_composition: None) -> None:
     target = selector.resolve(["bbbb", "aaaa000002", f"runtime.root={root}"])
     assert [(entry.id, entry.seed) for entry in target.entries] == [("bbbb000001", 2), ("aaaa000002", 1)]
-    assert target.root == root and target.name is None
+    assert target.root.path == root and target.name is None
     with pytest.raises(UserError, match="several runs begin so: aaaa000001, aaaa000002"):
         selector.resolve(["aaaa", f"runtime.root={root}"])
 

@@ -14,6 +14,8 @@ from launch.slurm import ledger
 from vocl.files import write_json
 from vocl.rundir import claims
 from vocl.rundir.lock import hold
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 GROUP, USERS = 54321, (54322, 54323)  # numbers that need no account
 RUNS = [f"{number:010x}" for number in range(40)]
@@ -57,12 +59,12 @@ def test_each_run_is_claimed_by_one_of_them(root: Path, monkeypatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: str(os.getuid()))
 
     def claim() -> int:
-        entry = ledger.write(root, {"kind": "slurm"}, [[run] for run in RUNS], None, [])
-        won = [claims.make(root / "runs" / run, None, entry.token, "slurm") for run in RUNS]
+        entry = ledger.write(ResultsRoot(root), {"kind": "slurm"}, [[run] for run in RUNS], None, [])
+        won = [claims.make(RunDir(root / "runs" / run), None, entry.token, "slurm") for run in RUNS]
         return sum(one is not None for one in won)
 
     assert sum(map(ended, [as_user(user, claim) for user in USERS])) == len(RUNS)
-    assert {claims.newest(root / "runs" / run).number for run in RUNS} == {1}
+    assert {claims.newest(RunDir(root / "runs" / run)).number for run in RUNS} == {1}
     assert not list((root / "runs").rglob(".tmp-*"))
 
 
@@ -71,7 +73,7 @@ def test_one_goes_on_where_the_other_stopped(root: Path, monkeypatch) -> None:
     run = root / "runs" / RUNS[0]
 
     def work() -> int:
-        with hold(run) as outcome:
+        with hold(RunDir(run)) as outcome:
             write_json(run / "heartbeat.json", {"user": os.getuid()})
             with (run / "metrics.jsonl").open("a") if (run / "metrics.jsonl").exists() else open(os.devnull):
                 outcome.append("stopped")
@@ -79,7 +81,7 @@ def test_one_goes_on_where_the_other_stopped(root: Path, monkeypatch) -> None:
 
     for number, user in enumerate(USERS, start=1):
         assert ended(as_user(user, work)) == 0
-        assert claims.newest(run).number == number
+        assert claims.newest(RunDir(run)).number == number
     assert (run / "heartbeat.json").stat().st_uid == USERS[1]
     mode = stat.S_IMODE(run.stat().st_mode)
     assert mode == 0o2770 and run.stat().st_gid == GROUP

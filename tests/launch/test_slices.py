@@ -15,6 +15,8 @@ from fake_slurm import FakeSlurm
 
 from launch.slurm import ledger
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_TAKEN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,8 +43,10 @@ class Job:
 
     def __init__(self, root: Path, train: str, slurm: FakeSlurm) -> None:
         self.root, self.place, self.slurm = root, root / "stub", slurm
-        self.token = ledger.write(root, {"kind": "slurm", "max_requeues": 50}, [[RUN]], None, []).token
-        self.claim = claims.make(root / "runs" / RUN, None, self.token, "slurm")
+        self.token = ledger.write(
+            ResultsRoot(root), {"kind": "slurm", "max_requeues": 50}, [[RUN]], None, []
+        ).token
+        self.claim = claims.make(RunDir(root / "runs" / RUN), None, self.token, "slurm")
         (self.place / "vocl").mkdir(parents=True)
         (self.place / "vocl" / "__init__.py").touch()
         (self.place / "vocl" / "train.py").write_text(train)
@@ -65,7 +69,7 @@ class Job:
 
     @property
     def end(self) -> dict | None:
-        claim = claims.newest(self.root / "runs" / RUN)
+        claim = claims.newest(RunDir(self.root / "runs" / RUN))
         return claim.end if claim else None
 
 
@@ -102,7 +106,7 @@ def test_tend_brings_back_what_another_process_had(sweep) -> None:
     it.starts(run)
     (it.folder(run) / "events" / "0001-start.json").unlink()  # it never got to train
     it.ends(run, "FAILED")
-    claims.over(claims.newest(it.folder(run)), "stopped", code=EXIT_TAKEN, line="held by process 7")
+    claims.over(claims.newest(RunDir(it.folder(run))), "stopped", code=EXIT_TAKEN, line="held by process 7")
     assert tend_duo(it) == 0
     assert it.state(run).name == "queued"
 
@@ -119,7 +123,7 @@ def test_a_job_without_a_claim_fails_with_a_record(slurm: FakeSlurm, tmp_path: P
 def test_a_job_without_a_claim_leaves_the_records_of_another_alone(slurm, tmp_path: Path) -> None:
     job = Job(tmp_path, "print('trained')", slurm)
     (tmp_path / "runs" / RUN / "jobs" / "0001.json").unlink()
-    claims.make(tmp_path / "runs" / RUN, None, "another", "slurm")
+    claims.make(RunDir(tmp_path / "runs" / RUN), None, "another", "slurm")
     assert job.start().wait(120) == 1
     assert not (tmp_path / "runs" / RUN / "events").exists() and job.end is None
 
@@ -127,6 +131,8 @@ def test_a_job_without_a_claim_leaves_the_records_of_another_alone(slurm, tmp_pa
 def test_a_job_whose_run_was_taken_over_leaves_it(slurm: FakeSlurm, tmp_path: Path) -> None:
     job = Job(tmp_path, "print('trained')", slurm)
     claims.over(job.claim, "withdrawn")
-    claims.make(tmp_path / "runs" / RUN, claims.newest(tmp_path / "runs" / RUN), "another", "slurm")
+    claims.make(
+        RunDir(tmp_path / "runs" / RUN), claims.newest(RunDir(tmp_path / "runs" / RUN)), "another", "slurm"
+    )
     assert job.start().wait(120) == 0
     assert not (tmp_path / "runs" / RUN / "log.txt").exists()

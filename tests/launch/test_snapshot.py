@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.submission import snapshot
+from vocl.rundir.results_root import ResultsRoot
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_snapshot_has_the_permissions_of_its_place(tmp_path, umask_027, root_m
     root = tmp_path / "results"
     root.mkdir()
     root.chmod(root_mode)
-    taken = snapshot.take(root, None)
+    taken = snapshot.take(ResultsRoot(root), None)
     assert _modes(taken) == {True: {folders}, False: {0o440}}
     assert [path.name for path in (root / "snapshots").iterdir()] == [taken.name]
 
@@ -48,12 +49,12 @@ def test_a_snapshot_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch) -> 
         return real(self, target)
 
     monkeypatch.setattr(Path, "rename", rename)
-    taken = snapshot.take(tmp_path, None)
+    taken = snapshot.take(ResultsRoot(tmp_path), None)
     assert synced[-1] == taken.parent.stat().st_ino
 
 
 def test_a_snapshot_that_fails_leaves_nothing(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(snapshot, "commit", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        snapshot.take(tmp_path, None)
+        snapshot.take(ResultsRoot(tmp_path), None)
     assert not list((tmp_path / "snapshots").iterdir())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from run_records import Sweep, beat, end, finish, put, start
 
 from launch.run_states.states import RunState, look, with_sources
 from launch.slurm.job_states import ask
+from vocl.ops.narrow import given
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 RUN = "0123456789"
 
@@ -20,7 +24,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 def state(sweep: Sweep, run: str = RUN) -> RunState:
-    states, trouble = look(sweep.root, [run])
+    states, trouble = look(ResultsRoot(sweep.root), [run])
     assert trouble == ""
     return states[run]
 
@@ -31,7 +35,7 @@ def told(found: RunState) -> tuple[str, str]:
 
 def test_absent(slurm: FakeSlurm, tmp_path: Path) -> None:
     (tmp_path / "results" / "runs" / "abc").mkdir(parents=True)
-    states, _ = look(tmp_path / "results", ["abc", "def"])
+    states, _ = look(ResultsRoot(tmp_path / "results"), ["abc", "def"])
     assert [told(states[run]) for run in ("abc", "def")] == [("absent", ""), ("absent", "")]
     assert slurm.calls == []
 
@@ -90,9 +94,9 @@ def test_a_training_in_a_terminal_runs(slurm: FakeSlurm, tmp_path: Path) -> None
     folder = tmp_path / "runs" / RUN
     start(folder)
     beat(folder, 3, host=os.uname().nodename)
-    assert look(tmp_path, [RUN])[0][RUN].name == "running"
+    assert look(ResultsRoot(tmp_path), [RUN])[0][RUN].name == "running"
     beat(folder, 3, age_s=3600)
-    assert told(look(tmp_path, [RUN])[0][RUN]) == ("interrupted", "killed")
+    assert told(look(ResultsRoot(tmp_path), [RUN])[0][RUN]) == ("interrupted", "killed")
 
 
 def test_a_pool_that_was_killed_leaves_interrupted_runs_that_can_be_claimed(tmp_path: Path) -> None:
@@ -106,7 +110,7 @@ def test_a_pool_that_was_killed_leaves_interrupted_runs_that_can_be_claimed(tmp_
     beat(sweep.folder(RUN), 3, age_s=3600)
     found = state(sweep)
     assert told(found) == ("interrupted", "killed")
-    assert claims.make(sweep.folder(RUN), found.claim, "later", "local") is not None
+    assert claims.make(RunDir(sweep.folder(RUN)), found.claim, "later", "local") is not None
 
 
 def test_stopped_is_interrupted(slurm: FakeSlurm, sweep: Sweep) -> None:
@@ -203,11 +207,11 @@ def test_done(slurm: FakeSlurm, sweep: Sweep) -> None:
 def test_one_that_ends_while_slurm_is_asked_is_done(slurm: FakeSlurm, sweep: Sweep) -> None:
     sweep.begin(RUN)
 
-    def slowly(root: Path, unclear: list[claims.Claim]):
+    def slowly(root: ResultsRoot, unclear: list[claims.Claim]):
         finish(sweep.folder(RUN))
         return ask(root, unclear)
 
-    assert look(sweep.root, [RUN], slowly)[0][RUN].name == "done"
+    assert look(ResultsRoot(sweep.root), [RUN], slowly)[0][RUN].name == "done"
 
 
 def test_as_many_questions_for_any_number_of_runs(slurm: FakeSlurm, tmp_path: Path) -> None:
@@ -216,7 +220,7 @@ def test_as_many_questions_for_any_number_of_runs(slurm: FakeSlurm, tmp_path: Pa
     sweeps = [Sweep(tmp_path / "results", *runs[i::3], job=str(i)) for i in range(3)]
     for index in range(10):
         slurm.job(sweeps[0].name, "0", index, "RUNNING")
-    look(tmp_path / "results", runs)
+    look(ResultsRoot(tmp_path / "results"), runs)
     queue, accounting, config, *others = [" ".join(call) for call in slurm.calls]
     assert (queue.split()[0], accounting.split()[0], config) == ("squeue", "sacct", "scontrol show config")
     assert sorted(others) == [f"scontrol --oneliner show job {job}" for job in (1, 2)]
@@ -234,12 +238,12 @@ def test_as_many_questions_for_any_number_of_runs(slurm: FakeSlurm, tmp_path: Pa
 def test_slurm_does_not_answer(slurm: FakeSlurm, sweep: Sweep, fault: str, trouble: str) -> None:
     slurm.fault("squeue", fault)
     wait = 0.3 if fault == "timeout" else 20.0
-    states, why = look(sweep.root, [RUN], lambda root, unclear: ask(root, unclear, wait))
+    states, why = look(ResultsRoot(sweep.root), [RUN], lambda root, unclear: ask(root, unclear, wait))
     assert why.startswith(trouble)
     assert told(states[RUN]) == ("queued", "SLURM did not answer")
     sweep.begin(RUN)
     beat(sweep.folder(RUN), 40)
-    states, _ = look(sweep.root, [RUN], lambda root, unclear: ask(root, unclear, wait))
+    states, _ = look(ResultsRoot(sweep.root), [RUN], lambda root, unclear: ask(root, unclear, wait))
     assert (states[RUN].name, states[RUN].step) == ("running", 40)
 
 
@@ -251,13 +255,13 @@ def test_an_attempt_that_ended_does_not_run_whatever_its_heartbeat_says(slurm, s
     slurm.ended(sweep.name, "7", 0, "CANCELLED by 0")
     assert told(state(sweep)) == ("failed", "cancelled")
     slurm.fault("squeue", "Unable to contact slurm controller")
-    states, _ = look(sweep.root, [RUN])
+    states, _ = look(ResultsRoot(sweep.root), [RUN])
     assert told(states[RUN]) == ("unknown", "stopped; SLURM did not answer")
 
 
 def test_slurm_is_not_installed(slurm: FakeSlurm, sweep: Sweep, monkeypatch) -> None:
     slurm.missing(monkeypatch)
-    states, why = look(sweep.root, [RUN])
+    states, why = look(ResultsRoot(sweep.root), [RUN])
     assert (states[RUN].name, why) == ("queued", "squeue: not found on this machine")
 
 
@@ -287,6 +291,9 @@ def test_gpu_hours_count_a_killed_attempt_up_to_its_heartbeat(slurm: FakeSlurm, 
     records = state(sweep).records
     assert records is not None and records.gpu_hours == pytest.approx(1.0)
     beat(folder, 1, age_s=3600)
-    put(folder / "heartbeat.json", {**(records.beat or {}), "time": (records.started or {})["time"] + 1800})
+    put(
+        folder / "heartbeat.json",
+        {**asdict(given(records.beat)), "time": (records.started or {})["time"] + 1800},
+    )
     records = state(sweep).records
     assert records is not None and records.gpu_hours == pytest.approx(2.0)

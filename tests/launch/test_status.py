@@ -31,11 +31,12 @@ import launch.commands.status
 from launch.cli import main
 from launch.commands import watch
 from launch.run_states.health import flags
-from launch.run_states.records import Records
 from launch.selection.plan import select
 from launch.selection.selector import resolve
 from launch.selection.submitted import ROOT
 from vocl.config.folders import CONF
+from vocl.rundir.records import Records
+from vocl.rundir.run_dir import RunDir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -144,7 +145,7 @@ def test_flags(tmp_path: Path) -> None:
         folder = tmp_path / "run"
         reports(folder, losses, **facts)
         (folder / "config.yaml").write_text("seed: 0\nmodel:\n  _target_: x\n  num_slots: 7\n")
-        return "; ".join(flags(Records(folder)))
+        return "; ".join(flags(Records(RunDir(folder))))
 
     falling = [1 / (i + 1) + 0.01 * (i % 3) for i in range(20)]
     risen = [*falling[:15], 5.0, *falling[15:]]
@@ -163,15 +164,15 @@ def test_a_new_stage_is_no_spike(tmp_path: Path) -> None:
     before = (tmp_path / "metrics.jsonl").read_text()
     reports(tmp_path, [5.0, 5.1] * 10, stage=1)
     (tmp_path / "metrics.jsonl").write_text(before + (tmp_path / "metrics.jsonl").read_text())
-    assert flags(Records(tmp_path)) == []
-    assert len(Records(tmp_path).losses) == 20
+    assert flags(Records(RunDir(tmp_path))) == []
+    assert len(Records(RunDir(tmp_path)).losses) == 20
 
 
 def test_a_log_that_is_being_written(tmp_path: Path) -> None:
     reports(tmp_path, [0.1] * 400)
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 2000, "loss": 9')
-    losses = Records(tmp_path).losses
+    losses = Records(RunDir(tmp_path)).losses
     assert losses[-1] == (1995, 0.1) and set(losses) <= {(i * 5, 0.1) for i in range(400)}
     assert len(losses) > 80
 

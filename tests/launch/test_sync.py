@@ -13,6 +13,9 @@ import yaml
 
 from launch import cli
 from launch.commands import sync
+from vocl.ops.narrow import given
+from vocl.rundir.result import Result
+from vocl.rundir.run_dir import RunDir
 from vocl.tracking import wandb_mirror
 from vocl.tracking.wandb_process import digest
 
@@ -105,7 +108,7 @@ def test_scores_that_were_computed_again_are_written_anew(tmp_path, client, monk
     path = folder / "wandb" / "sealed.json"
     (entry,) = json.loads(path.read_text()).items()
     result = json.loads((folder / "result.json").read_text())
-    for scores, anew in ((digest(result), False), ("of before", True)):
+    for scores, anew in ((digest(given(Result.of_json(result))), False), ("of before", True)):
         path.write_text(json.dumps({entry[0]: entry[1] | {"scores": scores}}))
         assert cli.main(["sync", "aaaa", f"runtime.root={tmp_path}"]) == 0
         assert written.is_file() == anew
@@ -158,7 +161,7 @@ def test_a_folder_is_uploaded_whatever_the_working_folder_is(tmp_path, client, m
 
 def test_the_mirror_does_not_work_in_the_folder_of_its_caller(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    one = wandb_mirror.Mirror(tmp_path, "offline", "vocl", None)
+    one = wandb_mirror.Mirror(RunDir(tmp_path), "offline", "vocl", None)
     one.command = [sys.executable, "-c", "import os; print(os.getcwd())"]
     one.start()
     assert one.process is not None and one.process.stdout is not None

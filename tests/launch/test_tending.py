@@ -10,6 +10,7 @@ from launch.commands import tend
 from launch.selection import plan
 from launch.submission import snapshot
 from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 
 
 @pytest.fixture
@@ -49,10 +50,13 @@ def test_a_lost_job_is_collected_and_queued_again_once(sweep, frozen_world, caps
     assert it.entry(run).snapshot == before.snapshot
     assert it.entry(run).cluster == before.cluster
     assert it.state(run).name == "queued"
-    assert claims.history(it.folder(run))[0].end["reason"] == reason
+    assert claims.history(RunDir(it.folder(run)))[0].end["reason"] == reason
     assert tend_duo(it) == 0
     assert capsys.readouterr().out.startswith("4 runs: 4 queued")
-    assert len(claims.history(it.folder(run))) == 2 and len(claims.history(it.folder(other))) == 1
+    assert (
+        len(claims.history(RunDir(it.folder(run)))) == 2
+        and len(claims.history(RunDir(it.folder(other)))) == 1
+    )
 
 
 def test_collected_once_the_state_needs_no_accounting(sweep, capsys) -> None:
@@ -140,7 +144,7 @@ def test_a_child_that_was_killed_is_out_of_memory_when_accounting_says_so(sweep)
     starved, shot = it.ids[:2]
     for run, state in ((starved, "OUT_OF_MEMORY"), (shot, "FAILED")):
         it.lost(run, state)
-        claims.over(claims.newest(it.folder(run)), "failed", code=-9, line="...")
+        claims.over(claims.newest(RunDir(it.folder(run))), "failed", code=-9, line="...")
     tend_duo(it)
     assert it.entry(starved).cluster["mem_gb"] == 12
     assert it.entry(shot).cluster["mem_gb"] == 8
@@ -152,10 +156,10 @@ def test_mistakes_and_crashes_are_left_alone(sweep, code, capsys) -> None:
     it = sweep()
     run = it.ids[0]
     it.lost(run, "FAILED")
-    claims.over(claims.newest(it.folder(run)), "failed", code=code, line="ValueError: no")
+    claims.over(claims.newest(RunDir(it.folder(run))), "failed", code=code, line="ValueError: no")
     assert tend_duo(it) == 0
     assert it.state(run).name == "failed"
-    assert len(claims.history(it.folder(run))) == 1
+    assert len(claims.history(RunDir(it.folder(run)))) == 1
     assert "gave up" not in capsys.readouterr().out
 
 
@@ -176,7 +180,7 @@ def test_nothing_is_written_while_slurm_does_not_answer(sweep, capsys) -> None:
     it.slurm.fault("squeue", "Unable to contact slurm controller")
     assert tend_duo(it) == 1
     assert "Unable to contact" in capsys.readouterr().out
-    assert claims.newest(it.folder(it.ids[0])).end is None
+    assert claims.newest(RunDir(it.folder(it.ids[0]))).end is None
     it.slurm.fault("squeue", None)
     assert tend_duo(it) == 0
     assert it.state(it.ids[0]).name == "queued"
@@ -189,7 +193,7 @@ def test_what_max_jobs_left_out_follows_as_others_leave(sweep, frozen_world, cap
     assert it.state(left).reason == "cluster.max_jobs is reached"
     frozen_world()
     assert tend_duo(it) == 0
-    assert len(claims.history(it.folder(left))) == 1
+    assert len(claims.history(RunDir(it.folder(left)))) == 1
     it.done(next(run for run in it.ids if run != left))
     assert tend_duo(it) == 0
     assert f"queued {left}" in capsys.readouterr().out
@@ -218,12 +222,12 @@ def test_a_run_that_moves_while_it_is_looked_at_is_left_for_the_next_pass(sweep,
 
     def late(*arguments):
         found = real(*arguments)
-        claims.over(claims.newest(it.folder(run)), "done", code=0)
+        claims.over(claims.newest(RunDir(it.folder(run))), "done", code=0)
         return found
 
     monkeypatch.setattr(tend, "look", late)
     tend_duo(it)
-    assert claims.newest(it.folder(run)).end["outcome"] == "done"
+    assert claims.newest(RunDir(it.folder(run))).end["outcome"] == "done"
 
 
 def test_runs_of_another_person_are_theirs_to_tend(sweep, monkeypatch) -> None:

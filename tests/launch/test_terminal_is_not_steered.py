@@ -11,7 +11,9 @@ import yaml
 
 from launch.cli import main
 from vocl.errors import UserError
-from vocl.rundir import claims, result
+from vocl.evaluate import score_table
+from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 
 RUN = "aaaaaaaaaa"
 STEERS = "\x1b]52;c;Y3VybCBldmlsfHNo\x07\x9b2J\x1b[2Jname\u202e"
@@ -47,7 +49,7 @@ def test_a_mistake_is_one_line_whatever_it_names() -> None:
 
 
 def test_scores_and_differences(root: Path, capsys) -> None:
-    result.show(root / "runs" / RUN)
+    score_table.show(RunDir(root / "runs" / RUN))
     said(capsys)
     (root / "runs" / "bbbbbbbbbb").mkdir()
     (root / "runs" / "bbbbbbbbbb" / "config.yaml").write_text("project: null\nloss: {a: 1}\n")
@@ -62,7 +64,7 @@ def test_names_of_files_and_people(root: Path, tmp_path: Path, capsys) -> None:
         (there / name / "config.yaml").write_text("{}")
     assert main(["pull", f"{tmp_path}/there", f"runtime.root={tmp_path}/mine"]) == 0
     assert "its name is no run id" in said(capsys)
-    made = claims.make(root / "runs" / RUN, None, "token", "local")
+    made = claims.make(RunDir(root / "runs" / RUN), None, "token", "local")
     assert made is not None
     (root / "runs" / RUN / "result.json").unlink()
     made.path.write_text(json.dumps({**json.loads(made.path.read_text()), "host": STEERS}))

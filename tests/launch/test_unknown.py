@@ -15,6 +15,8 @@ from launch.run_states.states import RunState, look, refuse_taken
 from launch.slurm.client import controller
 from vocl.errors import UserError
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 ONE, TWO, THREE, FOUR = RUNS = [f"{letter}123456789" for letter in "abcd"]
 HERE = "made-up@controller"
@@ -30,7 +32,7 @@ def sweep(slurm: FakeSlurm, tmp_path: Path) -> Sweep:
 
 
 def states(sweep: Sweep) -> list[RunState]:
-    found, trouble = look(sweep.root, RUNS)
+    found, trouble = look(ResultsRoot(sweep.root), RUNS)
     assert trouble == ""
     return [found[run] for run in RUNS]
 
@@ -54,7 +56,7 @@ def test_another_cluster_cannot_tell(slurm: FakeSlurm, sweep: Sweep) -> None:
     assert told(sweep) == {("unknown", "submitted to cluster made-up, this is other")}
     assert states(sweep)[1].job == "7_1"
     with pytest.raises(UserError, match=f"made-up, this is other; .* vocl cancel {ONE} --gone"):
-        refuse_taken(sweep.folder(ONE))
+        refuse_taken(RunDir(sweep.folder(ONE)))
     sweep.begin(ONE)
     beat(sweep.folder(ONE), 3)
     assert [state.name for state in states(sweep)] == ["running", *["unknown"] * 3]
@@ -101,7 +103,7 @@ def test_a_list_that_was_cut_makes_no_run_gone(slurm: FakeSlurm, sweep: Sweep, l
 def test_no_answer_is_no_proof(slurm: FakeSlurm, sweep: Sweep, command, fault, trouble) -> None:
     slurm.gone(sweep.name)
     slurm.fault(command, fault)
-    found, why = look(sweep.root, RUNS)
+    found, why = look(ResultsRoot(sweep.root), RUNS)
     assert why == trouble
     assert {state.name for state in found.values()} == {"queued"}
 
@@ -144,10 +146,10 @@ def test_a_submission_that_broke_off_is_withdrawn_where_its_job_is_known_to_be_n
     sweep = Sweep(tmp_path / "results", ONE, job=None, sent_to=where)
     for module in (launch.submission.enqueue, launch.run_states.states):
         monkeypatch.setattr(module, "is_submitting", lambda claim: False)
-    launch.submission.enqueue.recover(sweep.root, [ONE])
-    claim = claims.newest(sweep.folder(ONE))
+    launch.submission.enqueue.recover(ResultsRoot(sweep.root), [ONE])
+    claim = claims.newest(RunDir(sweep.folder(ONE)))
     assert claim is not None and claim.is_open == (where != HERE)
-    assert look(sweep.root, [ONE])[0][ONE].name == ("unknown" if claim.is_open else "absent")
+    assert look(ResultsRoot(sweep.root), [ONE])[0][ONE].name == ("unknown" if claim.is_open else "absent")
 
 
 def test_lists_of_elements(slurm: FakeSlurm, monkeypatch) -> None:

@@ -20,6 +20,7 @@ from vocl import assemble
 from vocl.commands import import_
 from vocl.config.compose import composed, group_choices
 from vocl.reference import importer
+from vocl.rundir.results_root import ResultsRoot
 
 SMALL = {
     "backbone": "tiny_vit",
@@ -345,8 +346,12 @@ def test_only_the_papers_settings_reproduce(tmp_path: Path) -> None:
         "code": "abc",
         "date": "2026-01-02T03:04:05Z",
     }
-    keep(tmp_path, claim, record)
-    (row,) = [line for line in write(tmp_path, None).splitlines() if "| movi_c " in line and "abc" in line]
+    keep(ResultsRoot(tmp_path), claim, record)
+    (row,) = [
+        line
+        for line in write(ResultsRoot(tmp_path), None).splitlines()
+        if "| movi_c " in line and "abc" in line
+    ]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     scores = "video_fg_ari 69.80 (69.3 ± 0.5), video_mbo 32.70 (32.7 ± 0.5)"
     assert cells[2:] == ["yes", scores, "imported/slotcontrast/x", "abc", "2026-01-02"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, same, send
+from running import at_step, final, on_ranks, result, run_folder, same, send
 
 from vocl import assemble, run
 from vocl.config.compose import composed
@@ -121,10 +121,10 @@ def test_a_run_that_trains_nothing_is_evaluated(tmp_path):
     assert run.run(asked) == 0
     metrics = result(asked)["metrics"]
     assert metrics["propagation_jf"] > 0.5
-    events = sorted(path.name for path in run.run_folder(asked).glob("events/*"))
+    events = sorted(path.name for path in run_folder(asked).glob("events/*"))
     assert len(events) == 2 and events[0].endswith("done.json")
     assert run.run(asked) == 0  # the scores are there
-    assert json.loads((run.run_folder(asked) / "result.json").read_text())["metrics"] == metrics
+    assert json.loads((run_folder(asked) / "result.json").read_text())["metrics"] == metrics
 
 
 @pytest.mark.parametrize("model", ["rectangles", "kmeans_video"])
@@ -188,7 +188,7 @@ def test_one_k_means_for_all_videos_learns_and_resumes(tmp_path, monkeypatch):
         assert run.run(torn) == 75
     assert run.run(torn) == 0
     same(final(whole), final(torn))
-    lines = (run.run_folder(whole) / "metrics.jsonl").read_text().splitlines()
+    lines = (run_folder(whole) / "metrics.jsonl").read_text().splitlines()
     losses = [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
     assert len(losses) == 12 and max(losses[1:]) < losses[0] / 2  # the first batch gives the centroids
     assert result(whole)["metrics"]["single_best_slot_j"] > 0.05

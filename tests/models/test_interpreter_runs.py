@@ -6,7 +6,7 @@ import json
 import signal
 
 import torch
-from running import TINY, at_step, final, on_ranks, result, same, send
+from running import TINY, at_step, final, on_ranks, result, run_folder, same, send
 
 from vocl import run
 from vocl.config.compose import composed
@@ -42,9 +42,7 @@ def alone(root, level: str, term: str, *overrides: str):
 
 
 def log(settings) -> list[dict]:
-    return [
-        json.loads(line) for line in (run.run_folder(settings) / "metrics.jsonl").read_text().splitlines()
-    ]
+    return [json.loads(line) for line in (run_folder(settings) / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_run_stopped_around_the_boundary_ends_as_one_that_was_not(tmp_path, monkeypatch) -> None:
@@ -89,7 +87,7 @@ def test_two_ranks_equal_one(tmp_path) -> None:
 def test_the_video_level_may_start_from_another_runs_images(tmp_path) -> None:
     images = alone(tmp_path, "image", "image_feature_mse")
     assert run.run(images) == 0
-    run_id = run.run_folder(images).name
+    run_id = run_folder(images).name
     warm = f"warm_start={{run: {run_id}, take: [image.*]}}"
     videos = alone(tmp_path, "video", "sinkhorn_divergence", warm)
     assert run.run(videos) == 0
@@ -102,5 +100,5 @@ def test_kept_slots_change_no_run(tmp_path) -> None:
     """Two runs whose identities differ in the size of the cache alone."""
     kept, fresh = (config(tmp_path, f"model.cache_mb={megabytes}") for megabytes in (100, 0))
     assert run.run(kept) == run.run(fresh) == 0
-    assert run.run_folder(kept) != run.run_folder(fresh)
+    assert run_folder(kept) != run_folder(fresh)
     same(final(kept)["model"], final(fresh)["model"])

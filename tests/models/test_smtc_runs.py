@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, same, send, steps_logged
+from running import at_step, final, on_ranks, result, run_folder, same, send, steps_logged
 
 from vocl import run
 from vocl.config.compose import composed
@@ -66,7 +66,7 @@ def test_what_moves_and_what_stays(tmp_path, monkeypatch) -> None:
     """The backbone from the second stage on, the teacher's never; the teacher is saved."""
     made = config(tmp_path, "runtime.checkpoint_every=1", "runtime.checkpoint_tenths=true")
     assert run.run(made) == 0
-    checkpoints = Checkpoints(run.run_folder(made) / "checkpoints")
+    checkpoints = Checkpoints(run_folder(made) / "checkpoints")
     states = {}
     for saved in checkpoints.list():
         _, state = checkpoints.newest(saved.step)
@@ -93,7 +93,7 @@ def test_two_ranks_equal_one(tmp_path, experiment) -> None:
     for name, tensor in final(one)["model"].items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)
     logs = [
-        [json.loads(line) for line in (run.run_folder(c) / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (run_folder(c) / "metrics.jsonl").read_text().splitlines()]
         for c in (one, two)
     ]
     for a, b in zip(*logs, strict=True):

@@ -104,8 +104,9 @@ def test_the_frozen_backbone_is_stored_once_and_apart(state, tmp_path):
 
 
 def test_an_import_starts_another_run(weights, state, tmp_path):
+    from running import run_folder
+
     from vocl.run import run as train
-    from vocl.run import run_folder
 
     torch.save({"state_dict": state}, tmp_path / "a.ckpt")
     assert run(tmp_path / "a.ckpt", tmp_path / "out") == 0

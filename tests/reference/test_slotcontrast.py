@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from comparing import assert_same_hard_masks, clip_of, distance, forward_and_backward, part
+from running import run_folder
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -146,7 +147,7 @@ def train(golden, sizes, tmp_path, monkeypatch):
             ]
         )
         assert run.run(config) == 0
-        lines = [json.loads(line) for line in (run.run_folder(config) / "metrics.jsonl").open()]
+        lines = [json.loads(line) for line in (run_folder(config) / "metrics.jsonl").open()]
         assert [line["step"] for line in lines] == list(range(int(facts["steps"])))
         return {n: torch.tensor([line[n] for line in lines], dtype=torch.float64) for n in TRAJECTORY}
 

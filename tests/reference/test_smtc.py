@@ -22,6 +22,7 @@ from vocl.nn.valid_instances import closeness
 from vocl.ops.matching import best_matching
 from vocl.ops.transport import spread_mass
 from vocl.reference import importer, smtc
+from vocl.rundir.run_dir import RunDir
 
 OUTPUT, GRADIENT, LOSS = 1e-4, 1e-3, 1e-5
 NORM = "backbone.vit.norm."
@@ -302,7 +303,9 @@ def test_a_step_and_the_teacher_after_it(imported, values, facts, config, monkey
     from vocl import run
     from vocl.stop import StopFlag
 
-    trainer = run.make_trainer(config, tmp_path, torch.device("cpu"), StopFlag(), fresh=False, silent=True)
+    trainer = run.make_trainer(
+        config, RunDir(tmp_path), torch.device("cpu"), StopFlag(), fresh=False, silent=True
+    )
     trainer.model.load_state_dict(make(imported, values).state_dict())
     own, gradients = trainer.trainable, wanted(values, "grad.")
     given = {n: gradients[n].reshape(p.shape) for n, p in own.items() if n in gradients}

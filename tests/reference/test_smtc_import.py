@@ -12,6 +12,7 @@ from vocl import assemble, run
 from vocl.commands import import_
 from vocl.config.compose import composed
 from vocl.loading import load
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import StopFlag
 
 TINY = [
@@ -115,7 +116,9 @@ def test_a_plain_dino_file_is_the_backbone_of_a_run_that_has_not_begun(weights, 
     for name, tensor in vit.items():
         assert torch.equal(own[f"backbone.vit.{name}"], tensor)
         assert torch.equal(own[f"teacher.backbone.vit.{name}"], tensor)
-    fresh = run.make_trainer(config, tmp_path, torch.device("cpu"), StopFlag(), fresh=True, silent=True)
+    fresh = run.make_trainer(
+        config, RunDir(tmp_path), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+    )
     begun = fresh.model.state_dict()
     rest = [name for name in own if ".vit." not in name]
     assert rest and all(torch.equal(own[name], begun[name]) for name in rest)

@@ -22,6 +22,8 @@ from launch.selection.plan import Spec, select
 from launch.slurm import ledger
 from vocl import run
 from vocl.rundir import claims
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 # What a user's shell may hold for SLURM's commands, and vocl's own calls must not see.
 SHELL = {
@@ -63,7 +65,7 @@ class Probe(nn.Module):
     def forward(self, output, clip):
         self.calls += 1
         if self.calls == 3:
-            hold(self.folder)
+            hold(RunDir(self.folder))
             if int(os.environ.get("RANK", "0")) in self.fails:
                 raise ArithmeticError("the probe was asked to fail")
         return torch.full((), VALUE)
@@ -76,7 +78,7 @@ class Late(Evaluation):
         self.split, self.folder = split, folder
 
     def run(self, subject):
-        hold(self.folder)
+        hold(RunDir(self.folder))
         return Report(protocol="none", rows=[], metrics={})
 '''
 LOSS = """# @package loss.probe
@@ -169,7 +171,7 @@ class Sweeps:
 
     def look(self, specs: Iterable[Spec]) -> dict[str, RunState]:
         with self.environment():
-            return look(self.root, [spec.id for spec in specs])[0]
+            return look(ResultsRoot(self.root), [spec.id for spec in specs])[0]
 
     def state(self, spec: Spec) -> RunState:
         return self.look([spec])[spec.id]
@@ -207,7 +209,7 @@ class Sweeps:
             raise AssertionError("\n".join([f"{found}", *tails])) from error
 
     def claims(self, spec: Spec) -> list[claims.Claim]:
-        return claims.history(self.run(spec))
+        return claims.history(RunDir(self.run(spec)))
 
     def starts(self, spec: Spec) -> list[dict[str, Any]]:
         return [json.loads(p.read_text()) for p in sorted((self.run(spec) / "events").glob("*-start.json"))]
@@ -225,7 +227,7 @@ class Sweeps:
 
     def job(self, spec: Spec) -> str:
         """The element that the newest claim on the run is about, as SLURM's commands name it."""
-        submission = ledger.read(self.root, self.claims(spec)[-1].token)
+        submission = ledger.read(ResultsRoot(self.root), self.claims(spec)[-1].token)
         assert submission is not None and submission.job is not None
         single = len(submission.elements) == 1
         return submission.job if single else f"{submission.job}_{submission.index(spec.id)}"

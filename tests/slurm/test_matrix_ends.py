@@ -17,6 +17,7 @@ from sweeps import Sweeps, shared_folder
 
 from launch import ports
 from launch.slurm import ledger
+from vocl.rundir.results_root import ResultsRoot
 
 pytestmark = pytest.mark.slow
 
@@ -191,7 +192,7 @@ def test_jobs_run_the_code_as_it_was_when_submitted(sweeps: Sweeps):
         own.now(spec)
         own.settled(spec)
         probe.write_text(text)
-        submission = ledger.read(own.root, own.claims(spec)[-1].token)
+        submission = ledger.read(ResultsRoot(own.root), own.claims(spec)[-1].token)
         (start,) = own.starts(spec)
         assert start["imported_from"] == str(own.root / "snapshots" / submission.snapshot)
         assert Path(start["command"][0]).is_relative_to(start["imported_from"])

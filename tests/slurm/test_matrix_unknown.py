@@ -20,6 +20,7 @@ from sweeps import Sweeps, shared_folder
 from launch import cli
 from launch.selection.plan import Spec
 from launch.slurm import ledger
+from vocl.rundir.results_root import ResultsRoot
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +137,7 @@ def test_a_run_of_another_cluster_is_left_alone(sweeps: Sweeps, start_cluster, c
     specs = sweeps.specs(words)
     assert sweeps.submit(words) == 0
     tokens = [sweeps.claims(spec)[0].token for spec in specs]
-    assert ledger.read(sweeps.root, tokens[0]).sent_to.startswith(f"{sweeps.cluster.name}@")
+    assert ledger.read(ResultsRoot(sweeps.root), tokens[0]).sent_to.startswith(f"{sweeps.cluster.name}@")
     with sweeps.environment(**other.env):
         said = act(words, capsys)
         cli.main(["status", *words])

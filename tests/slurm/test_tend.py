@@ -19,6 +19,8 @@ from launch.run_states.states import look
 from launch.slurm.refusals import refused
 from vocl.rundir import claims
 from vocl.rundir.causes import Cause
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 
 TINY = (
     "experiment=slotcontrast/synthetic",
@@ -102,7 +104,7 @@ def test_what_the_users_limit_keeps_out_follows_as_others_end(start_cluster, voc
         def finished() -> bool:
             nonlocal said
             said += vocl(cluster, "tend", *words)
-            return all(state.name == "done" for state in look(tmp_path / "r", ids)[0].values())
+            return all(state.name == "done" for state in look(ResultsRoot(tmp_path / "r"), ids)[0].values())
 
         cluster.wait_until(finished, every=1.0)
         assert "was left out" in said
@@ -127,7 +129,7 @@ def test_a_request_that_is_wrong_is_refused_once(cluster, vocl, tmp_path, wrong,
     for _ in range(2):
         assert "2 runs: 2 absent" in vocl(cluster, "tend", *arguments)
     for run in ids:
-        (claim,) = claims.history(tmp_path / "r" / "runs" / run)
+        (claim,) = claims.history(RunDir(tmp_path / "r" / "runs" / run))
         assert claim.end is not None and claim.end["cause"] is Cause.REJECTED
 
 

@@ -2,7 +2,7 @@
 [runtime.<key>=value ...] [--again] [--untrained]`
 
 Scores a trained run again, by evaluations it was not trained with or by its own under other
-settings or on another dataset, and adds them to its result.json under keys of their own. It never
+settings or on another dataset, and adds them to its result under keys of their own. It never
 trains. An evaluation that the run's config has starts from the settings there, any other from
 conf/eval. What is scored already is not scored twice, and said when it was by other code;
 `--again` scores it again. `--untrained`: the model as the run started with it, as a control.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,12 +22,14 @@ from vocl.config.compose import completed, compose
 from vocl.config.grammar import key_of, setting
 from vocl.config.schema import Config
 from vocl.errors import EXIT_USER, UserError, printable
+from vocl.evaluate import score_table
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.interface import VideoModel
-from vocl.loading import initial_model, load_folder, pick_device, saved_config
-from vocl.rundir import result
-from vocl.rundir.saved_config import trusted_run
+from vocl.loading import initial_model, load_run, pick_device, saved_config
+from vocl.rundir.result import UNTRAINED
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
 FLAGS = ("--again", "--untrained")
@@ -57,18 +58,18 @@ def main(arguments: list[str]) -> int:
 def add(run: str, overrides: list[str], again: bool = False, untrained: bool = False) -> Evaluated:
     """Evaluate the run `run` (an id or a folder) as `overrides` say; returns what that gave."""
     root = _root(overrides)
-    folder = trusted_run(run, root)
-    saved = saved_config(folder, root)
+    place = ResultsRoot.of(root).find_trusted(run)
+    saved = saved_config(place, root)
     config = requested(saved, overrides)
     plain = requested(saved, [o for o in overrides if _section(o) != "dataset"])
-    _refuse_unfinished(folder)
+    _refuse_unfinished(place)
     if config["runtime"]["threads"]:
         torch.set_num_threads(config["runtime"]["threads"])
     device = pick_device(config["runtime"]["device"])
     for name in config["eval"]:
         for split in assemble.make_evaluation(config, name).splits:
             assemble.make_source(config, split, name)
-    model, checkpoint = _model(folder, config, str(device), untrained)
+    model, checkpoint = _model(place, config, str(device), untrained)
     reuse: Reuse = "nothing" if again else "stored"
     with stop_on_signal() as stop:
 
@@ -77,36 +78,36 @@ def add(run: str, overrides: list[str], again: bool = False, untrained: bool = F
                 raise Stopped("the evaluation")
 
         try:
-            found = evaluate(config, model, checkpoint, folder, device, advance, reuse)
-            add_to_result(folder, saved, plain, config, found, untrained)
+            found = evaluate(config, model, checkpoint, place, device, advance, reuse)
+            add_to_result(place, saved, plain, config, found, untrained)
         except OSError as error:
-            raise UserError(f"{error.filename or folder}: {error.strerror}") from None
-    result.show(folder)
-    _tell(folder, found)
+            raise UserError(f"{error.filename or place}: {error.strerror}") from None
+    score_table.show(place)
+    _tell(place, found)
     return found
 
 
-def _refuse_unfinished(folder: Path) -> None:
-    imported = not list((folder / "events").glob("*-start.json"))
-    if not imported and result.is_damaged(folder):
-        result.read(folder)  # raises
-    if not imported and not result.is_done(folder):
-        raise UserError(f"{folder}: has not finished; train it first")
+def _refuse_unfinished(run: RunDir) -> None:
+    imported = not list(run.events.glob("*-start.json"))
+    if not imported and run.has_damaged_result():
+        run.result()  # raises
+    if not imported and not run.is_done():
+        raise UserError(f"{run}: has not finished; train it first")
 
 
-def _model(folder: Path, config: Config, device: str, untrained: bool) -> tuple[VideoModel, str]:
+def _model(run: RunDir, config: Config, device: str, untrained: bool) -> tuple[VideoModel, str]:
     """The model to score, and what names its weights."""
     if untrained:
-        return initial_model(config, device), result.UNTRAINED
-    loaded = load_folder(folder, config, device)
+        return initial_model(config, device), UNTRAINED
+    loaded = load_run(run, config, device)
     return loaded.model, loaded.checkpoint.digest
 
 
-def _tell(folder: Path, found: Evaluated) -> None:
+def _tell(run: RunDir, found: Evaluated) -> None:
     for name in found.outdated:
         print(
             f"note: eval.{name}: these scores are by other code than today's; to score again: "
-            f"vocl eval {folder.name} eval=[{name}] ... --again",
+            f"vocl eval {run.id} eval=[{name}] ... --again",
             file=sys.stderr,
         )
     for name, why in found.failed.items():

@@ -270,6 +270,6 @@ def _request(values: dict[str, Any]) -> Request:
     video = open_video(path, number(values, "fps", float), number(values, "max_frames", int))
     device = device_of(values["runtime.device"])
     run = load(values["checkpoint"], values["runtime.root"], device)
-    name = f"{video.name}-{run.folder.resolve().name}"
+    name = f"{video.name}-{run.run.path.resolve().name}"
     out = user_path(values["out"]) if values["out"] else Path("predictions") / name
     return Request(video, run, out, values["fit"] or run.config["dataset"]["fit"], device)

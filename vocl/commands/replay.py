@@ -23,7 +23,7 @@ from vocl.interface import Clip
 from vocl.loading import saved_config
 from vocl.run import make_trainer, prepare, restore
 from vocl.rundir.checkpoint import Checkpoints
-from vocl.rundir.saved_config import trusted_run
+from vocl.rundir.results_root import ResultsRoot
 from vocl.stop import StopFlag
 from vocl.trainer import NonFinite, Taken, Trainer
 
@@ -50,17 +50,17 @@ def replay(run: str, arguments: list[str]) -> None:
             f"{' '.join(arguments)}: expected steps=A:B, and at most runtime.<key>=value beside it"
         )
     changed = compose(runtime)["runtime"]
-    folder = trusted_run(run, changed["root"])
-    config = saved_config(folder, changed["root"])
+    place = ResultsRoot.of(changed["root"]).find_trusted(run)
+    config = saved_config(place, changed["root"])
     for key in (a.partition("=")[0].removeprefix("runtime.") for a in runtime):
         config["runtime"][key] = changed.get(key)
     config = check(config)
     first, last = _range(given[0], config["train"]["steps"])
-    found = Checkpoints(folder / "checkpoints").newest(before=first)
-    device = prepare(config, folder)
-    trainer = make_trainer(config, folder, device, StopFlag(), found is None, silent=True)
-    start = restore(trainer, found, folder)
-    print(f"{folder}: from step {start}{'' if found else ' (no checkpoint is that early)'}")
+    found = Checkpoints(place.checkpoints).newest(before=first)
+    device = prepare(config, place)
+    trainer = make_trainer(config, place, device, StopFlag(), found is None, silent=True)
+    start = restore(trainer, found, place)
+    print(f"{place}: from step {start}{'' if found else ' (no checkpoint is that early)'}")
     with closing(trainer.batches(range(start, last))) as batches:
         for step, clip in batches:
             try:

@@ -67,7 +67,7 @@ def show(run: str, values: dict[str, Any]) -> Path:
     truth = source.truth(video.name)
     true = None if truth is None else truth.labels("paint")[0][shown]
     sheet = picture(np.concatenate(frames), np.concatenate(labels), true, shown, video.name)
-    out = user_path(values["out"]) if values["out"] else loaded.folder / "overlay.png"
+    out = user_path(values["out"]) if values["out"] else loaded.run.path / "overlay.png"
     _write(out, sheet)
     return out
 

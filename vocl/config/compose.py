@@ -16,14 +16,16 @@ from vocl.config.hydra_settings import refuse_without_effect
 from vocl.config.migrate import rename_targets
 from vocl.config.proof import signature
 from vocl.config.resolvers import slot_count
+from vocl.config.safe_yaml import read_yaml, refuse_unreadable
 from vocl.config.schema import Config
 from vocl.config.wandb_names import refuse_project
-from vocl.config.yaml_text import read_yaml, refuse_unreadable
 from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
 from vocl.files import user_path
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+CONFIG_NAME = "config"  # of the root config in conf/, as Hydra calls it
 
 
 def compose(overrides: Iterable[str]) -> Config:
@@ -92,7 +94,7 @@ def checked(config: Config, overrides: Iterable[str]) -> Config:
 def _experiments(overrides: list[str]) -> Iterator[Path]:
     """The file of the experiment that `overrides` choose, and those that it inherits from."""
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("experiment=")]
-    root = _content(CONF / "config.yaml")["defaults"]
+    root = _content(CONF / f"{CONFIG_NAME}.yaml")["defaults"]
     names = chosen[-1:] or [entry["experiment"] for entry in root if "experiment" in entry]
     folders = conf_folders(project_of(overrides))
     while names:
@@ -146,7 +148,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
         with _one_line(overrides):
             GlobalHydra.instance().clear()
             with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="vocl"):
-                return hydra.compose("config", overrides=[*overrides, *search])
+                return hydra.compose(CONFIG_NAME, overrides=[*overrides, *search])
     finally:
         GlobalHydra.instance().hydra = outer
 
@@ -185,10 +187,10 @@ def _chosen(group: str, nodes: Any, project: str | None) -> Any:
 
 
 def completed(dataset: Config) -> Config:
-    """A dataset section from its file alone, with what conf/config.yaml says of every dataset."""
+    """A dataset section from its file alone, with what the root config says of every dataset."""
     from omegaconf import OmegaConf
 
-    general: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    general: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml"))
     return {**general.get("dataset", {}), **dataset}
 
 

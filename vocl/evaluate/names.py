@@ -1,4 +1,4 @@
-"""Under which key of result.json the scores of an evaluation stand."""
+"""Under which key of a run's result the scores of an evaluation stand."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from vocl.config.schema import Config
 from vocl.evaluate.store import Entry, Evaluated
-from vocl.files import open_plain, write_json
-from vocl.rundir import result
+from vocl.files import open_plain
+from vocl.rundir.attempts import result_of
+from vocl.rundir.result import UNTRAINED
+from vocl.rundir.run_dir import RunDir
 
 LONGEST = 100  # characters of a key
 
 
 def add_to_result(
-    folder: Path, saved: Config, plain: Config, config: Config, found: Evaluated, untrained: bool
+    run: RunDir, saved: Config, plain: Config, config: Config, found: Evaluated, untrained: bool
 ) -> None:
-    """Add what evaluations said to the result of the run in `folder`, each under a key of its own.
+    """Add what evaluations said to the result of `run`, each under a key of its own.
 
     `saved`: the run's config; `config`: with the settings of those in `found`; `plain`: the same on the
     datasets that these have without being asked for another. A bare name is kept for what the run's
     config says of it, or else `plain`.
     """
     bare = {**plain["eval"], **saved["eval"]}
-    with _alone(folder):
-        if not result.is_done(folder):  # imported weights: nothing was trained here
-            result.write(folder, saved, 0, "cpu", {}, {})
-        content = result.read(folder)
-        evals, failed = dict(content["evals"]), dict(content.get("failed") or {})
+    with _alone(run):
+        if not run.is_done():  # imported weights: nothing was trained here
+            run.write_result(result_of(saved, run, 0, "cpu"))
+        before = run.result()
+        evals, failed = dict(before.evals), dict(before.failed)
         keys = {entry["eval_id"]: key for key, entry in evals.items()}
         for name, entry in found.entries.items():
             key = keys.get(entry["eval_id"]) or _free_key(
-                folder, evals, bare[name], config["eval"][name], name, entry, saved["dataset"], untrained
+                run, evals, bare[name], config["eval"][name], name, entry, saved["dataset"], untrained
             )
             evals[key] = entry
             failed.pop(key, None)
         for name, why in found.failed.items():
             if not untrained and name not in evals and saved["eval"].get(name) == config["eval"][name]:
                 failed[name] = why
-        changed = result.with_evals(content, evals, failed, saved["eval"])
-        if changed != content:
-            write_json(folder / "result.json", changed)
+        changed = before.with_evals(evals, failed, saved["eval"])
+        if changed != before:
+            run.write_result(changed)
 
 
 def _free_key(
-    folder: Path,
+    run: RunDir,
     evals: dict[str, Entry],
     bare: Config,
     settings: Config,
@@ -59,11 +60,11 @@ def _free_key(
     """`name`; if that is taken or means other settings, `bare`, with what differs."""
     first: Config | None = bare
     if name in evals:
-        report = result.report(folder, evals[name]["eval_id"])
+        report = run.report(evals[name]["eval_id"])
         first = report["eval"] if report else None
     elif not untrained and settings == bare:
         return name
-    words = [result.UNTRAINED] if untrained else []
+    words = [UNTRAINED] if untrained else []
     words += _changes(_whole(first, dataset), _whole(settings, dataset)) if first else []
     key = f"{name}:{','.join(words)}"
     return key if words and key not in evals and len(key) <= LONGEST else f"{name}:{entry['eval_id']}"
@@ -90,8 +91,8 @@ def _changes(first: Config, settings: Config) -> list[str]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(run: RunDir) -> Iterator[None]:
     """Wait for other evaluations of the run to have written theirs."""
-    with open_plain(folder / "lock") as lock:
+    with open_plain(run.lock_path) as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

@@ -23,7 +23,8 @@ from vocl.evaluate.guard import Failure, run_guarded
 from vocl.files import write_bytes, write_json
 from vocl.interface import Measure, Report, Source, Subject, VideoModel
 from vocl.ops.random import seed_of
-from vocl.rundir import result
+from vocl.rundir.result import ENTRY
+from vocl.rundir.run_dir import EVALUATIONS, RunDir
 
 Entry = dict[str, Any]
 Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
@@ -31,7 +32,7 @@ Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What the evaluations of a run say, by their names: `entries` as result.json has them, `failed` why
+    """What the evaluations of a run say, by their names: `entries` as the run's result has them, `failed` why
     one says nothing, `outdated` those whose entry was scored by other code than today's."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -43,20 +44,20 @@ def evaluate(
     config: Config,
     model: VideoModel,
     checkpoint_digest: str,
-    folder: Path,
+    run: RunDir,
     device: torch.device,
     advance: Callable[[], Any] = lambda: None,
     reuse: Reuse = "same code",
 ) -> Evaluated:
-    """Run every evaluation of `config["eval"]` and write `<folder>/eval/<eval_id>/`.
+    """Run every evaluation of `config["eval"]` and write them to `<run>/eval/<eval_id>/`.
 
     An entry is {eval_id, protocol, num_videos, metrics, measures, rows} with `rows` the path of the
-    per-video rows inside `folder`. `reuse`: whether one that lies there already is run again. One that
+    per-video rows inside its folder. `reuse`: whether one that lies there already is run again. One that
     fails leaves failed.json there. `advance` is called by every rank equally often, and may raise to stop.
     """
     found = Evaluated()
     for name in config["eval"]:
-        place = _Place(config, name, checkpoint_digest, folder)
+        place = _Place(config, name, checkpoint_digest, run)
         stored, outdated = dist.gather_objects(place.stored(reuse))[0]
         if stored is None:
             report = run_guarded(
@@ -77,7 +78,7 @@ def evaluate(
 class _Place:
     """Where the scores of one evaluation of a checkpoint lie: its settings, code and results."""
 
-    def __init__(self, config: Config, name: str, checkpoint_digest: str, run: Path) -> None:
+    def __init__(self, config: Config, name: str, checkpoint_digest: str, run: RunDir) -> None:
         self.config, self.name, self.run = config, name, run
         # What decides the scores, and so the id; an evaluation's own randomness is seeded by an option.
         self.identity = {
@@ -87,15 +88,15 @@ class _Place:
             "dataset": assemble.dataset_of(config, name),
         }
         self.code = code_digest(config["eval"][name], folders.packages(config["project"]))
-        self.folder = run / "eval" / identity.evaluation_id(self.identity)
+        self.folder = run.evaluations / identity.evaluation_id(self.identity)
 
     def stored(self, reuse: Reuse) -> tuple[Entry | None, bool]:
         """The entry that lies here and counts, and whether it is by other code than today's."""
-        report = result.report(self.run, self.folder.name)
+        report = self.run.report(self.folder.name)
         if report is None or reuse == "nothing" or (self._masks and not self._masks.is_dir()):
             return None, False
         outdated = report.get("code") not in (None, self.code)
-        entry = {key: report[key] for key in result.ENTRY if key in report}
+        entry = {key: report[key] for key in ENTRY if key in report}
         return (None, False) if outdated and reuse == "same code" else (entry, outdated)
 
     def subject(self, model: VideoModel, device: torch.device, advance: Callable[[], Any]) -> Subject:
@@ -124,7 +125,7 @@ class _Place:
             "num_videos": len(report.rows),
             "metrics": report.metrics,
             "measures": {n: asdict(m) for n, m in report.measures.items() if m != Measure()},
-            "rows": f"eval/{self.folder.name}/rows.json",
+            "rows": f"{EVALUATIONS}/{self.folder.name}/rows.json",
         }
         if dist.rank() == 0:
             write_json(self.folder / "rows.json", report.rows)

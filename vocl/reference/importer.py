@@ -18,13 +18,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from vocl.assemble import make_importable
 from vocl.config.folders import packages
 from vocl.errors import UserError
 from vocl.ops.random import seed_of
+from vocl.rundir.run_dir import RunDir
 
 WRAPPERS = ("model.", "module.", "net.", "network.")
 SHOWN = 3  # wrong names in a message
@@ -91,7 +91,9 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     model.load_state_dict(weights)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     with new_folder(out, "OUT") as folder:
-        _write(folder, config, weights, frozen, _record(method, source, len(weights), config["project"]))
+        _write(
+            RunDir(folder), config, weights, frozen, _record(method, source, len(weights), config["project"])
+        )
     return out
 
 
@@ -173,16 +175,16 @@ def fit_weights(
 
 
 def _write(
-    folder: Path,
+    run: RunDir,
     config: dict[str, Any],
     weights: Mapping[str, Tensor],
     frozen: Mapping[str, Tensor],
     record: dict[str, Any],
 ) -> None:
-    from vocl.files import write_json, write_text
+    from vocl.files import write_json
     from vocl.rundir.checkpoint import Checkpoints
 
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(run.checkpoints)
     digest = checkpoints.save_frozen(frozen, checkpoints.folder)
     state = {
         "step": config["train"]["steps"],
@@ -194,8 +196,8 @@ def _write(
         "frozen": digest,
     }
     checkpoints.save(state["step"], state)
-    write_json(folder / "events" / "0001-imported.json", record)
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_json(run.events / "0001-imported.json", record)
+    run.write_config(config)
 
 
 def _record(method: ModuleType, source: Path, num_tensors: int, project: str | None) -> dict[str, Any]:

@@ -17,16 +17,17 @@ from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.evaluate.store import Entry, evaluate
 from vocl.files import user_path
-from vocl.loading import load_folder, pick_device
+from vocl.loading import load_run, pick_device
 from vocl.reference.importer import import_checkpoint
 from vocl.rundir.provenance import code_digest
+from vocl.rundir.run_dir import RunDir
 
 
 @dataclass(frozen=True)
 class Scored:
     """Scores of an imported file: the run folder that it became, and what each evaluation says."""
 
-    folder: Path
+    run: RunDir
     sha256: str
     device: str
     entries: dict[str, Entry]
@@ -61,12 +62,12 @@ def score_checkpoint(
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = method.__name__.rpartition(".")[2]
     root = user_path(config["runtime"]["root"])
-    folder = root / "imported" / name / f"{identity.run_id(config)}-{digest[:10]}"
-    if not (folder / "config.yaml").is_file():
-        import_checkpoint(method, source, folder, config)
-    loaded = load_folder(folder, config, device=str(device))
-    place = folder / "verified" / code_digest(config["project"])
+    run = RunDir(root / "imported" / name / f"{identity.run_id(config)}-{digest[:10]}")
+    if not run.has_config():
+        import_checkpoint(method, source, run.path, config)
+    loaded = load_run(run, config, device=str(device))
+    place = RunDir(run.path / "verified" / code_digest(config["project"]))
     found = evaluate(config, loaded.model, loaded.checkpoint.digest, place, device, advance)
     for failed, why in found.failed.items():
-        raise UserError(f"eval.{failed}: {why}; see {place}/eval")
-    return Scored(folder, digest, str(device), found.entries)
+        raise UserError(f"eval.{failed}: {why}; see {place.evaluations}")
+    return Scored(run, digest, str(device), found.entries)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vocl.files import finite, write_bytes, write_json
 from vocl.rundir import events
+from vocl.rundir.events import Heartbeat
+from vocl.rundir.result import Result
+from vocl.rundir.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from vocl.config.schema import Config
 
 RESERVE_BYTES = 16384  # given back when the disk is full, so that the record of it can be written
 END = re.compile(r"^\d{4}-(done|stopped|failed|killed)\.json$")
@@ -22,15 +29,15 @@ class Attempts:
     ends attempts; another rank leaves a record only of its own failure.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.run, self.events = folder, folder / "events"
+    def __init__(self, run: RunDir) -> None:
+        self.run, self.events = run, run.events
         self.began = time.time()
         numbers = [int(path.name.partition("-")[0]) for path in self.events.glob("[0-9]*-*.json")]
         self.number = max(numbers, default=0) + 1
 
     def start(self, step: int, environment: dict[str, Any]) -> None:
         """Record that this attempt starts at `step`; keeps some disk for the record of its end."""
-        self._bury_killed()
+        self._end_killed()
         event = {"attempt": self.number, "time": self.began, "step": step, "pid": os.getpid(), **environment}
         write_json(self.events / f"{self.number:04d}-start.json", event)
         write_bytes(self._reserve, bytes(RESERVE_BYTES))
@@ -45,34 +52,69 @@ class Attempts:
         return self.events / name
 
     def spent(self) -> tuple[float, float]:
-        """(seconds, GPU hours) of all attempts that have ended, this one included once it has.
-
-        One that was killed counts up to its last heartbeat.
-        """
-        wall_s = gpu_s = 0.0
-        for path in self.events.glob("*-start.json"):
-            ends = [events.event(p) or {} for p in self._ends() if p.name[:4] == path.name[:4]]
-            seconds = max((end.get("wall_s") or 0.0 for end in ends), default=0.0)
-            wall_s += seconds
-            start = events.event(path)
-            gpu_s += seconds * (start["world"] if start and start["device"].startswith("cuda") else 0)
-        return wall_s, gpu_s / 3600
+        """(seconds, GPU hours) of all attempts; see `spent`."""
+        names = [path.name for path in self.events.glob("*.json")]
+        return spent(names, lambda name: events.event(self.events / name), self.run.beat())
 
     @property
     def _reserve(self) -> Path:
         return self.events / ".reserve"
 
-    def _ends(self) -> list[Path]:
-        return [p for p in self.events.glob("*.json") if END.match(p.name)]
-
-    def _bury_killed(self) -> None:
+    def _end_killed(self) -> None:
         """Give earlier attempts that left no end event one, from the last heartbeat."""
-        last = events.heartbeat(self.run) or {}
-        ended = {path.name[:4] for path in self._ends()}
-        for start in self.events.glob("*-start.json"):
-            event = events.event(start)
-            if start.name[:4] not in ended and event:
-                number, began = event["attempt"], event["time"]
-                seen = max(last["time"], began) if last.get("attempt") == number else began
-                event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": seen - began}
-                write_json(self.events / f"{start.name[:4]}-killed.json", event)
+        last = self.run.beat()
+        ended = {path.name[:4] for path in self.events.glob("*.json") if END.match(path.name)}
+        for path in self.events.glob("*-start.json"):
+            start = events.event(path)
+            if path.name[:4] not in ended and start:
+                number, seen = start["attempt"], _seen(start, last)
+                event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": seen - start["time"]}
+                write_json(self.events / f"{path.name[:4]}-killed.json", event)
+
+
+def result_of(config: Config, run: RunDir, attempts: int, device: str) -> Result:
+    """What `run` says once it has been trained, without evaluations."""
+    from vocl.config import identity
+    from vocl.rundir.of_config import cell_of
+    from vocl.rundir.provenance import code_digest
+
+    seconds, gpu_hours = Attempts(run).spent()
+    return Result(
+        run_id=identity.run_id(config),
+        metrics={},
+        evals={},
+        cell_id=cell_of(config),
+        seed=config["seed"],
+        steps=config["train"]["steps"],
+        attempts=attempts,
+        wall_s=round(seconds, 2),
+        gpu_hours=round(gpu_hours, 4),
+        device=device,
+        code=code_digest(config["project"]),
+    )
+
+
+def spent(
+    names: Iterable[str], read: Callable[[str], dict[str, Any] | None], beat: Heartbeat | None
+) -> tuple[float, float]:
+    """(seconds, GPU hours) of the attempts whose events have these names. One that has not ended, or was
+    killed, counts up to its last heartbeat."""
+    names = sorted(names)
+    ends = {name[:4]: name for name in names if END.match(name)}
+    wall_s = gpu_s = 0.0
+    for name in names:
+        start = read(name) if name.endswith("-start.json") else None
+        if start is None:
+            continue
+        end = (read(ends[name[:4]]) if name[:4] in ends else None) or {}
+        seconds = end.get("wall_s")
+        seconds = max(0.0, _seen(start, beat) - start["time"] if seconds is None else seconds)
+        wall_s += seconds
+        gpu_s += seconds * start["world"] if start["device"].startswith("cuda") else 0.0
+    return wall_s, gpu_s / 3600
+
+
+def _seen(start: dict[str, Any], beat: Heartbeat | None) -> float:
+    """When an attempt was last seen alive; the heartbeat is of the same process, so of the same clock."""
+    is_its_own = beat is not None and beat.attempt == start["attempt"]
+    return max(beat.time, start["time"]) if beat is not None and is_its_own else start["time"]

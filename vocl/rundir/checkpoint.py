@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vocl.errors import UserError
 from vocl.files import make_folder, read_bytes, write_bytes
-from vocl.rundir.checkpoint_files import Checkpoint, checkpoints, digest_of, frozen_name, name_of
+from vocl.rundir.checkpoint_files import CheckpointFile, checkpoint_files, digest_of, frozen_name, name_of
 
 KEEP = 2
 
@@ -33,11 +33,11 @@ class Checkpoints:
     def __init__(self, folder: Path, keep_steps: frozenset[int] = frozenset()) -> None:
         self.folder, self.keep_steps = folder, keep_steps
 
-    def list(self) -> list[Checkpoint]:
+    def list(self) -> list[CheckpointFile]:
         """All files by step, newest first, unchecked."""
-        return checkpoints(self.folder)
+        return checkpoint_files(self.folder)
 
-    def save(self, step: int, state: State) -> Checkpoint:
+    def save(self, step: int, state: State) -> CheckpointFile:
         """Write `state` for `step`, then drop what is no longer needed."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -45,11 +45,11 @@ class Checkpoints:
         digest = digest_of(content)
         path = self.folder / name_of(step, digest)
         write_bytes(path, content)  # also over a file of this name: that one may be the damaged one
-        saved = Checkpoint(path, step, digest)
+        saved = CheckpointFile(path, step, digest)
         self._prune(saved)
         return saved
 
-    def newest(self, before: int | None = None) -> tuple[Checkpoint, State] | None:
+    def newest(self, before: int | None = None) -> tuple[CheckpointFile, State] | None:
         """The newest checkpoint whose content matches its name, at or before step `before`."""
         for found in self.list():
             if before is not None and found.step > before:
@@ -71,7 +71,7 @@ class Checkpoints:
                 f"{self.folder}: its newest checkpoint does not hold the weights of a model"
             ) from None
 
-    def _prune(self, saved: Checkpoint) -> None:
+    def _prune(self, saved: CheckpointFile) -> None:
         """Keep `saved`, the one before it, and `keep_steps`. What is later, or another file of the
         same step, was damaged: otherwise the run would have gone on from it."""
         files = self.list()

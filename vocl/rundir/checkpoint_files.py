@@ -14,8 +14,8 @@ NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.pt")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint file: the world before step `step`."""
+class CheckpointFile:
+    """A checkpoint file: the state of a training before step `step`."""
 
     path: Path
     step: int
@@ -47,16 +47,11 @@ def digest_of(content: bytes | memoryview) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def checkpoints(folder: Path) -> list[Checkpoint]:
+def checkpoint_files(folder: Path) -> list[CheckpointFile]:
     """Those in a run's folder of checkpoints by step, newest first, unchecked."""
     try:
         found = [NAME.fullmatch(name) for name in os.listdir(folder)]
     except OSError:
         return []
-    files = [Checkpoint(folder / m[0], int(m[1]), m[2]) for m in found if m]
+    files = [CheckpointFile(folder / m[0], int(m[1]), m[2]) for m in found if m]
     return sorted(files, key=lambda file: file.step, reverse=True)
-
-
-def newest_step(folder: Path) -> int | None:
-    """Step of the newest, unchecked; None without one."""
-    return next((file.step for file in checkpoints(folder)), None)

@@ -40,8 +40,9 @@ from vocl.files import (
     share,
     write_json,
 )
-from vocl.rundir import causes, result
+from vocl.rundir import causes, processes
 from vocl.rundir.causes import Cause
+from vocl.rundir.run_dir import JOBS, RunDir
 
 MADE_NAME = re.compile(r"\d{4}\.json")
 WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
@@ -69,16 +70,16 @@ END: Kinds = {
 
 @dataclass(frozen=True)
 class Claim:
-    """Claim `number` on the run in `folder`: by a submission, `token`."""
+    """Claim `number` on a run: by a submission, `token`."""
 
-    folder: Path
+    run: RunDir
     number: int
     token: str
     cluster: str  # kind
     user: str
     host: str
     pid: int
-    born: int | None  # of process `pid`: tells it from a later one of that number
+    born: int | None  # of process `pid`: `vocl.rundir.processes`
     time: float
     start: dict[str, Any] | None
     end: dict[str, Any] | None
@@ -87,12 +88,12 @@ class Claim:
     @property
     def path(self) -> Path:
         """The file that made it."""
-        return self.folder / "jobs" / f"{self.number:04d}.json"
+        return self.run.jobs / f"{self.number:04d}.json"
 
     @property
     def start_path(self) -> Path:
         """The file that says that its job began."""
-        return self.folder / "jobs" / f"{self.number:04d}-start.json"
+        return self.run.jobs / f"{self.number:04d}-start.json"
 
     @property
     def is_open(self) -> bool:
@@ -105,40 +106,40 @@ class Claim:
         return not self.token
 
 
-def newest(run: Path) -> Claim | None:
+def newest(run: RunDir) -> Claim | None:
     """The claim that owns the run, with its start and its end."""
     try:
-        names = sorted(name for name in os.listdir(f"{run}/jobs") if name[0] != ".")
+        names = sorted(name for name in os.listdir(f"{run.path}/{JOBS}") if name[0] != ".")
     except FileNotFoundError:
         return None
     numbers = [name[:4] for name in names if MADE_NAME.fullmatch(name)]
     return _read(run, numbers[-1], names) if numbers else None
 
 
-def history(run: Path) -> list[Claim]:
+def history(run: RunDir) -> list[Claim]:
     """All claims on the run, oldest first."""
-    folder = run / "jobs"
+    folder = run.jobs
     names = sorted(path.name for path in folder.glob("[0-9]*.json")) if folder.is_dir() else []
     return [_read(run, name[:4], names) for name in names if MADE_NAME.fullmatch(name)]
 
 
-def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | None:
+def make(run: RunDir, after: Claim | None, token: str, cluster: str) -> Claim | None:
     """Claim the run after `after`, which is over; None when somebody else was faster.
 
     A damaged result is set aside: the job would take its presence for the run's end. Raises `OSError`.
     """
     number = after.number + 1 if after else 1
-    path = run / "jobs" / f"{number:04d}.json"
+    path = run.jobs / f"{number:04d}.json"
     content: dict[str, Any] = {
         "token": token,
         "cluster": cluster,
         "user": getpass.getuser(),
         "host": os.uname().nodename,
         "pid": os.getpid(),
-        "born": born(os.getpid()),
+        "born": processes.born(os.getpid()),
         "time": time.time(),
     }
-    for place in (run.parent, run):
+    for place in (run.path.parent, run.path):
         refuse_planted(place)
     make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{token}.")
@@ -155,63 +156,52 @@ def make(run: Path, after: Claim | None, token: str, cluster: str) -> Claim | No
     finally:
         with suppress(OSError):
             os.unlink(temporary)
-    result.set_aside(run)
-    return Claim(folder=run, number=number, start=None, end=None, **content)
+    run.set_aside_damaged_result()
+    return Claim(run=run, number=number, start=None, end=None, **content)
 
 
 def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
     """Record that the job of `claim` begins on this node, in process `pid` (by default in this one)."""
     pid = pid or os.getpid()
-    event = {"time": time.time(), "node": os.uname().nodename, "pid": pid, "born": born(pid), **facts}
+    event = {
+        "time": time.time(),
+        "node": os.uname().nodename,
+        "pid": pid,
+        "born": processes.born(pid),
+        **facts,
+    }
     write_json(claim.start_path, event)
 
 
 def over(claim: Claim, outcome: str, cause: Cause | None = None, **facts: Any) -> None:
     """Record that `claim` is over: done, failed, stopped (resumable) or withdrawn (never ran), and why."""
     event = {"time": time.time(), "outcome": outcome, "cause": cause, **facts}
-    write_json(claim.folder / "jobs" / f"{claim.number:04d}-end.json", event)
+    write_json(claim.run.jobs / f"{claim.number:04d}-end.json", event)
 
 
 def worker(claim: Claim) -> int | None:
     """The process that began to work for `claim`; None unless it is of this machine and lives."""
     start = claim.start or {}
     here = start.get("node") == os.uname().nodename
-    return start["pid"] if here and lives(start.get("pid"), start.get("born")) else None
+    return start["pid"] if here and processes.is_alive(start.get("pid"), start.get("born")) else None
 
 
-def lives(pid: int | None, since: int | None) -> bool:
-    """Whether process `pid` of this machine lives that was born at `since` (see `born`)."""
-    return pid is not None and since is not None and born(pid) == since
-
-
-def born(pid: int) -> int | None:
-    """When process `pid` of this machine began, in ticks since boot; None if there is none.
-
-    One that has ended is none, also while its parent has not asked how: an orphan's may never do so.
-    """
-    try:
-        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(facts[18]) if state not in "ZX" else None
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _read(run: Path, number: str, names: list[str]) -> Claim:
+def _read(run: RunDir, number: str, names: list[str]) -> Claim:
     damaged = []
 
     def part(suffix: str, kinds: Kinds) -> dict[str, Any] | None:
         name = f"{number}{suffix}.json"
-        found = record_or_none(f"{run}/jobs/{name}", kinds) if name in names else None
+        found = record_or_none(f"{run.path}/{JOBS}/{name}", kinds) if name in names else None
         if found is not None and kinds is MADE and not WORD.fullmatch(found["token"]):
             found = None
         if found is None and name in names:
-            damaged.append(f"jobs/{name}")
+            damaged.append(f"{JOBS}/{name}")
         return found
 
     made, start, end = part("", MADE), part("-start", START), part("-end", END)
-    if start is None and f"jobs/{number}-start.json" in damaged:  # it began, who knows when
+    if start is None and f"{JOBS}/{number}-start.json" in damaged:  # it began, who knows when
         start = {"time": 0.0}
-    if end is None and (made is None or f"jobs/{number}-end.json" in damaged):
+    if end is None and (made is None or f"{JOBS}/{number}-end.json" in damaged):
         reason = causes.told(Cause.DAMAGED, record=damaged[0] if made is None else damaged[-1])
         end = {"time": 0.0, "outcome": "failed", "cause": Cause.DAMAGED, "reason": reason}
     if made is None:
@@ -219,4 +209,4 @@ def _read(run: Path, number: str, names: list[str]) -> Claim:
     if end is not None:
         end["cause"] = causes.of_end(end)
     known: dict[str, Any] = {key: made.get(key) for key in MADE}
-    return Claim(folder=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)
+    return Claim(run=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)

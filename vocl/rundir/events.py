@@ -7,6 +7,9 @@ nothing from the checkpoints beside it, and nothing from other runs. Claims have
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -26,17 +29,32 @@ START: Kinds = {
 END: Kinds = {"time": NUMBER, "outcome": str, "wall_s": (*NUMBER, NoneType)}
 
 
-def heartbeat(folder: str | Path) -> dict[str, Any] | None:
-    """The last sign of life of the run in `folder`."""
-    return record_or_none(f"{folder}/heartbeat.json", HEARTBEAT)
+@dataclass(frozen=True)
+class Heartbeat:
+    """A sign of life of attempt `attempt`: its process, and how far it is."""
+
+    attempt: int
+    step: int
+    steps: int
+    time: float  # by the clock of `host`
+    pid: int
+    host: str
+
+    @classmethod
+    def of_json(cls, content: dict[str, Any] | None) -> Heartbeat | None:
+        """What the file holds; None without content."""
+        return cls(**{key: content[key] for key in HEARTBEAT}) if content else None
+
+    @classmethod
+    def now(cls, attempt: int, step: int, steps: int) -> Heartbeat:
+        """One of this process."""
+        return cls(attempt, step, steps, time.time(), os.getpid(), os.uname().nodename)
+
+    def age_s(self) -> float:
+        """Seconds since it was written, by this machine's clock: for its own alone."""
+        return time.time() - self.time
 
 
 def event(path: str | Path) -> dict[str, Any] | None:
     """How an attempt started (NNNN-start.json), or how it ended."""
     return record_or_none(path, START if str(path).endswith("-start.json") else END)
-
-
-def starts(folder: Path) -> list[dict[str, Any]]:
-    """How the attempts of the run in `folder` started, oldest first; those that can be read."""
-    found = [event(path) for path in sorted((folder / "events").glob("*-start.json"))]
-    return [start for start in found if start is not None]

@@ -1,74 +1,48 @@
-"""Whose run a folder is: one from elsewhere is data, and brings neither code nor links. Imports no torch."""
+"""config.yaml of a run: reading and writing it. Imports no torch."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+import yaml
 
 from vocl.config.check import check
 from vocl.config.migrate import migrate
+from vocl.config.safe_yaml import read_saved
 from vocl.config.schema import Config
-from vocl.config.yaml_text import read_saved
 from vocl.errors import UserError
-from vocl.files import user_path
-from vocl.rundir.find import find_run
+from vocl.files import write_text
 
 
-def trusted_run(run: str, root: str) -> Path:
-    """The folder of `run`, as `find_run` names it, unless it is one whose code may not be imported."""
-    here = user_path(root)
-    folder = find_run(run, here)
-    if is_foreign(folder, root):
-        _refuse_foreign(folder, here / "runs")
-    return folder
-
-
-def is_foreign(folder: Path, root: str) -> bool:
-    """Whether the run in `folder` is none of the results folder `root`."""
-    return folder.resolve().parent != (user_path(root) / "runs").resolve()
-
-
-def _refuse_foreign(folder: Path, runs: Path) -> None:
-    """A run folder from elsewhere may not bring its own list of code that may be imported, nor links
-    by which what is written into it would land elsewhere."""
-    if read_config(folder, checked=False)["project"] is not None:
-        raise UserError(
-            f"{folder}/config.yaml: names code of its own (project); if you trust it, move it to {runs}"
-        )
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if os.path.islink(os.path.join(place, name)):
-                raise UserError(
-                    f"{place}/{name}: is a link; a run folder from elsewhere may have none, "
-                    f"if you trust it, move it to {runs}"
-                )
-
-
-def read_config(path: Path, checked: bool = True) -> Config:
-    """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
-    path = path / "config.yaml" if path.is_dir() else path
+def read(path: Path) -> Config:
+    """The config in the file `path`, in today's keys and checked. Raises `UserError`."""
     saved = read_saved(path)
     if not isinstance(saved, dict):
         raise UserError(f"{path}: not the config of a run")
     try:
-        return check(migrate(saved)) if checked else {"project": None, **saved}
+        return check(migrate(saved))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def config_of_today(folder: Path) -> Config:
-    """The saved config of a run in today's keys, not checked; as it stands where that is damaged."""
-    saved = raw_config(folder)
+def read_unchecked(path: Path) -> Config:
+    """The config in today's keys, not checked; as it stands where that is damaged."""
+    saved = read_as_saved(path)
     try:
         return migrate(saved)
     except (UserError, KeyError, TypeError, AttributeError):
         return saved
 
 
-def raw_config(folder: Path) -> Config:
-    """The saved config of a run as it stands; empty where it has none that can be read."""
+def read_as_saved(path: Path) -> Config:
+    """The config as it stands; empty where there is none that can be read."""
     try:
-        content = read_saved(folder / "config.yaml")
+        content = read_saved(path)
     except UserError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def write(path: Path, config: Config) -> None:
+    """Write it, in the order of its keys."""
+    write_text(path, yaml.safe_dump(config, sort_keys=False))

@@ -1,42 +1,41 @@
-"""What a run says while it trains: metrics.jsonl, a progress bar, a heartbeat, a mirror."""
+"""What a run says while it trains: its reports, a progress bar, signs of life, a mirror."""
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from vocl.files import finite, open_plain, parse_json, write_json, write_text
+from vocl.files import finite, open_plain, parse_json, write_text
+from vocl.rundir.run_dir import RunDir
 from vocl.tracking.wandb_mirror import Mirror
 
-HEARTBEAT_S = 10.0
+BEAT_S = 10.0
 
 
 class Track:
-    """Writes `<run>/metrics.jsonl` (a line per report) and `<run>/heartbeat.json`, on rank 0 alone.
+    """Writes the reports of `run`, a line each, and its signs of life, on rank 0 alone.
 
-    With `folder` None (another rank, a replay) it writes nothing. `mirror` shows the same on W&B.
+    With `run` None (another rank, a replay) it writes nothing. `mirror` shows the same on W&B.
     """
 
     def __init__(
-        self, folder: Path | None, total_steps: int, progress: bool, mirror: Mirror | None = None
+        self, run: RunDir | None, total_steps: int, progress: bool, mirror: Mirror | None = None
     ) -> None:
-        self.folder, self.total_steps, self.mirror = folder, total_steps, mirror
+        self.run, self.total_steps, self.mirror = run, total_steps, mirror
         self.attempt = self.at = 0
         self.beat_at = 0.0
-        self.bar = _bar(total_steps) if progress and folder is not None and sys.stderr.isatty() else None
+        self.bar = _bar(total_steps) if progress and run is not None and sys.stderr.isatty() else None
         self._clear()
 
     def resume(self, step: int, attempt: int) -> None:
         """Cut the log back to the checkpoint's step: what came after did not happen."""
         self.attempt, self.at = attempt, step
-        path = self.folder / "metrics.jsonl" if self.folder else None
+        path = self.run.metrics_path if self.run else None
         if path is not None and path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
             write_text(path, "".join(f"{line}\n" for line in lines))
@@ -45,7 +44,7 @@ class Track:
             self.bar.update(self.bar.task_ids[0], completed=step)
         if path is not None and not path.exists():
             write_text(path, "")
-        self.heartbeat()
+        self.beat()
         if self.mirror:
             self.mirror.start()
         self._clear()
@@ -76,9 +75,9 @@ class Track:
             "memory_gib": _memory_gib(),
         }
         self._clear()
-        if self.folder is None:
+        if self.run is None:
             return
-        with open_plain(self.folder / "metrics.jsonl", "a") as log:
+        with open_plain(self.run.metrics_path, "a") as log:
             log.write(json.dumps(finite(line)) + "\n")
         if self.mirror:
             self.mirror.check()
@@ -86,17 +85,15 @@ class Track:
             self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
 
     def alive(self) -> None:
-        """Renew the heartbeat if it is due; called at every step and every evaluated video."""
-        if time.monotonic() - self.beat_at > HEARTBEAT_S:
-            self.heartbeat()
+        """Give a sign of life if it is due; called at every step and every evaluated video."""
+        if time.monotonic() - self.beat_at > BEAT_S:
+            self.beat()
 
-    def heartbeat(self) -> None:
+    def beat(self) -> None:
         """Say that the run lives, for whoever looks at its folder."""
         self.beat_at = time.monotonic()
-        if self.folder is not None:
-            beat: dict[str, Any] = {"attempt": self.attempt, "step": self.at, "steps": self.total_steps}
-            beat |= {"time": time.time(), "pid": os.getpid(), "host": os.uname().nodename}
-            write_json(self.folder / "heartbeat.json", beat)
+        if self.run is not None:
+            self.run.write_beat(self.attempt, self.at, self.total_steps)
 
     def close(self) -> None:
         """End the progress bar and the mirror."""

@@ -1,7 +1,7 @@
 """The training's end of the W&B mirror: starts it, asks it to finish, and never waits for long.
 
-The mirror itself (`vocl.tracking.wandb_process`) is another process that reads the run's folder. Nothing goes
-from the loop to it, so no client, network or disk of W&B can slow a step, draw a random number, take
+The mirror itself (`vocl.tracking.wandb_process`) is another process that reads the run's folder. Nothing
+goes from the loop to it, so no client, network or disk of W&B can slow a step, draw a random number, take
 a signal handler or raise into the training. What it has to say comes as one line on stderr.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vocl.errors import printable
 from vocl.ops.narrow import given
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import shielded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,12 +29,12 @@ KEPT = ("API_KEY", "BASE_URL", "INSECURE_DISABLE_SSL", *PLACES)
 
 
 class Mirror:
-    """Shows the run in `folder` on W&B: `mode` offline or online, under `project` of `entity`
+    """Shows `run` on W&B: `mode` offline or online, under `project` of `entity`
     (None: the account's own). Started by `start`; every method returns at once, but `close`."""
 
-    def __init__(self, folder: Path, mode: str, project: str, entity: str | None) -> None:
-        self.folder, self.mode = folder, mode
-        self.command = command(folder, mode, project, entity, os.getpid())
+    def __init__(self, run: RunDir, mode: str, project: str, entity: str | None) -> None:
+        self.run, self.mode = run, mode
+        self.command = command(run, mode, project, entity, os.getpid())
         self.process: subprocess.Popen[bytes] | None = None
         self.said, self.warned = b"", False
 
@@ -88,15 +89,15 @@ class Mirror:
 
     def _warn(self, reason: str) -> None:
         if not self.warned:
-            run = self.folder.name
+            run = self.run.id
             line = f"W&B: {reason}; the training is not affected; later: vocl sync {run}"
             print(printable(line), file=sys.stderr)
         self.warned = True
 
 
-def command(folder: Path, mode: str, project: str, entity: str | None, training: int = 0) -> list[str]:
-    """The command that mirrors the run in `folder` while the process `training` lives, or once (0)."""
-    arguments = [str(folder.resolve()), mode, project, entity or "", str(training)]
+def command(run: RunDir, mode: str, project: str, entity: str | None, training: int = 0) -> list[str]:
+    """The command that mirrors `run` while the process `training` lives, or once (0)."""
+    arguments = [str(run.path.resolve()), mode, project, entity or "", str(training)]
     return [sys.executable, "-m", "vocl.tracking.wandb_process", *arguments]
 
 

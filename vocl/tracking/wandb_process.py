@@ -27,12 +27,13 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, cast
 
 from vocl.config import schema
+from vocl.config.safe_yaml import read_saved
 from vocl.config.wandb_names import fitting
-from vocl.config.yaml_text import read_saved
 from vocl.files import Kinds, holds, json_or_none, make_folder, open_plain, write_json
-from vocl.rundir import events, result
-from vocl.rundir.cell import cell_of
-from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir.of_config import cell_of
+from vocl.rundir.result import Result
+from vocl.rundir.results_root import root_of
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import ignore_signals
 from vocl.tracking.wandb_mirror import END, command, environment, wait_for_second
 
@@ -69,19 +70,19 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)
     folder, mode, project, entity, training = arguments
     try:
-        View(Path(folder), project, entity or None, voice).follow(cast(Mode, mode), int(training))
+        Shown(RunDir(Path(folder)), project, entity or None, voice).follow(cast(Mode, mode), int(training))
         return 0
     except BaseException as error:
         _say(voice, error)
         return 1
 
 
-class View:
-    """The run in `folder` as W&B shows it."""
+class Shown:
+    """The run `run` as W&B shows it."""
 
-    def __init__(self, folder: Path, project: str, entity: str | None, voice: int) -> None:
-        self.folder, self.project, self.entity, self.voice = folder, project, entity, voice
-        self.place = folder / "wandb"
+    def __init__(self, run: RunDir, project: str, entity: str | None, voice: int) -> None:
+        self.run, self.project, self.entity, self.voice = run, project, entity, voice
+        self.place = run.wandb
         self.offset, self.last, self.told = 0, -1, False
 
     def follow(self, mode: Mode, training: int) -> None:
@@ -113,13 +114,13 @@ class View:
             for path in set(self.place.glob("run-*")) - before:
                 shutil.rmtree(path, ignore_errors=True)  # no row is in it
             self._start_again("offline", training)
-        self.last = run.step - 1 if mode == "online" else last_sealed(self.folder)
+        self.last = run.step - 1 if mode == "online" else last_sealed(self.run)
         return run
 
     def _start_again(self, mode: str, training: int) -> NoReturn:
         """As a fresh program in this process: a client that has failed to open a run holds its id."""
         os.dup2(self.voice, 1)
-        again = command(self.folder, mode, self.project, self.entity, training)
+        again = command(self.run, mode, self.project, self.entity, training)
         os.execve(again[0], again, environment())
 
     def _init(self, mode: Mode) -> Any:
@@ -127,11 +128,11 @@ class View:
 
         wait_for_second()
         settings = {key: value for key, value in ALWAYS.items() if key in wandb.Settings.model_fields}
-        config = read_saved(self.folder / "config.yaml")
+        config = read_saved(self.run.config_path)
         run = wandb.init(
             mode=mode,
-            dir=str(self.folder),
-            id=self.folder.name,
+            dir=str(self.run),
+            id=self.run.id,
             resume="allow",
             project=self.project,
             entity=self.entity,
@@ -147,16 +148,16 @@ class View:
 
     def _name(self, config: schema.Config) -> str:
         """ablation/row/column/seed as `vocl submit` has linked it, else model, data and seed."""
-        root = self.folder.parent.parent / "by-name"
+        root = root_of(self.run).by_name
         for link in sorted(root.rglob("s*")):  # the name of an ablation may have slashes
-            if link.is_symlink() and Path(os.readlink(link)).name == self.folder.name:
+            if link.is_symlink() and Path(os.readlink(link)).name == self.run.id:
                 return fitting(link.relative_to(root).as_posix())
         model = config["model"]["_target_"].rpartition(".")[2]
         return fitting(f"{model} {config['dataset']['name']} s{config['seed']}")
 
     def _code(self) -> dict[str, Any]:
         """Versions of the newest attempt."""
-        start: dict[str, Any] = next(reversed(events.starts(self.folder)), {})
+        start: dict[str, Any] = next(reversed(self.run.starts()), {})
         return {"version": {key: start.get(key) for key in ("code", "commit", "libraries", "device")}}
 
     # ------------------------------------------------------------------------------ following it
@@ -171,7 +172,7 @@ class View:
 
     def _log(self, run: Any) -> None:
         """Show the lines that have come since."""
-        path = self.folder / "metrics.jsonl"
+        path = self.run.metrics_path
         if not path.is_file():
             return
         with path.open("rb") as lines:
@@ -189,7 +190,7 @@ class View:
 
     def _finish(self, run: Any, mode: str, seal: bool) -> None:
         """Close it, with scores if there are; seal it if asked or where its rows are sure to hold."""
-        done = result.read_or_none(self.folder)
+        done = self.run.result_or_none()
         if done:
             run.summary.update(scores(done))
         outcome = self._outcome()
@@ -198,39 +199,39 @@ class View:
             run.mark_preempting()
         name = Path(run.dir).parent.name
         run.finish(exit_code=0 if done else 1)
-        if seal or (self.told and self.last < (newest_step(self.folder / "checkpoints") or 0)):
-            evals = list(done["evals"]) if done else None
+        if seal or (self.told and self.last < (self.run.newest_step() or 0)):
+            evals = list(done.evals) if done else None
             entry = {"step": self.last, "evals": evals, "scores": digest(done) if done else None}
-            write_json(self.place / "sealed.json", sealed(self.folder) | {name: entry})
+            write_json(self.place / "sealed.json", sealed(self.run) | {name: entry})
             if mode == "online":  # the server has all that is on disk
                 self._drop_unsealed("run-*")
                 for path in self.place.glob("offline-run-*/*.wandb"):
                     path.with_suffix(".wandb.synced").touch()
 
     def _outcome(self) -> str:
-        ends = [p for p in (self.folder / "events").glob("*.json") if not p.stem.endswith("start")]
+        ends = [p for p in self.run.events.glob("*.json") if not p.stem.endswith("start")]
         return max(ends).stem.split("-")[1] if ends else "killed"
 
     def _drop_unsealed(self, pattern: str) -> None:
         """What was never sealed is written again, from the records."""
-        known = sealed(self.folder)
+        known = sealed(self.run)
         for path in self.place.glob(pattern):
             if path.name not in known and not any(path.glob("*.synced")):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def sealed(folder: Path) -> dict[str, dict[str, Any]]:
-    """Finished folders of the client in the run `folder`: {name: {step of its last row, names of evals,
+def sealed(run: RunDir) -> dict[str, dict[str, Any]]:
+    """Finished folders of the client for `run`: {name: {step of its last row, names of evals,
     digest of the scores}}.
 
     Where that is damaged none counts as finished: all of it is written again, from the records."""
-    found = json_or_none(folder / "wandb" / "sealed.json") or {}
+    found = json_or_none(run.wandb / "sealed.json") or {}
     return found if all(holds(entry, SEALED) for entry in found.values()) else {}
 
 
-def last_sealed(folder: Path) -> int:
+def last_sealed(run: RunDir) -> int:
     """The last step that a finished folder of the client holds; -1 for none."""
-    return max((entry["step"] for entry in sealed(folder).values()), default=-1)
+    return max((entry["step"] for entry in sealed(run).values()), default=-1)
 
 
 def shown(config: schema.Config) -> dict[str, Any]:
@@ -238,17 +239,17 @@ def shown(config: schema.Config) -> dict[str, Any]:
     return {key: config.get(key) for key in (*schema.HASHED, "eval")}
 
 
-def scores(result: dict[str, Any]) -> dict[str, Any]:
+def scores(result: Result) -> dict[str, Any]:
     """{<evaluation>/<metric>: score} of every evaluation, the names of those that failed, and what the run
     took."""
-    named = {f"{n}/{k}": v for n, entry in result["evals"].items() for k, v in entry["metrics"].items()}
-    failed = {"failed_evaluations": ", ".join(result["failed"])} if result.get("failed") else {}
-    return named | failed | {key: result[key] for key in ("attempts", "wall_s", "gpu_hours")}
+    named = {f"{n}/{k}": v for n, entry in result.evals.items() for k, v in entry["metrics"].items()}
+    failed = {"failed_evaluations": ", ".join(result.failed)} if result.failed else {}
+    return named | failed | {key: getattr(result, key) for key in ("attempts", "wall_s", "gpu_hours")}
 
 
-def digest(result: dict[str, Any]) -> str:
+def digest(result: Result) -> str:
     """Names a state of all the scores of a result, which `vocl eval` may change later."""
-    content = [{name: entry["metrics"] for name, entry in result["evals"].items()}, result.get("failed")]
+    content = [{name: entry["metrics"] for name, entry in result.evals.items()}, result.failed or None]
     text = json.dumps(content, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

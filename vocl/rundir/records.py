@@ -1,4 +1,4 @@
-"""What the folder of a run says. Each file is read at most once, and only when somebody asks for it."""
+"""What the folder of a run says, for boards: each file is read once at most, when somebody asks for it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import os
 import re
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from launch.run_states import alive
-from vocl.errors import UserError
 from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
-from vocl.rundir import claims, events
-from vocl.rundir import result as results
-from vocl.rundir.checkpoint_files import newest_step
+from vocl.rundir import attempts, claims, events, file_times
 from vocl.rundir.claims import Claim
+from vocl.rundir.events import Heartbeat
+from vocl.rundir.result import Result
+from vocl.rundir.run_dir import CHECKPOINTS, CONFIG, EVENTS, HEARTBEAT, JOBS, METRICS, RESULT, RunDir
 
-ENDS = re.compile(r"\d{4}-(?:done|stopped|failed|killed)\.json")
 WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
 LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
 STAGE = re.compile(rb'"stage": (\d+)')
 
 
 class Records:
-    """The records of the run in `folder`, which need not exist."""
+    """The records of `run`, whose folder need not exist."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._place = folder, str(folder)
+    def __init__(self, run: RunDir) -> None:
+        self.run, self._place = run, str(run.path)
         self._events: dict[str, dict[str, Any] | None] = {}
         self._unread: list[str] = []
 
@@ -41,58 +38,47 @@ class Records:
         """Why what became of the run cannot be known: a folder of its records cannot be read; "" if none."""
         if self.is_done:
             return ""
-        _ = self.events, self._saved, "jobs" in self.names and self._listed("jobs")
+        _ = self.events, self._saved, JOBS in self.names and self._listed(JOBS)
         return "; ".join(self._unread)
 
-    @property
+    @cached_property
     def is_done(self) -> bool:
-        """Whether it is trained and evaluated (see `vocl.rundir.result.is_done`)."""
-        return self._result is not None
+        """Whether it is trained and evaluated (see `RunDir.is_done`)."""
+        return self.result is not None or (RESULT in self.names and self.run.is_done())
 
     @property
     def has_damaged_result(self) -> bool:
         """Whether it left a result that is none."""
-        return "result.json" in self.names and not self.is_done
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """result.json; empty unless done."""
-        return self._result or {}
+        return RESULT in self.names and not self.is_done
 
     @cached_property
-    def _result(self) -> dict[str, Any] | None:
-        if "result.json" not in self.names:
-            return None
-        try:
-            return results.read(self._place)
-        except UserError:
-            return None
-        except OSError:  # it is there
-            return {}
+    def result(self) -> Result | None:
+        """result.json; None where there is none, or none that can be read."""
+        return self.run.result_or_none() if RESULT in self.names else None
 
     @cached_property
     def damaged(self) -> list[str]:
         """Names of its records that are there and cannot be read; none are looked for once it is done."""
         if self.is_done:
             return []
-        beat = ["heartbeat.json"] if "heartbeat.json" in self.names and self.beat is None else []
-        events = [f"events/{name}" for name in self.events if self._event(name) is None]
+        beat = [HEARTBEAT] if HEARTBEAT in self.names and self.beat is None else []
+        events = [f"{EVENTS}/{name}" for name in self.events if self._event(name) is None]
         return [*(self.claim.damaged if self.claim else ()), *beat, *events]
 
     @cached_property
     def claim(self) -> Claim | None:
         """Whose it is."""
-        return claims.newest(self.folder) if "jobs" in self.names and not self.trouble else None
+        return claims.newest(self.run) if JOBS in self.names and not self.trouble else None
 
     @cached_property
-    def beat(self) -> dict[str, Any] | None:
+    def beat(self) -> Heartbeat | None:
         """The last heartbeat."""
-        return events.heartbeat(self._place) if "heartbeat.json" in self.names else None
+        return self.run.beat() if HEARTBEAT in self.names else None
 
     @cached_property
     def events(self) -> list[str]:
         """Names of the records of its attempts, oldest first."""
-        found = self._listed("events") if "events" in self.names else []
+        found = self._listed(EVENTS) if EVENTS in self.names else []
         return sorted(name for name in found if name[:4].isdigit() and name.endswith(".json"))
 
     @cached_property
@@ -104,7 +90,7 @@ class Records:
         last = [e for e in self.events if e[:4] == self.events[-1][:4] and not e.endswith("-start.json")]
         failed = [e for e in last if "-failed" in e]
         if len(failed) > 1:  # ranks: the first is the cause, the others lost their connection to it
-            return min(failed, key=lambda e: alive.written_at(self.folder / "events" / e) or 0.0)
+            return min(failed, key=lambda e: file_times.written_at(self.run.events / e) or 0.0)
         return next(iter(failed), last[-1] if last else None)
 
     @cached_property
@@ -119,13 +105,13 @@ class Records:
     def ended_under(self, claim: Claim) -> bool:
         """Whether the record of how the last attempt ended was written since `claim` was made."""
         name = self.end_name
-        return name is not None and not alive.is_later(claim.path, self.folder / "events" / name)
+        return name is not None and not file_times.is_later(claim.path, self.run.events / name)
 
     @property
     def beat_is_older(self) -> bool:
         """Whether the last heartbeat is of before the present claim's job began."""
         start = self.claim.start_path if self.claim and self.claim.start else None
-        return start is not None and alive.is_later(start, self.folder / "heartbeat.json")
+        return start is not None and file_times.is_later(start, self.run.beat_path)
 
     @cached_property
     def started(self) -> dict[str, Any] | None:
@@ -136,17 +122,17 @@ class Records:
     @cached_property
     def saved_step(self) -> int | None:
         """Step of the newest checkpoint of a run that is not done: where it will go on."""
-        has_some = "checkpoints" in self.names and not self.is_done
-        return newest_step(self.folder / "checkpoints") if has_some else None
+        has_some = CHECKPOINTS in self.names and not self.is_done
+        return self.run.newest_step() if has_some else None
 
     @property
     def has_begun(self) -> bool:
         """Whether there is something to go on with or to explain."""
-        return "events" in self.names or any(name[0] != "." for name in self._saved)
+        return EVENTS in self.names or any(name[0] != "." for name in self._saved)
 
     @cached_property
     def _saved(self) -> list[str]:
-        return self._listed("checkpoints") if "checkpoints" in self.names else []
+        return self._listed(CHECKPOINTS) if CHECKPOINTS in self.names else []
 
     @cached_property
     def reports(self) -> list[dict[str, Any]]:
@@ -178,7 +164,7 @@ class Records:
     def num_slots(self) -> int | None:
         """`model.num_slots` of its config, found without reading YAML; None where there is none."""
         try:
-            config = read_bytes(f"{self._place}/config.yaml")
+            config = read_bytes(f"{self._place}/{CONFIG}")
         except (OSError, ValueError):
             return None
         model = re.search(rb"^model:\n((?:[ ].*\n)+)", config, re.MULTILINE)
@@ -187,29 +173,17 @@ class Records:
 
     @cached_property
     def gpu_hours(self) -> float:
-        """Of all of its attempts until now; one that was killed counts up to its last heartbeat."""
+        """Of all of its attempts until now."""
         if self.is_done:
-            return float(self.result.get("gpu_hours") or 0.0)
-        ends = {name[:4]: name for name in self.events if ENDS.fullmatch(name)}
-        seconds = 0.0
-        for name in self.events:
-            start = self._event(name) if name.endswith("-start.json") else None
-            if start and start["device"].startswith("cuda"):
-                end = (self._event(ends[name[:4]]) if name[:4] in ends else None) or {}
-                spent = end["wall_s"] if end.get("wall_s") is not None else self._until(start) - start["time"]
-                seconds += max(0.0, spent) * start["world"]
-        return seconds / 3600
-
-    def _until(self, start: dict[str, Any]) -> float:
-        beat = self.beat or {}  # of the same process, so of the same clock
-        return beat["time"] if beat.get("attempt") == start["attempt"] else start["time"]
+            return (self.result.gpu_hours if self.result else None) or 0.0
+        return attempts.spent(self.events, self._event, self.beat)[1]
 
     @cached_property
     def _tail(self) -> bytes:
-        if "metrics.jsonl" not in self.names:
+        if METRICS not in self.names:
             return b""
         try:
-            with open_regular(f"{self._place}/metrics.jsonl") as log:
+            with open_regular(f"{self._place}/{METRICS}") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
                 read = log.read()
                 return read[: read.rfind(b"\n") + 1]  # the last line may be being written
@@ -218,7 +192,7 @@ class Records:
 
     def _event(self, name: str) -> dict[str, Any] | None:
         if name not in self._events:
-            self._events[name] = events.event(f"{self._place}/events/{name}")
+            self._events[name] = events.event(f"{self._place}/{EVENTS}/{name}")
         return self._events[name]
 
     def _listed(self, name: str = "") -> list[str]:

@@ -12,24 +12,11 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from vocl.files import TEMPORARY
-from vocl.rundir import claims
 
-STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 KEPT_S = 10.0  # for which a reading of a file server's clock is kept
 _read: dict[int, tuple[float | None, float]] = {}  # by device: a reading or none, and when by our own count
-
-
-def beats(folder: Path, beat: dict[str, Any] | None, stale_s: float = STALE_S) -> bool:
-    """Whether the process lives that wrote the heartbeat `beat` of the run in `folder`, as far as this
-    machine can tell."""
-    if beat is None:
-        return False
-    if beat["host"] == os.uname().nodename:
-        return claims.born(beat["pid"]) is not None and time.time() - beat["time"] < 10 * stale_s
-    return is_recent(folder / "heartbeat.json", stale_s)
 
 
 def is_recent(path: Path, seconds: float) -> bool:

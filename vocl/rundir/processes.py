@@ -1,0 +1,22 @@
+"""Which process of this machine a number means: numbers are used again, times of birth are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def is_alive(pid: int | None, since: int | None) -> bool:
+    """Whether process `pid` of this machine lives that was born at `since` (see `born`)."""
+    return pid is not None and since is not None and born(pid) == since
+
+
+def born(pid: int) -> int | None:
+    """When process `pid` of this machine began, in ticks since boot; None if there is none.
+
+    One that has ended is none, also while its parent has not asked how: an orphan's may never do so.
+    """
+    try:
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(facts[18]) if state not in "ZX" else None
+    except (OSError, ValueError, IndexError):
+        return None
