@@ -1,4 +1,7 @@
-"""The sections of a config that are plain values; their numbers stand in `conf/`. Imports no torch."""
+"""The sections of a config that are plain values; their numbers stand in `conf/`. Imports no torch.
+
+`vocl.config.run_config` is the whole config; what a class here takes is read from its source text.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,13 @@ from annotated_types import Ge, Gt, Le
 from vocl.config.build import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vocl.data.augment import Augmentation
     from vocl.data.sampling import Sampling
     from vocl.interface import Schedule, Source
+
+Node = dict[str, Any]  # a part as a config says it: its `_target_` and its settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +33,11 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A source of videos, and how clips are cut and shaped for training."""
+class DatasetValues:
+    """A source of videos, and how clips are cut and shaped for training; its parts said or built."""
 
     name: str
-    source: Part[Source]
+    source: dict[str, Any] | Part[Source]
     size_px: list[int]  # height, width of the model's input
     fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
     normalise: Literal["imagenet", "half", "kinetics"]
@@ -38,9 +45,28 @@ class Dataset:
     clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
     flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
     reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
-    sampling: Part[Sampling] | None  # which frames make a clip; null: consecutive ones, at clip_starts
-    augment: list[Part[Augmentation]]  # further augmentations: `vocl.data.augment`
+    # which frames make a clip; null: consecutive ones, at clip_starts
+    sampling: dict[str, Any] | Part[Sampling] | None
+    augment: Sequence[dict[str, Any] | Part[Augmentation]]  # further augmentations: `vocl.data.augment`
     views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSection(DatasetValues):
+    """A dataset as a config says it."""
+
+    source: Node
+    sampling: Node | None
+    augment: list[Node]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(DatasetValues):
+    """A dataset whose parts are built."""
+
+    source: Part[Source]
+    sampling: Part[Sampling] | None
+    augment: list[Part[Augmentation]]
 
 
 @dataclass(frozen=True, kw_only=True)
