@@ -54,7 +54,7 @@ class Watch:
 def trainer(tmp_path, stages, *overrides):
     config = tiny(tmp_path, *overrides)
     made = run.make_trainer(config, tmp_path / "x", torch.device("cpu"), StopFlag(), True, silent=True)
-    made.curriculum = Curriculum(config["train"]["steps"], stages=stages)
+    made.curriculum = Curriculum(config.train.steps, stages=stages)
     made.curriculum.check(made.trainable)
     made.torch_optimizer, made.group_names = made._make_groups()
     made.save = lambda step: None

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vocl.commands import launching
-from vocl.config import identity
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
 from vocl.files import user_path
 from vocl.rundir import result
@@ -86,7 +85,7 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
     if options.cfg:
         _print([config])
         return 0
-    if config["cluster"]["kind"] != "here":
+    if config.cluster.kind != "here":
         return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
     from vocl.run import run
@@ -110,28 +109,28 @@ def _multirun(options: argparse.Namespace) -> int:
     return launching.module("submission.sweep").main(overrides)
 
 
-def _print(configs: list[Config]) -> None:
+def _print(configs: list[RunConfig]) -> None:
     """As YAML, a document for each."""
     import yaml
 
-    print(yaml.safe_dump_all(configs, sort_keys=False), end="")
+    print(yaml.safe_dump_all([config.content for config in configs], sort_keys=False), end="")
 
 
-def _refuse_taken(config: Config) -> None:
+def _refuse_taken(config: RunConfig) -> None:
     """Say who works on the run of `config`, if anybody but the job that this process is does."""
-    folder = user_path(config["runtime"]["root"]) / "runs" / identity.run_id(config)
+    folder = user_path(config.runtime.root) / "runs" / config.run_id
     if CLAIM in os.environ or not (folder / "jobs").is_dir() or result.is_done(folder):
         return
     launching.module("run_states.states").refuse_taken(folder)
 
 
-def _composed(overrides: Sequence[str]) -> Config:
+def _composed(overrides: Sequence[str]) -> RunConfig:
     from vocl.config.compose import composed
 
     return composed(overrides)
 
 
-def _saved(path: Path) -> Config:
+def _saved(path: Path) -> RunConfig:
     from vocl.rundir.saved_config import read_config
 
     if not path.is_file():

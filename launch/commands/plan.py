@@ -13,6 +13,7 @@ from launch.selection.plan import Selection, Spec, select
 from launch.slurm import client
 from launch.submission import forecast
 from launch.submission.preflight import warnings
+from vocl.config.sections import SlurmCluster
 from vocl.rundir.find import all_runs
 
 NAMES = {"absent": "new"}  # as people say it before anything was submitted
@@ -76,7 +77,7 @@ def _print_changed(changed: dict[str, list[str]]) -> None:
 
 def _cost(todo: Sequence[Spec], root: Path) -> list[str]:
     """Arrays and GPU hours of what would go to SLURM."""
-    todo = [spec for spec in todo if spec.config["cluster"]["kind"] == "slurm"]
+    todo = [spec for spec in todo if isinstance(spec.config.cluster, SlurmCluster)]
     if not todo:
         return []
     try:

@@ -12,7 +12,7 @@ from launch.tables import published
 from launch.tables.published import Claim, Findings, claimed
 from vocl.config.compose import compose, project_of
 from vocl.config.grammar import key_of
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     overrides = [a for a in arguments if "=" in a]
     project = project_of(overrides)
     if not words:
-        print(published.write(_root(compose(overrides)), project), end="")
+        print(published.write(user_path(compose(overrides)["runtime"]["root"]), project), end="")
         return 0
     if len(words) != 2:
         known = ", ".join(c.name for own in published.claims(project).values() for c in own.values())
@@ -65,7 +65,7 @@ def _verify(claim: Claim, source: Path, overrides: list[str]) -> int:
 
         scored = score_checkpoint(method, source, config, advance)
     findings = claim.compare(scored.metrics)
-    root = _root(config)
+    root = user_path(config.runtime.root)
     record = _record(claim, source, overrides, config, scored, findings)
     published.keep(root, claim, record)
     published.write(root, project_of(overrides))
@@ -86,7 +86,7 @@ def _importer(claim: Claim, project: str | None) -> Any:
     return find_method(claim.importer, project)
 
 
-def _config(claim: Claim, overrides: Sequence[str]) -> Config:
+def _config(claim: Claim, overrides: Sequence[str]) -> RunConfig:
     """The experiment METHOD/DATASET with every evaluation that knows several under the claim's protocol."""
     from vocl.config.compose import composed
 
@@ -107,7 +107,7 @@ def _record(
     claim: Claim,
     source: Path,
     overrides: Sequence[str],
-    config: Config,
+    config: RunConfig,
     scored: Scored,
     findings: Findings,
 ) -> dict[str, Any]:
@@ -122,10 +122,10 @@ def _record(
         "settings": settings,
         "protocol": claim.protocol,
         "num_videos": next(iter(scored.entries.values()))["num_videos"],
-        "run": scored.folder.relative_to(_root(config)).as_posix(),
+        "run": scored.folder.relative_to(user_path(config.runtime.root)).as_posix(),
         "file": source.name,
         "sha256": scored.sha256,
-        "code": code_digest(config["project"]),
+        "code": code_digest(config.project),
         "commit": commit(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": scored.device,
@@ -149,7 +149,3 @@ def _show(claim: Claim, record: dict[str, Any], root: Path) -> None:
     if record["settings"]:
         print(f"not the paper's settings: {' '.join(record['settings'])}")
     print(f"{root / record['run']}, {published.place(root) / 'table.md'}")
-
-
-def _root(config: Config) -> Path:
-    return user_path(config["runtime"]["root"])

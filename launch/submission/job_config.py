@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from vocl.config.schema import Config
+from launch.selection.plan import Spec
+from vocl.config.run_config import values
+from vocl.config.sections import LocalCluster
 from vocl.files import user_path, write_text
 
 PATHS = ("root", "data_root", "weights_root")  # of runtime; a job starts in another folder
+JOB = LocalCluster(kind="here", slots=1, wait=False)  # the process itself, wherever it is
 
 
-def freeze(folder: Path, config: Config, project: str | None = None) -> None:
+def freeze(folder: Path, spec: Spec, project: str | None = None) -> None:
     """Save the config that the job will run as it stands: it composes nothing."""
-    runtime = {**config["runtime"], "progress": False}
-    runtime |= {key: str(user_path(runtime[key]).absolute()) for key in PATHS}
-    config = {
-        **config,
-        "runtime": runtime,
-        "cluster": {**config["cluster"], "kind": "here"},
-        "project": project,
+    paths: dict[str, Any] = {
+        key: str(user_path(getattr(spec.config.runtime, key)).absolute()) for key in PATHS
     }
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    runtime = replace(spec.config.runtime, progress=False, **paths)
+    own = {"runtime": values(runtime), "cluster": values(JOB), "project": project}
+    write_text(folder / "config.yaml", yaml.safe_dump(spec.content | own, sort_keys=False))

@@ -13,11 +13,19 @@ from fake_slurm import FakeSlurm
 from launch.cli import main
 from launch.slurm import ledger
 from launch.slurm.ledger import Submission
+from vocl.config.migrate import section_of_today
+from vocl.config.run_config import cluster_of
+from vocl.config.sections import Cluster
 from vocl.rundir import claims
 from vocl.rundir.claims import Claim
 from vocl.tracking.track import Track
 
 DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
+
+
+def cluster(kind: str, **changes: Any) -> Cluster:
+    """A cluster of `kind` as conf/ has it, but for `changes`."""
+    return cluster_of(section_of_today("cluster", {"kind": kind, **changes}))
 
 
 class Sweep:
@@ -28,7 +36,7 @@ class Sweep:
     ) -> None:
         self.root, self.claims = root, {}
         self.submission: Submission = ledger.write(
-            root, {"kind": kind}, [[i] for i in ids], None, ["trio"], sent_to=sent_to
+            root, cluster(kind), [[i] for i in ids], None, ["trio"], sent_to=sent_to
         )
         if job:
             ledger.accepted(self.submission, job)

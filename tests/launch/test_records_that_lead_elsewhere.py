@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from run_records import cluster
 
 from launch.cli import main
 from launch.slurm import ledger
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def claimed(root: Path) -> ledger.Submission:
-    entry = ledger.write(root, {}, [[RUN]], None, ["pair"])
+    entry = ledger.write(root, cluster("slurm"), [[RUN]], None, ["pair"])
     assert claims.make(root / "runs" / RUN, None, entry.token, "slurm") is not None
     return entry
 

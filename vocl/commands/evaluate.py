@@ -21,6 +21,7 @@ from vocl import assemble
 from vocl.config.check import check
 from vocl.config.compose import completed, compose
 from vocl.config.grammar import key_of, setting
+from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import Config
 from vocl.errors import EXIT_USER, UserError, printable
 from vocl.evaluate.names import add_to_result
@@ -62,10 +63,10 @@ def add(run: str, overrides: list[str], again: bool = False, untrained: bool = F
     config = requested(saved, overrides)
     plain = requested(saved, [o for o in overrides if _section(o) != "dataset"])
     _refuse_unfinished(folder)
-    if config["runtime"]["threads"]:
-        torch.set_num_threads(config["runtime"]["threads"])
-    device = pick_device(config["runtime"]["device"])
-    for name in config["eval"]:
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    device = pick_device(config.runtime.device)
+    for name in config.eval:
         for split in assemble.make_evaluation(config, name).splits:
             assemble.make_source(config, split, name)
     model, checkpoint = _model(folder, config, str(device), untrained)
@@ -94,7 +95,7 @@ def _refuse_unfinished(folder: Path) -> None:
         raise UserError(f"{folder}: has not finished; train it first")
 
 
-def _model(folder: Path, config: Config, device: str, untrained: bool) -> tuple[VideoModel, str]:
+def _model(folder: Path, config: RunConfig, device: str, untrained: bool) -> tuple[VideoModel, str]:
     """The model to score, and what names its weights."""
     if untrained:
         return initial_model(config, device), result.UNTRAINED
@@ -116,7 +117,7 @@ def _tell(folder: Path, found: Evaluated) -> None:
 # ------------------------------------------------------------------------------------ what is asked
 
 
-def requested(saved: Config, overrides: list[str]) -> Config:
+def requested(saved: RunConfig, overrides: list[str]) -> RunConfig:
     """The config of a run with the evaluations, their dataset and the runtime values that `overrides` ask
     for."""
     keys = [_key(override) for override in overrides]
@@ -125,10 +126,10 @@ def requested(saved: Config, overrides: list[str]) -> Config:
             choices = ", ".join(SECTIONS)
             raise UserError(f"{override}: the run is trained already, choose from {choices}")
     others = [override for override in overrides if _section(override) == "dataset"]
-    names = [f"eval=[{','.join(saved['eval'])}]"] if "eval" not in keys else []
+    names = [f"eval=[{','.join(saved.eval)}]"] if "eval" not in keys else []
     composed = compose([*_project(saved), *names, *(o for o in overrides if o not in others)])
-    config = copy.deepcopy(saved)
-    config["eval"] = {name: saved["eval"].get(name, new) for name, new in composed["eval"].items()}
+    config = copy.deepcopy(saved.content)
+    config["eval"] = {name: config["eval"].get(name, new) for name, new in composed["eval"].items()}
     for key in keys:
         if key.partition(".")[0] != "dataset" and key not in ("eval", "runtime"):
             _put(config, key, _get(composed, key))
@@ -138,12 +139,12 @@ def requested(saved: Config, overrides: list[str]) -> Config:
     return check(config)
 
 
-def _other_dataset(saved: Config, overrides: list[str]) -> Config:
+def _other_dataset(saved: RunConfig, overrides: list[str]) -> Config:
     """The section that dataset=NAME and dataset.<key>=value say: without NAME, the run's own with changes."""
     keys = [_key(override) for override in overrides]
-    values = [o.partition("=")[2] for o in overrides]
-    chosen = [value for key, value in zip(keys, values, strict=True) if key == "dataset"]
-    changed = {k.removeprefix("dataset."): v for k, v in zip(keys, values, strict=True) if k != "dataset"}
+    given = [o.partition("=")[2] for o in overrides]
+    chosen = [value for key, value in zip(keys, given, strict=True) if key == "dataset"]
+    changed = {k.removeprefix("dataset."): v for k, v in zip(keys, given, strict=True) if k != "dataset"}
     composed = compose(
         [
             *_project(saved),
@@ -154,14 +155,14 @@ def _other_dataset(saved: Config, overrides: list[str]) -> Config:
     )
     if chosen:
         return completed(composed[OTHER])
-    dataset = {"dataset": copy.deepcopy(saved["dataset"])}
+    dataset = {"dataset": copy.deepcopy(values(saved.dataset))}
     for key in changed:
         _put(dataset, f"dataset.{key}", _get(composed[OTHER], key))
     return dataset["dataset"]
 
 
-def _project(saved: Config) -> list[str]:
-    return [setting("project", saved["project"])] if saved["project"] else []
+def _project(saved: RunConfig) -> list[str]:
+    return [setting("project", saved.project)] if saved.project else []
 
 
 def _key(override: str) -> str:

@@ -12,7 +12,15 @@ from typing import Any, Literal
 
 from vocl.config import identity
 from vocl.config.schema import EVALUATION_SETTINGS, TERM, Config
-from vocl.config.sections import Cluster, DatasetSection, Node, Runtime, Train, WarmStart
+from vocl.config.sections import (
+    CLUSTERS,
+    Cluster,
+    DatasetSection,
+    Node,
+    Runtime,
+    Train,
+    WarmStart,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +92,7 @@ class RunConfig:
             "warm_start": None if warm is None else WarmStart(**warm),
             "eval": {name: EvaluationSection.of(node) for name, node in content["eval"].items()},
             "runtime": Runtime(**content["runtime"]),
-            "cluster": Cluster(**content["cluster"]),
+            "cluster": cluster_of(content["cluster"]),
         }
         return cls(**(content | typed))
 
@@ -120,6 +128,11 @@ class RunConfig:
         """The dataset that an evaluation scores on, its own or the run's; None: the run's."""
         own = self.eval[evaluation].dataset if evaluation is not None else None
         return self.dataset if own is None else own
+
+
+def cluster_of(content: Config) -> Cluster:
+    """The section `cluster` of a checked config; its kind says of which class it is."""
+    return CLUSTERS[content["kind"]](**content)
 
 
 def values(section: Train | DatasetSection | Runtime | Cluster | WarmStart) -> Config:

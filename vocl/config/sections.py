@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from vocl.config.build import Part
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vocl.config.build import Part
     from vocl.data.augment import Augmentation
     from vocl.data.sampling import Sampling
     from vocl.interface import Schedule, Source
@@ -93,12 +92,19 @@ class Runtime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """Where jobs run: `here` in this process, `local` in `slots` child processes of this machine,
-    `slurm` in jobs of a SLURM cluster, which alone reads what follows."""
+class LocalCluster:
+    """Runs on this machine: `here` in this process, `local` in `slots` child processes."""
 
-    kind: Literal["here", "local", "slurm"]
+    kind: Literal["here", "local"]
     slots: Annotated[int, Ge(1)]
+    wait: bool  # block until all runs have ended; on this machine that is so anyhow
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmCluster:
+    """Runs in jobs of a SLURM cluster."""
+
+    kind: Literal["slurm"]
     wait: bool  # block until all runs have ended
     account: str | None
     partition: str | None
@@ -125,6 +131,10 @@ class Cluster:
     env_file: str | None  # KEY=value lines read on the node; for secrets, so nobody else may read it
     export: list[str]  # variables of the submitting shell that jobs see
     sbatch: dict[str, str]  # further options of sbatch, as they are
+
+
+Cluster = LocalCluster | SlurmCluster
+CLUSTERS: dict[str, type[Cluster]] = {"here": LocalCluster, "local": LocalCluster, "slurm": SlurmCluster}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import Config
 from vocl.evaluate.store import Entry, Evaluated
 from vocl.files import open_plain, write_json
@@ -17,7 +18,7 @@ LONGEST = 100  # characters of a key
 
 
 def add_to_result(
-    folder: Path, saved: Config, plain: Config, config: Config, found: Evaluated, untrained: bool
+    folder: Path, saved: RunConfig, plain: RunConfig, config: RunConfig, found: Evaluated, untrained: bool
 ) -> None:
     """Add what evaluations said to the result of the run in `folder`, each under a key of its own.
 
@@ -25,7 +26,8 @@ def add_to_result(
     datasets that these have without being asked for another. A bare name is kept for what the run's
     config says of it, or else `plain`.
     """
-    bare = {**plain["eval"], **saved["eval"]}
+    bare = {**plain.eval, **saved.eval}
+    trained = values(saved.dataset)
     with _alone(folder):
         if not result.is_done(folder):  # imported weights: nothing was trained here
             result.write(folder, saved, 0, "cpu", {}, {})
@@ -33,15 +35,16 @@ def add_to_result(
         evals, failed = dict(content["evals"]), dict(content.get("failed") or {})
         keys = {entry["eval_id"]: key for key, entry in evals.items()}
         for name, entry in found.entries.items():
+            settings, first = config.eval[name].content, bare[name].content
             key = keys.get(entry["eval_id"]) or _free_key(
-                folder, evals, bare[name], config["eval"][name], name, entry, saved["dataset"], untrained
+                folder, evals, first, settings, name, entry, trained, untrained
             )
             evals[key] = entry
             failed.pop(key, None)
         for name, why in found.failed.items():
-            if not untrained and name not in evals and saved["eval"].get(name) == config["eval"][name]:
+            if not untrained and name not in evals and saved.eval.get(name) == config.eval[name]:
                 failed[name] = why
-        changed = result.with_evals(content, evals, failed, saved["eval"])
+        changed = result.with_evals(content, evals, failed, saved.eval)
         if changed != content:
             write_json(folder / "result.json", changed)
 

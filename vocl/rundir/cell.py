@@ -11,7 +11,7 @@ from vocl.rundir.find import find_run
 
 
 def cell_of(config: Config) -> str:
-    """`cell_id` of a checked config. A source that cannot be read (any more) counts as itself alone, so
+    """`cell_id` of a config, its content. A source that cannot be read (any more) counts as itself alone, so
     the seeds of such a row are cells of their own.
     """
     warm = config["warm_start"]

@@ -18,7 +18,7 @@ from vocl.files import NUMBER, Kinds, holds, is_a, parse_json, read_bytes, recor
 from vocl.measure import Measure
 
 if TYPE_CHECKING:
-    from vocl.config.schema import Config
+    from vocl.config.run_config import RunConfig
 
 SCHEMA = 1
 RESULT: Kinds = {
@@ -184,14 +184,13 @@ def with_evals(
 
 def write(
     folder: Path,
-    config: Config,
+    config: RunConfig,
     attempts: int,
     device: str,
     evals: Mapping[str, Any],
     failed: Mapping[str, str],
 ) -> None:
     """Write the result of the run in `folder`, whose config names its own evaluations (see `with_evals`)."""
-    from vocl.config import identity
     from vocl.rundir.attempts import Attempts
     from vocl.rundir.cell import cell_of
     from vocl.rundir.provenance import code_digest
@@ -199,17 +198,17 @@ def write(
     seconds, gpu_hours = Attempts(folder).spent()
     result = {
         "schema": SCHEMA,
-        "run_id": identity.run_id(config),
-        "cell_id": cell_of(config),
-        "seed": config["seed"],
-        "steps": config["train"]["steps"],
+        "run_id": config.run_id,
+        "cell_id": cell_of(config.content),
+        "seed": config.seed,
+        "steps": config.train.steps,
         "attempts": attempts,
         "wall_s": round(seconds, 2),
         "gpu_hours": round(gpu_hours, 4),
         "device": device,
-        "code": code_digest(config["project"]),
+        "code": code_digest(config.project),
     }
-    write_json(folder / "result.json", with_evals(result, evals, failed, config["eval"]))
+    write_json(folder / "result.json", with_evals(result, evals, failed, config.eval))
 
 
 def show(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vocl.config.check import check
 from vocl.config.migrate import migrate
+from vocl.config.run_config import RunConfig
 from vocl.config.schema import Config
 from vocl.config.yaml_text import read_saved
 from vocl.errors import UserError
@@ -31,7 +32,7 @@ def is_foreign(folder: Path, root: str) -> bool:
 def _refuse_foreign(folder: Path, runs: Path) -> None:
     """A run folder from elsewhere may not bring its own list of code that may be imported, nor links
     by which what is written into it would land elsewhere."""
-    if read_config(folder, checked=False)["project"] is not None:
+    if _saved(folder / "config.yaml").get("project") is not None:
         raise UserError(
             f"{folder}/config.yaml: names code of its own (project); if you trust it, move it to {runs}"
         )
@@ -44,16 +45,21 @@ def _refuse_foreign(folder: Path, runs: Path) -> None:
                 )
 
 
-def read_config(path: Path, checked: bool = True) -> Config:
+def read_config(path: Path) -> RunConfig:
     """The config a run was saved with (its folder, or a config file), in today's keys and checked."""
     path = path / "config.yaml" if path.is_dir() else path
+    saved = _saved(path)
+    try:
+        return check(migrate(saved))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _saved(path: Path) -> Config:
     saved = read_saved(path)
     if not isinstance(saved, dict):
         raise UserError(f"{path}: not the config of a run")
-    try:
-        return check(migrate(saved)) if checked else {"project": None, **saved}
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return saved
 
 
 def config_of_today(folder: Path) -> Config:
