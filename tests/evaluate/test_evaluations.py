@@ -32,7 +32,7 @@ SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 
 def again(config, *arguments):
     """`vocl eval` on the run of `config`."""
-    root = f"runtime.root={config['runtime']['root']}"
+    root = f"runtime.root={config.runtime.root}"
     return evaluate.main([run.run_folder(config).name, root, *arguments])
 
 
@@ -293,7 +293,7 @@ def test_a_failing_evaluation_fails_neither_the_training_nor_the_others(troubled
 
     assert run.run(config) == 1  # nothing is trained or scored again
     assert "to run it again: vocl eval" in capsys.readouterr().err
-    vocl(["status", folder.name, f"runtime.root={config['runtime']['root']}"])
+    vocl(["status", folder.name, f"runtime.root={config.runtime.root}"])
     assert "done" in (out := capsys.readouterr().out) and "eval trouble failed" in out
     assert again(config) == 1
     assert f"failed: eval.trouble: {told}" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_names_that_are_values_are_to_be_quoted_too(declare, text, word) -> None
 
 def test_null_is_still_no_baseline_and_values_may_be_anything(declare) -> None:
     text = "rows: {a: {train.clip: null}}\ntable: {baseline: null, protocol: null, published: null}"
-    assert specs(declare, text + END)["a"]["train"]["clip"] is None
+    assert specs(declare, text + END)["a"].train.clip is None
 
 
 @pytest.mark.parametrize(

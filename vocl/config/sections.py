@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from annotated_types import Ge, Gt, Le
 
     from vocl.config.build import Part
     from vocl.data.augment import Augmentation
