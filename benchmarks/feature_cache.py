@@ -12,9 +12,9 @@ slots) that read one cache, beside what they would need without one for a single
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from PIL import Image
 
 from vocl import run
 from vocl.config.compose import composed
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.data.features.encoder import Encoder
 from vocl.data.sources.synthetic import Synthetic
 from vocl.stop import StopFlag
@@ -74,7 +74,7 @@ def write_videos(root: Path) -> None:
             mask.resize(SIZE[::-1], Image.Resampling.NEAREST).save(folders[1] / f"{i:05d}.png")
 
 
-def make_trainer(config: Config) -> Trainer:
+def make_trainer(config: RunConfig) -> Trainer:
     """The run of `config` before its first step, its cache filled where it has one."""
     device = torch.device("cpu")
     folder = run.run_folder(config)
@@ -127,11 +127,10 @@ def main() -> None:
         print(f"cache {size / 2**20:.1f} MiB, {size / 2**20 / (2 * VIDEOS * FRAMES):.2f} MiB per frame")
         for seed in range(6):
             for slots in (5, 7):
-                other = copy.deepcopy(config)
-                other["seed"], other["model"]["num_slots"] = seed, slots
+                other = replace(config, seed=seed, model=config.model | {"num_slots": slots})
                 make_trainer(other).feed(0).batch(0)
         print(f"encoded_frames {sum(seen)} for 12 runs, {12 * VIDEOS * FRAMES} an epoch without a cache")
-        config["runtime"]["feature_cache"] = "none"
+        config = replace(config, runtime=replace(config.runtime, feature_cache="none"))
         trainers["uncached"] = make_trainer(config)
         found = measure(trainers, began)
     for name, seconds in found.items():

@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 from launch.selection.plan import Selection, select
-from vocl.config import identity
 from vocl.config.check import check
 from vocl.config.compose import compose
 
@@ -63,7 +62,7 @@ def check_sample(selection: Selection, arguments: list[str]) -> None:
     for spec in selection.specs[:: RUNS // 7]:
         own = declared.overrides(declared.rows[spec.row], declared.columns[spec.column])
         alone = compose([*(f"{k}={v}" for k, v in own.items()), *arguments[1:], f"seed={spec.seed}"])
-        assert identity.run_id(check(alone)) == spec.id, spec.label
+        assert check(alone).run_id == spec.id, spec.label
 
 
 def seconds(command: list[str]) -> float:

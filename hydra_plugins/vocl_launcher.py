@@ -66,7 +66,7 @@ class VoclLauncher(Launcher):
             name, metric = found
             returned.status = JobStatus.COMPLETED
             returned.return_value = done.evals[name]["metrics"][metric]
-        elif spec.config["cluster"]["kind"] == "slurm" and not spec.config["cluster"]["wait"]:
+        elif spec.config.cluster.kind == "slurm" and not spec.config.cluster.wait:
             returned.status, returned.return_value = JobStatus.COMPLETED, None  # queued: that was the job
         else:
             returned.status = JobStatus.FAILED

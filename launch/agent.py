@@ -97,7 +97,7 @@ class Agent:
         code = self._verdict()
         warned = self.signals and not {signal.SIGTERM, signal.SIGINT} & set(self.signals)
         if code == EXIT_STOPPED and warned and rank == 0:
-            code = self._requeue(submission.cluster["max_requeues"])
+            code = self._requeue(submission.on_slurm.max_requeues)
         # one rank speaks for all; others that ended too would only make srun kill it
         return code if rank == 0 or code == 1 else 0
 

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 
 from vocl import run
 from vocl.config.compose import composed
+from vocl.config.run_config import RunConfig
 from vocl.rundir.checkpoint import Checkpoints
 from vocl.rundir.of_config import run_dir_of
 
@@ -49,15 +51,18 @@ class Killed(BaseException):
     """Ends a run in this process as a kill would: nothing of ours catches it."""
 
 
-def tiny(root: Path, *overrides: str) -> dict[str, Any]:
+def tiny(root: Path, *overrides: str) -> RunConfig:
     """The checked config of a run that takes a tenth of a second."""
-    config = copy.deepcopy(_composed(overrides))
-    config["runtime"]["root"] = str(root)
-    return config
+    return rooted(root, copy.deepcopy(_composed(overrides)))
+
+
+def rooted(root: Path, config: RunConfig) -> RunConfig:
+    """`config` with its results in the folder `root`."""
+    return replace(config, runtime=replace(config.runtime, root=str(root)))
 
 
 @functools.cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+def _composed(overrides: tuple[str, ...]) -> RunConfig:
     return composed([*TINY, *overrides])
 
 

@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
 
 
 def main(config, *overrides):
-    return evaluate.main([run_folder(config).name, f"runtime.root={config['runtime']['root']}", *overrides])
+    return evaluate.main([run_folder(config).name, f"runtime.root={config.runtime.root}", *overrides])
 
 
 def test_another_setting_is_another_evaluation(trained, monkeypatch, capsys):
@@ -64,20 +64,20 @@ def test_protocols_masks_and_names(trained):
 
 def test_the_runs_own_settings_are_the_base(trained, tmp_path):
     saved = run_dir_of(trained).config()
-    saved["eval"]["discovery"]["window"] = 7
-    saved["eval"]["discovery"]["options"]["cyclic"] = True
+    saved.eval["discovery"].part["window"] = 7
+    saved.eval["discovery"].part["options"]["cyclic"] = True
     config = evaluate.requested(saved, ["eval.discovery.options.iterations=5"])
-    settings = config["eval"]["discovery"]
+    settings = config.eval["discovery"].part
     assert (settings["window"], settings["options"]) == (
         7,
-        saved["eval"]["discovery"]["options"] | {"iterations": 5},
+        saved.eval["discovery"].part["options"] | {"iterations": 5},
     )
     config = evaluate.requested(
         saved, ["eval.discovery.options.cyclic=false"]
     )  # said, though it is the default
-    assert config["eval"]["discovery"]["options"]["cyclic"] is False
-    assert evaluate.requested(saved, ["eval=[]"])["eval"] == {}
-    assert config["dataset"] == saved["dataset"]
+    assert config.eval["discovery"].part["options"]["cyclic"] is False
+    assert evaluate.requested(saved, ["eval=[]"]).eval == {}
+    assert config.dataset == saved.dataset
 
 
 def test_mistakes_are_one_line(trained, tmp_path, capsys):

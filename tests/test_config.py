@@ -19,7 +19,7 @@ from vocl.errors import UserError
 
 @pytest.fixture
 def config(tmp_path):
-    return tiny(tmp_path)
+    return tiny(tmp_path).content
 
 
 def put(config, path, value):
@@ -115,7 +115,7 @@ def test_checking_imports_no_target(config, tmp_path):
     )
     config["project"] = str(tmp_path)
     config["loss"]["explosive"] = {"_target_": "explosive.Loss", "weight": 1.0, "level": None, "power": 2}
-    assert check(config)["loss"]["explosive"]["power"] == 2.0
+    assert check(config).loss["explosive"].part["power"] == 2.0
 
 
 # ------------------------------------------------------------------------------------------ identity
@@ -123,14 +123,14 @@ def test_checking_imports_no_target(config, tmp_path):
 
 def test_one_value_is_one_run_however_it_is_written(config):
     same = put(put(config, "optim.weight_decay", 0), "train.clip", 1)
-    assert identity.run_id(check(same)) == identity.run_id(
+    assert check(same).run_id == identity.run_id(
         put(put(config, "optim.weight_decay", 0.0), "train.clip", 1.0)
     )
     ordered = {key: config[key] for key in sorted(config, reverse=True)}
-    assert identity.run_id(check(ordered)) == identity.run_id(config)
-    assert check(config) == config  # checking is idempotent
+    assert check(ordered).run_id == identity.run_id(config)
+    assert check(config).content == config  # checking is idempotent
     through_yaml = yaml.safe_load(yaml.safe_dump(config))
-    assert identity.run_id(check(through_yaml)) == identity.run_id(config)
+    assert check(through_yaml).run_id == identity.run_id(config)
 
 
 def test_what_names_a_run(config):
@@ -185,7 +185,7 @@ def test_a_config_of_an_earlier_version_keeps_its_id(config, tmp_path, monkeypat
     old["loss"]["feature_mse"]["_target_"] = "vocl.losses.mse.FeatureMSE"
     (tmp_path / "migrations.yaml").write_text(yaml.safe_dump(rules))
     monkeypatch.setattr("vocl.config.migrate.CONF", tmp_path)
-    migrated = check(migrate(old))
+    migrated = check(migrate(old)).content
     assert migrated == config
     bare = copy.deepcopy(config)
     del bare["optim"]["eps"], bare["dataset"]["reverse"]

@@ -57,7 +57,7 @@ def trainer(tmp_path, stages, *overrides):
     made = run.make_trainer(
         config, RunDir(tmp_path / "x"), torch.device("cpu"), StopFlag(), True, silent=True
     )
-    made.curriculum = Curriculum(config["train"]["steps"], stages=stages)
+    made.curriculum = Curriculum(config.train.steps, stages=stages)
     made.curriculum.check(made.trainable)
     made.torch_optimizer, made.group_names = made._make_groups()
     made.save = lambda step: None

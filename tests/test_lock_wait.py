@@ -91,9 +91,8 @@ def test_a_person_is_told_at_once(run: Path, monkeypatch) -> None:
 def test_the_exit_code_of_a_job_says_that_the_run_was_taken(tmp_path: Path) -> None:
     arguments = ["debug=tiny", f"runtime.root={tmp_path}"]
     from vocl.config.compose import composed
-    from vocl.config.identity import run_id
 
-    folder = tmp_path / "runs" / run_id(composed(arguments))
+    folder = tmp_path / "runs" / composed(arguments).run_id
     code = "import sys; from vocl import train; from vocl.rundir import lock; lock.WAIT_S = 0.1"
     code = f"{code}; sys.exit(train.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments]

@@ -18,8 +18,6 @@ from wandb_server import KEY, server
 
 from launch.commands import sync
 from vocl import run
-from vocl.config import identity
-from vocl.config.check import check
 from vocl.rundir import provenance
 from vocl.tracking import wandb_mirror as wandb_mirror
 from vocl.tracking.wandb_mirror import Mirror
@@ -46,7 +44,7 @@ def weights(tmp_path):
 
 
 def tracked(root, mode, *overrides):
-    return check(tiny(root, f"runtime.tracking={mode}", *overrides))
+    return tiny(root, f"runtime.tracking={mode}", *overrides)
 
 
 def records(folder):
@@ -98,10 +96,10 @@ def test_offline_through_a_stop_and_a_kill(tmp_path, weights, monkeypatch, capfd
     assert shown == records(folder) and [row["step"] for row in shown] == list(range(12))
     for path in found:
         opened = wandb_files.opened(path)
-        assert opened.run_id == folder.name == identity.run_id(config)
-        assert opened.run_group == identity.cell_id(config) and opened.project == "vocl"
+        assert opened.run_id == folder.name == config.run_id
+        assert opened.run_group == config.cell_id() and opened.project == "vocl"
         values = {item.key: json.loads(item.value_json) for item in opened.config.update}
-        assert values["model"] == config["model"] and values["seed"] == 0 and "runtime" not in values
+        assert values["model"] == config.model and values["seed"] == 0 and "runtime" not in values
         assert values["version"]["code"] == provenance.code_digest(None)
     scores = result(config)["metrics"]
     summary = wandb_files.summary(found[-1])

@@ -20,7 +20,7 @@ ADAMW = ("optim=adamw", "optim.weight_decay=0.5", "optim.schedule.warmup_steps=0
 
 def trainer(root: Path, *overrides: str, stage: dict | None = None) -> Trainer:
     config = tiny(root, *ADAMW, *overrides)
-    config["curriculum"]["stages"]["all"].update(stage or {})
+    config.curriculum["stages"]["all"].update(stage or {})
     return run.make_trainer(config, RunDir(root), torch.device("cpu"), StopFlag(), fresh=True, silent=True)
 
 
@@ -51,7 +51,9 @@ def test_a_stage_that_names_a_decay_has_it_for_biases_too(tmp_path):
 
 def test_saved_configs_of_optimizers_that_have_no_choice_get_none(tmp_path):
     for optim, has in (("adam", False), ("adamw", True)):
-        config = tiny(tmp_path, f"optim={optim}", "optim/schedule=constant", "optim.schedule.warmup_steps=2")
+        config = tiny(
+            tmp_path, f"optim={optim}", "optim/schedule=constant", "optim.schedule.warmup_steps=2"
+        ).content
         saved = {**config, "optim": {k: v for k, v in config["optim"].items() if k != "decay"}}
         assert migrate(saved) == config and ("decay" in config["optim"]) is has
         assert identity.run_id(saved) == identity.run_id(config)

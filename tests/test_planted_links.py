@@ -103,9 +103,8 @@ def test_a_training_refuses_a_planted_lock_in_one_line(thesis: Path, tmp_path: P
     arguments = ["debug=tiny", f"runtime.root={tmp_path}/r"]
     command = [sys.executable, "-m", "vocl.train", *arguments]
     from vocl.config.compose import composed
-    from vocl.config.identity import run_id
 
-    folder = tmp_path / "r" / "runs" / run_id(composed(arguments))
+    folder = tmp_path / "r" / "runs" / composed(arguments).run_id
     folder.mkdir(parents=True)
     (folder / "lock").symlink_to(thesis)
     done = subprocess.run(command, capture_output=True, text=True)

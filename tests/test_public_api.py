@@ -68,4 +68,4 @@ def test_a_table_is_a_frame_of_its_cells(root: Path, tmp_path: Path) -> None:
 
 def test_a_run_loads(root: Path) -> None:
     (folder,) = (root / "runs").iterdir()
-    assert vocl.load(folder.name, root=str(root)).checkpoint.step == tiny(root)["train"]["steps"]
+    assert vocl.load(folder.name, root=str(root)).checkpoint.step == tiny(root).train.steps

@@ -56,7 +56,7 @@ def staged(tmp_path_factory):
     (project / "shifting" / "__init__.py").write_text(EVENTS)
 
     def make(root, *overrides):
-        config = tiny(root, *overrides)
+        config = tiny(root, *overrides).content
         config["project"] = str(project)
         stage = config["curriculum"]["stages"].pop("all")
         first = {"active_slots": 2, "terms": ["feature_mse"], "train": ["decoder.*", "corrector.*"]}

@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from launch.selection.plan import select
-from vocl.config import identity
-from vocl.config.check import check
-from vocl.config.compose import compose
+from vocl.config.compose import composed
 
 KNOWN = json.loads((Path(__file__).parent / "run_ids.json").read_text())
 
 
 @pytest.mark.parametrize("experiment", KNOWN["experiments"])
 def test_an_experiment_keeps_its_run_id(experiment: str) -> None:
-    assert identity.run_id(check(compose([f"experiment={experiment}"]))) == KNOWN["experiments"][experiment]
+    assert composed([f"experiment={experiment}"]).run_id == KNOWN["experiments"][experiment]
 
 
 @pytest.mark.parametrize("ablation", KNOWN["ablations"])

@@ -31,7 +31,7 @@ def put(config, path, value):
 )
 def test_a_config_with_a_secret_is_refused_by_its_key(tmp_path, monkeypatch, path, text):
     monkeypatch.setenv("wandb_api_key", VALUE)
-    config = tiny(tmp_path)
+    config = tiny(tmp_path).content
     put(config, path, text)
     with pytest.raises(UserError) as error:
         check(config)
@@ -206,6 +206,6 @@ def test_a_line_that_refers_to_a_secret_passes(line: str):
 
 
 def test_no_shipped_config_is_refused(tmp_path):
-    check(tiny(tmp_path))
+    check(tiny(tmp_path).content)
     lines = [line for path in folders.CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
     refuse_secrets({"lines": lines}, {})

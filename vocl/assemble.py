@@ -13,7 +13,7 @@ from vocl.config.build import build
 from vocl.config.check import weights_source
 from vocl.config.proof import inputs
 from vocl.config.proof.evaluations import TRUTH
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig, values
 from vocl.config.sections import Dataset
 from vocl.curriculum import Curriculum
 from vocl.data.features.cache import FeatureCache
@@ -21,63 +21,56 @@ from vocl.data.features.encoder import Encoder
 from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.files import user_path
-from vocl.interface import Evaluation, Source, VideoModel
-from vocl.objective import Objective
+from vocl.interface import Backbone, Evaluation, Source, VideoModel
+from vocl.objective import Objective, Term
 from vocl.optim import Optimizer
 
 
-def parts(config: Config, name: str) -> Any:
-    """Section `name` of a checked config, one of `schema.PARTS`, as a `Part`."""
-    return _build(config, config[name], schema.PARTS[name], name)
-
-
-def _build(config: Config, node: Any, kind: Any, path: str) -> Any:
-    allowed = folders.packages(config["project"])
+def _build(config: RunConfig, node: Any, kind: Any, path: str) -> Any:
+    allowed = folders.packages(config.project)
     make_importable(allowed)
     return build(node, kind, path, allowed)
 
 
-def dataset_of(config: Config, evaluation: str | None = None) -> Config:
-    """The dataset section that an evaluation scores on, its own or the run's; None: the run's."""
-    own = config["eval"][evaluation]["dataset"] if evaluation is not None else None
-    return config["dataset"] if own is None else own
+def make_dataset(config: RunConfig, evaluation: str | None = None) -> Dataset:
+    """The dataset that an evaluation scores on, its own or the run's; None: the run's."""
+    types, section = schema.section_types("Dataset"), values(config.dataset_of(evaluation))
+    return Dataset(**{k: _build(config, v, types[k], f"dataset.{k}") for k, v in section.items()})
 
 
-def make_dataset(config: Config, evaluation: str | None = None) -> Dataset:
-    """That section as an object."""
-    types, section = schema.section_types("Dataset"), dataset_of(config, evaluation)
-    values = {key: _build(config, value, types[key], f"dataset.{key}") for key, value in section.items()}
-    return Dataset(**values)
-
-
-def make_source(config: Config, split: str, evaluation: str | None = None) -> Source:
+def make_source(config: RunConfig, split: str, evaluation: str | None = None) -> Source:
     """Split `split` of that dataset; raises `UserError` when it is not where it must be."""
-    return make_dataset(config, evaluation).source(split, user_path(config["runtime"]["data_root"]))
+    return make_dataset(config, evaluation).source(split, user_path(config.runtime.data_root))
 
 
-def make_evaluation(config: Config, name: str) -> Evaluation:
+def make_evaluation(config: RunConfig, name: str) -> Evaluation:
     """The evaluation `name`."""
-    own = {k: value for k, value in config["eval"][name].items() if k not in schema.EVALUATION_SETTINGS}
-    return _build(config, own, schema.EVALUATION, f"eval.{name}")()
+    return _build(config, config.eval[name].part, schema.EVALUATION, f"eval.{name}")()
 
 
-def make_model(config: Config, pretrained: bool) -> VideoModel:
+def make_backbone(config: RunConfig, frame_px: tuple[int, int], weights_root: Path | None) -> Backbone:
+    """The backbone for frames of `frame_px`; without `weights_root` a checkpoint must fill it."""
+    return _build(config, config.backbone, schema.PARTS["backbone"], "backbone")(frame_px, weights_root)
+
+
+def make_model(config: RunConfig, pretrained: bool) -> VideoModel:
     """The model; with `pretrained` its backbone reads its weights, else a checkpoint must fill them."""
-    frame_px = tuple(config["dataset"]["size_px"])
-    weights_root = user_path(config["runtime"]["weights_root"]) if pretrained else None
-    backbone = parts(config, "backbone")(frame_px, weights_root)
-    for name, node in config["eval"].items():
-        size = node["dataset"]["size_px"] if node["dataset"] else ()
+    height, width = config.dataset.size_px
+    frame_px = (height, width)
+    weights_root = user_path(config.runtime.weights_root) if pretrained else None
+    backbone = make_backbone(config, frame_px, weights_root)
+    for name, evaluation in config.eval.items():
+        size = evaluation.dataset.size_px if evaluation.dataset else []
         if any(side % backbone.patch_px for side in size):
             raise UserError(
                 f"eval.{name}.dataset.size_px={size}: not a multiple of the backbone's patch, "
                 f"{backbone.patch_px}"
             )
-    return parts(config, "model")(backbone, frame_px)
+    return _build(config, config.model, schema.PARTS["model"], "model")(backbone, frame_px)
 
 
 def feature_cache(
-    config: Config,
+    config: RunConfig,
     source: Source,
     split: str,
     model: VideoModel,
@@ -88,49 +81,49 @@ def feature_cache(
     """Kept features of the model's backbone for the videos of `source`, where runtime.feature_cache asks
     for them and they are exactly what the model would compute for `training` clips, or for whole videos at
     test (of the dataset of `evaluation`)."""
-    inexact = inputs.not_cacheable(config, folders.packages(config["project"]))
+    inexact = inputs.not_cacheable(config.content, folders.packages(config.project))
     if training:
-        inexact = inexact or inputs.not_exact(config["dataset"])
-    if config["runtime"]["feature_cache"] == "none" or inexact:
+        inexact = inexact or inputs.not_exact(values(config.dataset))
+    if config.runtime.feature_cache == "none" or inexact:
         return None
-    precision = config["train"]["precision"] if training else "fp32"
+    precision = config.train.precision if training else "fp32"
     dataset = make_dataset(config, evaluation)
-    encoder = Encoder(model.backbone, config["backbone"], dataset, device, precision)
-    fallback = json.dumps([dataset_of(config, evaluation)["source"], split], sort_keys=True)
-    return FeatureCache(source, encoder, user_path(config["runtime"]["root"]), fallback)
+    encoder = Encoder(model.backbone, config.backbone, dataset, device, precision)
+    fallback = json.dumps([config.dataset_of(evaluation).source, split], sort_keys=True)
+    return FeatureCache(source, encoder, user_path(config.runtime.root), fallback)
 
 
-def clip_needs(config: Config, model: VideoModel, training: bool) -> frozenset[str]:
+def clip_needs(config: RunConfig, model: VideoModel, training: bool) -> frozenset[str]:
     """Names of the fields of `Clip` that are read beside those that are always filled; in an evaluation
     by the model alone, not by the losses."""
     sections = ("model", "loss") if training else ("model",)
-    declared = inputs.clip_needs(config, folders.packages(config["project"]), sections)
+    declared = inputs.clip_needs(config.content, folders.packages(config.project), sections)
     reads_video = model.reads_video or "video" in declared
     return frozenset(declared) - inputs.ALWAYS | ({"video"} if reads_video else set())
 
 
-def make_objective(config: Config) -> Objective:
+def make_objective(config: RunConfig) -> Objective:
     """The loss terms with their weights."""
     terms, kinds = {}, schema.section_types("TermSettings")
-    for name, node in config["loss"].items():
-        own = {key: value for key, value in node.items() if key not in schema.TERM}
-        loss = _build(config, own, schema.LOSS, f"loss.{name}")
-        common = {key: _build(config, node[key], kinds[key], f"loss.{name}.{key}") for key in schema.TERM}
-        terms[name] = common | {"loss": loss}
-    return Objective(terms, config["train"]["steps"])
+    for name, term in config.loss.items():
+        loss = _build(config, term.part, schema.LOSS, f"loss.{name}")()
+        weight = _build(config, term.weight, kinds["weight"], f"loss.{name}.weight")
+        terms[name] = Term(loss, weight(config.train.steps) if callable(weight) else weight, term.level)
+    return Objective(terms)
 
 
-def make_curriculum(config: Config) -> Curriculum:
+def make_curriculum(config: RunConfig) -> Curriculum:
     """The stages, laid out on train.steps."""
-    return parts(config, "curriculum")(config["train"]["steps"], config["seed"])
+    curriculum = _build(config, config.curriculum, schema.PARTS["curriculum"], "curriculum")
+    return curriculum(config.train.steps, config.seed)
 
 
-def make_optimizer(config: Config) -> Optimizer:
+def make_optimizer(config: RunConfig) -> Optimizer:
     """The optimizer's settings and schedule."""
-    return parts(config, "optim")(config["train"]["steps"])
+    return _build(config, config.optim, schema.PARTS["optim"], "optim")(config.train.steps)
 
 
-def missing_inputs(config: Config, fresh: bool) -> list[str]:
+def missing_inputs(config: RunConfig, fresh: bool) -> list[str]:
     """What a run needs and does not find, or finds damaged: all complaints at once.
 
     Pretrained weights are needed for a `fresh` start alone: a checkpoint has them.
@@ -144,43 +137,43 @@ def missing_inputs(config: Config, fresh: bool) -> list[str]:
     return complaints
 
 
-def _data_is_there(config: Config) -> None:
-    if config["loss"]:
+def _data_is_there(config: RunConfig) -> None:
+    if config.loss:
         make_source(config, "train").check()
     check_evaluations(config)
 
 
-def check_evaluations(config: Config) -> None:
+def check_evaluations(config: RunConfig) -> None:
     """Look at all that the evaluations read, before a long run; raises `UserError` for what is not there,
     damaged, or without the truth that a score needs."""
     seen = set()
-    for name in config["eval"]:
-        evaluation, dataset = make_evaluation(config, name), dataset_of(config, name)
+    for name in config.eval:
+        evaluation, dataset = make_evaluation(config, name), config.dataset_of(name)
         for split in evaluation.splits:
             needs_truth = TRUTH in evaluation.needs and split == evaluation.splits[0]
-            if (key := (json.dumps(dataset), split, needs_truth)) in seen:
+            if (key := (json.dumps(values(dataset)), split, needs_truth)) in seen:
                 continue
             seen.add(key)
             source = make_source(config, split, name)
             source.check()
             if needs_truth:
-                place = "dataset" if config["eval"][name]["dataset"] is None else f"eval.{name}.dataset"
-                refuse_without_object(source, f"dataset {dataset['name']}", f"split {split!r}", place)
+                place = "dataset" if config.eval[name].dataset is None else f"eval.{name}.dataset"
+                refuse_without_object(source, f"dataset {dataset.name}", f"split {split!r}", place)
 
 
-def _weights_are_there(config: Config) -> None:
+def _weights_are_there(config: RunConfig) -> None:
     source = weights_source(config)
     if source is not None:
         from vocl.nn.backbones.pretrained import locate_weights
 
-        locate_weights(config["backbone"]["name"], user_path(config["runtime"]["weights_root"]), *source)
+        locate_weights(config.backbone["name"], user_path(config.runtime.weights_root), *source)
 
 
-def _warm_start_is_there(config: Config) -> None:
-    if config["warm_start"] is not None:
+def _warm_start_is_there(config: RunConfig) -> None:
+    if config.warm_start is not None:
         from vocl.rundir.results_root import ResultsRoot
 
-        ResultsRoot.of(config["runtime"]["root"]).find_trusted(config["warm_start"]["run"])
+        ResultsRoot.of(config.runtime.root).find_trusted(config.warm_start.run)
 
 
 def make_importable(allowed: dict[str, Path]) -> None:

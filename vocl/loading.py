@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import yaml
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vocl import assemble
 from vocl.config.migrate import PLACES
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
+from vocl.config.sections import WarmStart
 from vocl.errors import UserError
 from vocl.interface import VideoModel
 from vocl.ops.random import seed_of
@@ -28,22 +29,23 @@ class Loaded:
     """A trained model (in eval mode), and the run and checkpoint it comes from."""
 
     run: RunDir
-    config: Config
+    config: RunConfig
     model: VideoModel
     checkpoint: CheckpointFile
 
 
-def saved_config(run: RunDir, root: str) -> Config:
+def saved_config(run: RunDir, root: str) -> RunConfig:
     """The checked config of `run`, which is used with the results folder `root` now.
 
     Where the run was trained is no reason to write there: `runtime.root` is the caller's, and weights
     that are not there yet are never downloaded to where the config of a run from elsewhere says.
     """
     config = run.config()
-    runtime = config["runtime"] | {"root": root}
+    runtime = replace(config.runtime, root=root)
     if ResultsRoot.of(root).is_foreign(run):
-        runtime["weights_root"] = yaml.safe_load(PLACES["runtime"].read_text())["weights_root"]
-    return config | {"runtime": runtime}
+        ours = yaml.safe_load(PLACES["runtime"].read_text())["weights_root"]
+        runtime = replace(runtime, weights_root=ours)
+    return replace(config, runtime=runtime)
 
 
 def load(run: str, root: str = "results", device: str | torch.device = "cpu") -> Loaded:
@@ -52,7 +54,7 @@ def load(run: str, root: str = "results", device: str | torch.device = "cpu") ->
     return load_run(found, saved_config(found, root), device)
 
 
-def load_run(run: RunDir, config: Config, device: str | torch.device = "cpu") -> Loaded:
+def load_run(run: RunDir, config: RunConfig, device: str | torch.device = "cpu") -> Loaded:
     """Load the model of `run`, whose checked config is `config`."""
     checkpoints = Checkpoints(run.checkpoints)
     found = checkpoints.newest()
@@ -77,25 +79,26 @@ def fill(model: VideoModel, weights: Mapping[str, Tensor], run: RunDir) -> None:
     model.load_state_dict(weights)
 
 
-def initial_model(config: Config, device: str | torch.device = "cpu") -> VideoModel:
+def initial_model(config: RunConfig, device: str | torch.device = "cpu") -> VideoModel:
     """The model of `config` as its training starts: from the seed and its backbone's weights, or from the
     run that it names in `warm_start`."""
-    torch.manual_seed(seed_of(config["seed"], "weights"))
+    torch.manual_seed(seed_of(config.seed, "weights"))
     model = assemble.make_model(config, pretrained=True)
-    if config["warm_start"] is not None:
-        warm_start(model, config)
+    if config.warm_start is not None:
+        warm_start(model, config.warm_start, config.runtime.root)
     return model.to(device).eval()
 
 
-def warm_start(model: VideoModel, config: Config) -> None:
-    """Take the weights that match `warm_start.take` from another run's newest checkpoint."""
-    source = ResultsRoot.of(config["runtime"]["root"]).find_trusted(config["warm_start"]["run"])
+def warm_start(model: VideoModel, start: WarmStart, root: str) -> None:
+    """Take the weights that match `warm_start.take` from the newest checkpoint of another run, which lies
+    in the results folder `root` or where it says."""
+    source = ResultsRoot.of(root).find_trusted(start.run)
     checkpoints = Checkpoints(source.checkpoints)
     found = checkpoints.newest()
     if found is None:
-        raise UserError(f"warm_start.run={config['warm_start']['run']}: has no valid checkpoint")
+        raise UserError(f"warm_start.run={start.run}: has no valid checkpoint")
     weights, own = checkpoints.weights(found[1]), model.state_dict()
-    for glob in config["warm_start"]["take"]:
+    for glob in start.take:
         names = [name for name in weights if fnmatch.fnmatchcase(name, glob)]
         if not names:
             raise UserError(f"warm_start.take: {glob!r} matches no weight of {source}")

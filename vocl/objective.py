@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +32,10 @@ class Objective(nn.Module):
     out what is not to be computed.
     """
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Any]], total_steps: int) -> None:
+    def __init__(self, terms: Mapping[str, Term]) -> None:
         super().__init__()
         # Sorted, so that the order in which terms were chosen cannot change a sum's rounding.
-        self.terms = {name: _term(terms[name], total_steps) for name in sorted(terms)}
+        self.terms = {name: terms[name] for name in sorted(terms)}
         self.loss = nn.ModuleDict({n: t.loss for n, t in self.terms.items() if isinstance(t.loss, nn.Module)})
 
     def forward(
@@ -65,8 +64,3 @@ def _level(output: Output, level: str | None, name: str) -> Output:
             "in curriculum.stages.<name>.terms"
         )
     return found
-
-
-def _term(node: Mapping[str, Any], total_steps: int) -> Term:
-    weight = node["weight"]
-    return Term(node["loss"](), weight(total_steps) if callable(weight) else weight, node["level"])

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from vocl import assemble, dist, loading
-from vocl.config import identity
-from vocl.config.schema import Config
-from vocl.config.sections import Runtime, Train
+from vocl.config.run_config import RunConfig
+from vocl.config.sections import Runtime
 from vocl.data.features.cache import mirror_images
 from vocl.data.features.progress import Progress
 from vocl.data.served import Served
@@ -37,7 +36,7 @@ from vocl.tracking.wandb_mirror import Mirror
 from vocl.trainer import NonFinite, Trainer
 
 
-def run(config: Config, asked: StopFlag | None = None) -> int:
+def run(config: RunConfig, asked: StopFlag | None = None) -> int:
     """Train and evaluate what `config` (checked) says, or go on with it; returns the exit code.
 
     `asked`: a flag that was set by a signal before (while this module was being imported, say).
@@ -62,7 +61,7 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
             dist.stop()
 
 
-def _attempt(config: Config, place: RunDir, stop: StopFlag) -> int:
+def _attempt(config: RunConfig, place: RunDir, stop: StopFlag) -> int:
     device = prepare(config, place)
     fresh = Checkpoints(place.checkpoints).newest() is None
     try:
@@ -101,20 +100,20 @@ def _attempt(config: Config, place: RunDir, stop: StopFlag) -> int:
     return _show(place, config)
 
 
-def prepare(config: Config, place: RunDir) -> torch.device:
+def prepare(config: RunConfig, place: RunDir) -> torch.device:
     """Device, threads and process group. The thread count of the first attempt (on record) holds for
     all: sums of floats depend on it."""
     known = [start["threads"] for start in place.starts() if start.get("threads")]
-    threads = known[0] if known else config["runtime"]["threads"]
+    threads = known[0] if known else config.runtime.threads
     if threads:
         torch.set_num_threads(threads)
-    device = loading.pick_device(config["runtime"]["device"])
+    device = loading.pick_device(config.runtime.device)
     dist.start(device)
     return device
 
 
 def make_trainer(
-    config: Config, place: RunDir, device: torch.device, stop: StopFlag, fresh: bool, silent: bool = False
+    config: RunConfig, place: RunDir, device: torch.device, stop: StopFlag, fresh: bool, silent: bool = False
 ) -> Trainer:
     """Everything a run needs, built from `config` and nothing else; writes nothing.
 
@@ -123,29 +122,28 @@ def make_trainer(
     """
     if complaints := assemble.missing_inputs(config, fresh):
         raise UserError("; ".join(complaints))
-    torch.manual_seed(seed_of(config["seed"], "weights"))
-    train, runtime = Train(**config["train"]), Runtime(**config["runtime"])
+    torch.manual_seed(seed_of(config.seed, "weights"))
     mute = silent or dist.rank() != 0
     trainer = Trainer(
-        seed=config["seed"],
-        train=train,
-        runtime=runtime,
+        seed=config.seed,
+        train=config.train,
+        runtime=config.runtime,
         dataset=assemble.make_dataset(config),
-        source=assemble.make_source(config, "train") if config["loss"] else None,
+        source=assemble.make_source(config, "train") if config.loss else None,
         model=assemble.make_model(config, pretrained=fresh),
         objective=assemble.make_objective(config),
         curriculum=assemble.make_curriculum(config),
         optimizer=assemble.make_optimizer(config),
         device=device,
         checkpoints=Checkpoints(place.checkpoints, _tenths(config)),
-        track=_make_track(None if mute else place, train.steps, runtime),
+        track=_make_track(None if mute else place, config.train.steps, config.runtime),
         stop=stop,
     )
     if trainer.source is not None:
         trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
-    if fresh and config["warm_start"] is not None:
-        loading.warm_start(trainer.model, config)
-    for begins in trainer.curriculum.starts if config["loss"] else ():
+    if fresh and config.warm_start is not None:
+        loading.warm_start(trainer.model, config.warm_start, config.runtime.root)
+    for begins in trainer.curriculum.starts if config.loss else ():
         trainer.feed(begins).check()
     return trainer
 
@@ -172,7 +170,7 @@ def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, place:
     return checkpoint.step
 
 
-def _train(config: Config, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _train(config: RunConfig, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
     """From the newest valid checkpoint to the last step."""
     if dist.rank() == 0:
         # of those who submit and start this run, and of an earlier attempt's mirror
@@ -185,20 +183,20 @@ def _train(config: Config, place: RunDir, trainer: Trainer, attempts: Attempts) 
     if dist.rank() == 0:
         attempts.start(
             start,
-            environment(str(trainer.device), torch.get_num_threads(), dist.world(), config["project"]),
+            environment(str(trainer.device), torch.get_num_threads(), dist.world(), config.project),
         )
         if found is None:
             shared = root_of(place).weights
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
     trainer.track.resume(start, attempts.number)
-    if not config["loss"] or not trainer.train.steps:  # nothing is to be trained: a backbone alone, a control
+    if not config.loss or not trainer.train.steps:  # nothing is to be trained: a backbone alone, a control
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
     trainer.fit(range(start, trainer.train.steps))
 
 
-def fill_cache(config: Config, trainer: Trainer) -> None:
+def fill_cache(config: RunConfig, trainer: Trainer) -> None:
     """Have the features of the frozen backbone lie ready, where runtime.feature_cache asks for them."""
     source = trainer.source
     assert isinstance(source, Served)  # there is something to train
@@ -210,16 +208,16 @@ def fill_cache(config: Config, trainer: Trainer) -> None:
         source.cache.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
 
 
-def _keep_config(config: Config, place: RunDir) -> None:
+def _keep_config(config: RunConfig, place: RunDir) -> None:
     """Write the run's config, or check that it is the one that lies there."""
     if not place.has_config():
-        place.write_config(config)
-    kept = identity.run_id(place.config())
-    if kept != identity.run_id(config):
+        place.write_config(config.content)
+    kept = place.config().run_id
+    if kept != config.run_id:
         raise UserError(f"{place.config_path}: was changed, it describes run {kept}; restore or remove it")
 
 
-def _finish(config: Config, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _finish(config: RunConfig, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
     """Evaluate, then write the result: its presence means done, whatever an evaluation met."""
     advance = _advance(trainer, "the evaluation")
     final, _ = given(trainer.checkpoints.newest())
@@ -233,7 +231,7 @@ def _finish(config: Config, place: RunDir, trainer: Trainer, attempts: Attempts)
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
         place.write_result(
             result_of(config, place, attempts.number, device).with_evals(
-                found.entries, found.failed, config["eval"]
+                found.entries, found.failed, config.eval
             )
         )
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
@@ -250,7 +248,7 @@ def _advance(trainer: Trainer, place: str) -> Callable[[], None]:
     return advance
 
 
-def _show(place: RunDir, config: Config) -> int:
+def _show(place: RunDir, config: RunConfig) -> int:
     """Print the scores; says so when they are not by the evaluation that was asked for now. Returns 1 where
     an evaluation of the run failed."""
     found = place.result()
@@ -261,8 +259,8 @@ def _show(place: RunDir, config: Config) -> int:
         stored = [report and report["eval"] for report in reports]
         other = [
             name
-            for name, settings in config["eval"].items()
-            if None not in stored and settings not in stored and name not in failed
+            for name, settings in config.eval.items()
+            if None not in stored and settings.content not in stored and name not in failed
         ]
         if other:
             print(
@@ -306,9 +304,9 @@ def _claimed(place: RunDir, stop: StopFlag) -> Iterator[list[str]]:
         yield outcome
 
 
-def _tenths(config: Config) -> frozenset[int]:
+def _tenths(config: RunConfig) -> frozenset[int]:
     """Steps whose checkpoints are kept for good: every tenth of the run, if asked."""
-    steps, every = config["train"]["steps"], config["runtime"]["checkpoint_every"]
-    if not config["runtime"]["checkpoint_tenths"]:
+    steps, every = config.train.steps, config.runtime.checkpoint_every
+    if not config.runtime.checkpoint_tenths:
         return frozenset()
     return frozenset(round(steps * i / 10 / every) * every for i in range(1, 10))

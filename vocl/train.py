@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vocl.commands import launching
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
 from vocl.rundir import saved_config
 from vocl.rundir.lock import CLAIM
@@ -86,7 +86,7 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
     if options.cfg:
         _print([config])
         return 0
-    if config["cluster"]["kind"] != "here":
+    if config.cluster.kind != "here":
         return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
     from vocl.run import run
@@ -110,14 +110,14 @@ def _multirun(options: argparse.Namespace) -> int:
     return launching.module("submission.sweep").main(overrides)
 
 
-def _print(configs: list[Config]) -> None:
+def _print(configs: list[RunConfig]) -> None:
     """As YAML, a document for each."""
     import yaml
 
-    print(yaml.safe_dump_all(configs, sort_keys=False), end="")
+    print(yaml.safe_dump_all([config.content for config in configs], sort_keys=False), end="")
 
 
-def _refuse_taken(config: Config) -> None:
+def _refuse_taken(config: RunConfig) -> None:
     """Say who works on the run of `config`, if anybody but the job that this process is does."""
     run = run_dir_of(config)
     if CLAIM in os.environ or not run.jobs.is_dir() or run.is_done():
@@ -125,13 +125,13 @@ def _refuse_taken(config: Config) -> None:
     launching.module("run_states.states").refuse_taken(run)
 
 
-def _composed(overrides: Sequence[str]) -> Config:
+def _composed(overrides: Sequence[str]) -> RunConfig:
     from vocl.config.compose import composed
 
     return composed(overrides)
 
 
-def _saved(path: Path) -> Config:
+def _saved(path: Path) -> RunConfig:
     if not path.is_file():
         raise UserError(f"--config {path}: no such file")
     return saved_config.read(path / CONFIG if path.is_dir() else path)

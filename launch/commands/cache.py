@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.selection.plan import select
 from vocl.config import folders
 from vocl.config.proof import inputs
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig, values
 from vocl.errors import UserError
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     wanted, refused = {}, []
     for spec in select(arguments).runs:
-        reason = inputs.not_cacheable(spec.config, folders.packages(spec.config["project"]))
+        reason = inputs.not_cacheable(spec.config.content, folders.packages(spec.config.project))
         if reason:
             refused.append(f"{spec.label}: {reason}")
         else:
@@ -49,12 +49,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _key(config: Config) -> str:
-    own = {section: config[section] for section in READS} | {"precision": config["train"]["precision"]}
+def _key(config: RunConfig) -> str:
+    content = config.content
+    own = {section: content[section] for section in READS} | {"precision": config.train.precision}
     return json.dumps(own, sort_keys=True)
 
 
-def _fill(config: Config, stop: StopFlag) -> None:
+def _fill(config: RunConfig, stop: StopFlag) -> None:
     from vocl.data.features.progress import Progress
 
     def advance() -> None:
@@ -67,7 +68,7 @@ def _fill(config: Config, stop: StopFlag) -> None:
         print(f"{cache.store.folder}: {split}: {frames} frames, {computed} of them new, {_size(cache)}")
 
 
-def _caches(config: Config) -> Iterator[tuple[str, FeatureCache, list[bool]]]:
+def _caches(config: RunConfig) -> Iterator[tuple[str, FeatureCache, list[bool]]]:
     """Each split that the run of `config` reads, and which of frames and mirror images it shows of it."""
     import torch
 
@@ -76,31 +77,30 @@ def _caches(config: Config) -> Iterator[tuple[str, FeatureCache, list[bool]]]:
     from vocl.loading import pick_device
     from vocl.nn.precision import set_tf32
 
-    config = copy.deepcopy(config)
-    config["runtime"]["feature_cache"] = "auto"
+    config = replace(config, runtime=replace(config.runtime, feature_cache="auto"))
     complaints = assemble.missing_inputs(config, fresh=True)
     if complaints:
         raise UserError("; ".join(complaints))
-    if config["runtime"]["threads"]:
-        torch.set_num_threads(config["runtime"]["threads"])
-    set_tf32(config["train"]["precision"])
-    device = pick_device(config["runtime"]["device"])
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    set_tf32(config.train.precision)
+    device = pick_device(config.runtime.device)
     model = assemble.make_model(config, pretrained=True).to(device)
     for split, name in (("train", None), *_scored(config)):
         source = assemble.make_source(config, split, name)
         cache = assemble.feature_cache(config, source, split, model, device, name is None, name)
         if cache is not None:
-            yield split, cache, mirror_images(config["dataset"]["flip"]) if name is None else [False]
+            yield split, cache, mirror_images(config.dataset.flip) if name is None else [False]
 
 
-def _scored(config: Config) -> Iterator[tuple[str, str]]:
+def _scored(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Each split that evaluations read, and one of those that read it: several may read the same."""
     from vocl import assemble
 
     found = {}
-    for name in config["eval"]:
+    for name in config.eval:
         for split in assemble.make_evaluation(config, name).splits:
-            found[json.dumps(assemble.dataset_of(config, name), sort_keys=True), split] = name
+            found[json.dumps(values(config.dataset_of(name)), sort_keys=True), split] = name
     yield from ((split, name) for (_, split), name in found.items())
 
 

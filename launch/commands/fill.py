@@ -63,7 +63,7 @@ def missing_evaluations(run: RunDir, spec: Spec) -> dict[str, tuple[str, ...]]:
     reports = run.reports(found.evals)
     stored = [report["eval"] for report in reports.values()]
     return {
-        name: ("eval=[]", f"+eval.{name}={in_grammar(settings)}")
-        for name, settings in spec.config["eval"].items()
-        if settings not in stored
+        name: ("eval=[]", f"+eval.{name}={in_grammar(settings.content)}")
+        for name, settings in spec.config.eval.items()
+        if settings.content not in stored
     }

@@ -12,6 +12,7 @@ from launch.selection.plan import Selection, Spec, select
 from launch.slurm import client
 from launch.submission import forecast
 from launch.submission.preflight import warnings
+from vocl.config.sections import SlurmCluster
 from vocl.rundir.results_root import ResultsRoot
 
 NAMES = {"absent": "new"}  # as people say it before anything was submitted
@@ -75,7 +76,7 @@ def _print_changed(changed: dict[str, list[str]]) -> None:
 
 def _cost(todo: Sequence[Spec], root: ResultsRoot) -> list[str]:
     """Arrays and GPU hours of what would go to SLURM."""
-    todo = [spec for spec in todo if spec.config["cluster"]["kind"] == "slurm"]
+    todo = [spec for spec in todo if isinstance(spec.config.cluster, SlurmCluster)]
     if not todo:
         return []
     try:

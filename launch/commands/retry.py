@@ -18,6 +18,7 @@ from launch.submission import local, resubmit
 from launch.submission.enqueue import enqueue, recover
 from vocl.config.compose import project_of
 from vocl.config.grammar import key_of
+from vocl.config.sections import SlurmCluster
 from vocl.errors import EXIT_USER, UserError
 from vocl.files import user_path
 from vocl.rundir.results_root import ResultsRoot
@@ -64,7 +65,7 @@ def again(
     specs = [_changed(spec, nodes, runtime) for spec in found if spec is not None]
     if new_code:
         specs = [_as_of_today(spec, (*target.arguments, *arguments)) for spec in specs]
-    on_slurm = [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
+    on_slurm = [spec for spec in specs if isinstance(spec.config.cluster, SlurmCluster)]
     if new_code:
         queued = enqueue(root, on_slurm, dict(states), arguments)
     else:
@@ -81,7 +82,7 @@ def _frozen(
     """The run as it was submitted; where its records do not tell, it says so, and the others go on."""
     try:
         spec = resubmit.spec_of(root, entry, state.claim, changes)
-        if spec.config["cluster"]["kind"] == "slurm" and not new_code:
+        if isinstance(spec.config.cluster, SlurmCluster) and not new_code:
             resubmit.code_of(root, entry.id, state.claim)
     except UserError as error:
         print(f"not queued {entry.told}: {error}", file=sys.stderr)
@@ -115,19 +116,19 @@ def _is_of_runtime(word: str) -> bool:
 
 def _changed(spec: Spec, nodes: Sequence[str], runtime: Mapping[str, Any]) -> Spec:
     """`spec`, kept from `nodes` and with changes of its section `runtime`."""
-    config = spec.config | {"runtime": {**spec.config["runtime"], **runtime}}
-    if nodes:
-        cluster: dict[str, Any] = config["cluster"]
-        known = [cluster["exclude"]] if cluster["exclude"] else []
-        config["cluster"] = cluster | {"exclude": ",".join(dict.fromkeys([*known, *nodes]))}
+    config = replace(spec.config, runtime=replace(spec.config.runtime, **runtime))
+    if nodes and isinstance(config.cluster, SlurmCluster):
+        known = [config.cluster.exclude] if config.cluster.exclude else []
+        excluded = ",".join(dict.fromkeys([*known, *nodes]))
+        config = replace(config, cluster=replace(config.cluster, exclude=excluded))
     return replace(spec, config=config)
 
 
 def _as_of_today(spec: Spec, arguments: Sequence[str]) -> Spec:
     """`spec` with the project's own folder instead of the copy in a snapshot."""
-    if spec.config["project"] is None:
+    if spec.config.project is None:
         return spec
     project = project_of(arguments)
     if project is None:
         raise UserError(f"--new-code: run {spec.id} needs a project: add project=PATH")
-    return replace(spec, config=spec.config | {"project": str(user_path(project).absolute())})
+    return replace(spec, config=replace(spec.config, project=str(user_path(project).absolute())))

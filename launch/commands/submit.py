@@ -21,8 +21,8 @@ from launch.slurm.request import check_request
 from launch.submission import local, retry_policy, tend_job
 from launch.submission.enqueue import Queued, enqueue, recover
 from launch.submission.preflight import missing
-from vocl.config import identity
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
+from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError
 from vocl.files import make_folder, refuse_planted, write_text
 from vocl.rundir import claims
@@ -63,7 +63,7 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
         # seed by seed, so that a table half done has one seed everywhere
         todo = sorted((s for s in runs if states[s.id].name in wanted), key=lambda spec: spec.seed)
         _refuse_missing(todo)
-        on_slurm = [spec for spec in todo if spec.config["cluster"]["kind"] == "slurm"]
+        on_slurm = [spec for spec in todo if isinstance(spec.config.cluster, SlurmCluster)]
         if trouble and on_slurm:
             print(f"not submitted: {trouble}", file=sys.stderr)
             return 1
@@ -78,15 +78,15 @@ def submit(selection: Selection, wanted: Iterable[str]) -> int:
         raise UserError(f"runtime.root={root}: cannot write there: {place}") from None
     if code == EXIT_STOPPED:
         print(f"stopped; to go on: vocl submit {shlex.join(selection.arguments)}", file=sys.stderr)
-    if any(spec.config["cluster"]["wait"] for spec in on_slurm):
+    if any(spec.config.cluster.wait for spec in on_slurm):
         code = max(code, wait(root, ids))
     return code or (1 if queued.refused else 0)
 
 
-def submit_one(config: Config) -> int:
+def submit_one(config: RunConfig) -> int:
     """Hand over one checked config; prints its scores when it is done and the exit code of its end."""
     check_request(config)
-    spec = Spec(identity.run_id(config), cell_of(config), config, "", "", config["seed"])
+    spec = Spec(config.run_id, cell_of(config.content), config, "", "", config.seed)
     selection = Selection([spec], None, ())
     code = submit(selection, (*TAKEN, "failed"))
     run = selection.root.run(spec.id)
@@ -161,7 +161,7 @@ def _summary(runs: Sequence[Spec], states: dict[str, RunState], todo: Sequence[S
             name = states[spec.id].name
             counts[name] = counts.get(name, 0) + 1
     words = [f"{count} {name}{' already' * (name != UNKNOWN)}" for name, count in sorted(counts.items())]
-    slots = {s.config["cluster"]["slots"] for s in todo if s.config["cluster"]["kind"] != "slurm"}
+    slots = {c.slots for c in (s.config.cluster for s in todo) if isinstance(c, LocalCluster)}
     where = f" in {slots.pop()} slots" if len(slots) == 1 else ""
     hint = "; failed ones: vocl why, vocl retry" if counts.get("failed") else ""
     return f"{len(runs)} runs: {', '.join([*words, f'{len(todo)} to do{where}'])}{hint}"

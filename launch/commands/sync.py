@@ -101,7 +101,7 @@ def _runs(arguments: Sequence[str]) -> tuple[ResultsRoot, list[RunDir], dict[str
     if bool(names) == ("--all" in arguments):
         raise UserError("vocl sync: choose RUN... or --all")
     composed = compose(runtime)["runtime"]
-    refuse_project(composed)
+    refuse_project(composed["wandb_project"])
     root = ResultsRoot.of(composed["root"])
     said = {argument.partition("=")[0].removeprefix("runtime.") for argument in runtime}
     given: dict[str, Any] = {key: composed[key] for key in ("wandb_project", "wandb_entity") if key in said}

@@ -26,6 +26,7 @@ from launch.slurm.ledger import By
 from launch.submission import resubmit, retry_policy, tend_job
 from launch.submission.enqueue import Queued, enqueue, recover
 from vocl.config.grammar import setting
+from vocl.config.sections import SlurmCluster
 from vocl.errors import UserError, printable
 from vocl.rundir import claims
 from vocl.rundir.claims import Claim
@@ -211,7 +212,7 @@ def _composed(target: Target, runs: set[str]) -> list[Spec]:
         return []
     selection = target.selection or select([*target.arguments, setting("runtime.root", target.root)])
     specs = [spec for spec in selection.runs if spec.id in runs]
-    return [spec for spec in specs if spec.config["cluster"]["kind"] == "slurm"]
+    return [spec for spec in specs if isinstance(spec.config.cluster, SlurmCluster)]
 
 
 def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str, Any]) -> Spec | None:

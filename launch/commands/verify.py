@@ -12,7 +12,7 @@ from launch.tables import published
 from launch.tables.published import Claim, Findings, claimed
 from vocl.config.compose import compose, project_of
 from vocl.config.grammar import key_of
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.rundir.results_root import ResultsRoot
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     overrides = [a for a in arguments if "=" in a]
     project = project_of(overrides)
     if not words:
-        print(published.write(_root(compose(overrides)), project), end="")
+        print(published.write(ResultsRoot.of(compose(overrides)["runtime"]["root"]), project), end="")
         return 0
     if len(words) != 2:
         known = ", ".join(c.name for own in published.claims(project).values() for c in own.values())
@@ -87,7 +87,7 @@ def _importer(claim: Claim, project: str | None) -> Any:
     return find_method(claim.importer, project)
 
 
-def _config(claim: Claim, overrides: Sequence[str]) -> Config:
+def _config(claim: Claim, overrides: Sequence[str]) -> RunConfig:
     """The experiment METHOD/DATASET with every evaluation that knows several under the claim's protocol."""
     from vocl.config.compose import composed
 
@@ -108,7 +108,7 @@ def _record(
     claim: Claim,
     source: Path,
     overrides: Sequence[str],
-    config: Config,
+    config: RunConfig,
     scored: Scored,
     findings: Findings,
 ) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _record(
         "run": scored.run.path.relative_to(_root(config).path).as_posix(),
         "file": source.name,
         "sha256": scored.sha256,
-        "code": code_digest(config["project"]),
+        "code": code_digest(config.project),
         "commit": commit(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "device": scored.device,
@@ -152,5 +152,5 @@ def _show(claim: Claim, record: dict[str, Any], root: ResultsRoot) -> None:
     print(f"{root.path / record['run']}, {published.place(root) / 'table.md'}")
 
 
-def _root(config: Config) -> ResultsRoot:
-    return ResultsRoot.of(config["runtime"]["root"])
+def _root(config: RunConfig) -> ResultsRoot:
+    return ResultsRoot.of(config.runtime.root)

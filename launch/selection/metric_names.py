@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launch.ablations.overrides import read_mapping
 from vocl.config import folders
@@ -20,11 +20,11 @@ def refuse_unknown_metrics(path: Path, metrics: Sequence[str], specs: Sequence[S
     """Refuse names of scores that no row's evaluations give, as far as their source text says what these
     give; the rest is seen once there are scores (`refuse_metrics_not_given`)."""
     nodes = {
-        (name, node["_target_"]): declared(node, folders.packages(config["project"]), "scores", None)
-        for config in {id(spec.config["eval"]): spec.config for spec in specs}.values()
-        for name, node in config["eval"].items()
+        (name, own.part["_target_"]): declared(own.part, folders.packages(config.project), "scores", None)
+        for config in {id(spec.config.eval): spec.config for spec in specs}.values()
+        for name, own in config.eval.items()
     }
-    if not all(spec.config["eval"] for spec in specs):
+    if not all(spec.config.eval for spec in specs):
         return
     for metric in metrics:
         name, slash, own = metric.partition("/")
@@ -52,11 +52,11 @@ def refuse_unknown_protocol(where: str, protocol: str | None, specs: Sequence[Sp
     """
     if protocol in (None, "same"):
         return
-    configured = {id(spec.config["eval"]): spec.config for spec in specs}.values()
-    nodes = [node.get("protocol") for config in configured for node in config["eval"].values()]
+    configured = {id(spec.config.eval): spec.config for spec in specs}.values()
+    nodes: list[Any] = [own.part.get("protocol") for config in configured for own in config.eval.values()]
     if not nodes or not all(isinstance(node, Mapping) and "name" in node for node in nodes):
         return
-    projects = {config["project"] for config in configured}
+    projects = {config.project for config in configured}
     known = ["same", *sorted({str(node["name"]) for node in nodes}.union(*map(_protocols, projects)))]
     if protocol not in known:
         raise UserError(f"{where}={protocol}: unknown, choose from {', '.join(known)} or null")

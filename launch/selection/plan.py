@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from launch.ablations import ablation as ablations
 from launch.ablations.ablation import Ablation
@@ -16,12 +16,14 @@ from launch.escape import one_line
 from launch.selection.metric_names import refuse_unknown_metrics, refuse_unknown_protocol
 from launch.selection.submitted import is_word
 from launch.slurm.request import check_request
-from vocl.config import identity, schema
+from vocl.config import schema
 from vocl.config.compose import checked, group_choices, project_of
 from vocl.config.compose_many import Composer
 from vocl.config.grammar import quoted, quoting_hint
 from vocl.config.proof.coerce import coerce
+from vocl.config.run_config import RunConfig
 from vocl.config.schema import Config
+from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError, brief
 from vocl.rundir.of_config import cell_of
 from vocl.rundir.results_root import ResultsRoot
@@ -35,11 +37,18 @@ class Spec:
 
     id: str
     cell: str
-    config: Config
+    config: RunConfig
     row: str
     column: str
     seed: int
     after: str | None = None  # id of the run whose weights it starts from, where that is a row of the table
+    frozen: Config | None = None  # of a run that was submitted before: its config as it was saved then
+
+    @property
+    def content(self) -> Config:
+        """What is saved of its config: of a run that was submitted before, by another version perhaps, in
+        the keys of then, for it runs the code of then."""
+        return self.config.content if self.frozen is None else self.frozen
 
     @property
     def label(self) -> str:
@@ -58,7 +67,7 @@ class Selection:
     @property
     def root(self) -> ResultsRoot:
         """The results folder, the same for all."""
-        roots = {spec.config["runtime"]["root"] for spec in self.specs}
+        roots = {spec.config.runtime.root for spec in self.specs}
         if len(roots) > 1:
             raise UserError(f"runtime.root: one command writes to one folder, not {', '.join(sorted(roots))}")
         return ResultsRoot.of(roots.pop())
@@ -151,7 +160,9 @@ def _from_ablation(chosen: Ablation, extras: list[str], swept: dict[str, list[st
     for column, row in itertools.product(chosen.columns.values(), rows):
         own = {key: value for key, value in chosen.overrides(row, column).items() if key not in given}
         where = f"{chosen.path}: row {row.label!r}, column {column.label!r}"
-        cell = _Cell((*(f"{k}={v}" for k, v in own.items()), *last), row.label, column.label, where)
+        with _named(where):
+            own = _for_its_cluster(own, tuple(last), composer)
+        cell = _Cell((*_spelt(own), *last), row.label, column.label, where)
         kept = [seed for seed in seeds if chosen.keeps(row, column, seed)]
         if row.warm_start and kept and not any(key.partition(".")[0] == "warm_start" for key in swept):
             sources = found[column.label, row.warm_start.row]
@@ -162,6 +173,23 @@ def _from_ablation(chosen: Ablation, extras: list[str], swept: dict[str, list[st
     refuse_unknown_metrics(chosen.path, chosen.metrics, specs)
     refuse_unknown_protocol(f"{chosen.path}: table.protocol", chosen.table.protocol, specs)
     return specs
+
+
+def _for_its_cluster(own: Overrides, last: tuple[str, ...], composer: Composer) -> Overrides:
+    """`own` without what it asks of another kind of cluster than the runs go to: a table that says what its
+    runs need of SLURM can be trained on this machine too."""
+    of_one_kind = {field.name for field in (*fields(LocalCluster), *fields(SlurmCluster))} - {"kind", "wait"}
+    asked = {key: key.split(".")[1] for key in own if key.startswith("cluster.")}
+    asked = {key: name for key, name in asked.items() if name in of_one_kind}
+    if not asked:
+        return own
+    rest = {key: value for key, value in own.items() if key not in asked}
+    known = composer.compose([*_spelt(rest), *last])["cluster"]
+    return {key: value for key, value in own.items() if asked.get(key) in (None, *known)}
+
+
+def _spelt(overrides: Overrides) -> Iterator[str]:
+    return (f"{key}={value}" for key, value in overrides.items())
 
 
 def _set_by_debug(name: str, project: str | None) -> Overrides:
@@ -189,12 +217,12 @@ class _Cell:
             if seeds is None:
                 return [self._spec(_checked(composer, self.overrides))]
             probe = _checked(composer, [*self.overrides, f"seed={PROBE}"])
-            if str(PROBE) in json.dumps({key: value for key, value in probe.items() if key != "seed"}):
+            if str(PROBE) in json.dumps(replace(probe, seed=0).content):
                 lists = [[*self.overrides, f"seed={seed}"] for seed in seeds]
                 return [self._spec(_checked(composer, each)) for each in lists]
-            cell = cell_of(probe)
+            cell = cell_of(probe.content)
             checked = [coerce(seed, schema.SEED, "seed", {}) for seed in seeds]
-            return [self._spec(probe | {"seed": seed}, cell) for seed in checked]
+            return [self._spec(replace(probe, seed=seed), cell) for seed in checked]
 
     def warm_specs(
         self, composer: Composer, seeds: Sequence[int], row: Variant, sources: Sequence[Spec]
@@ -210,16 +238,16 @@ class _Cell:
             warm = in_grammar({"run": source.id, "take": row.warm_start.take})
             cell = replace(self, overrides=(*self.overrides, f"warm_start={warm}"))
             for spec in cell.specs(composer, [seed]):
-                group = identity.cell_id(spec.config, source.cell)
+                group = spec.config.cell_id(source.cell)
                 found.append(replace(spec, after=source.id, cell=group))
         return found
 
-    def _spec(self, config: Config, cell: str | None = None) -> Spec:
-        cell = cell or cell_of(config)
-        return Spec(identity.run_id(config), cell, config, self.row, self.column, config["seed"])
+    def _spec(self, config: RunConfig, cell: str | None = None) -> Spec:
+        cell = cell or cell_of(config.content)
+        return Spec(config.run_id, cell, config, self.row, self.column, config.seed)
 
 
-def _checked(composer: Composer, overrides: Sequence[str]) -> Config:
+def _checked(composer: Composer, overrides: Sequence[str]) -> RunConfig:
     config = checked(composer.compose(overrides), overrides)
     check_request(config)
     return config

@@ -12,12 +12,13 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from vocl.config.sections import CLUSTERS, Cluster, SlurmCluster
 from vocl.files import NUMBER, Kinds, is_there, record_or_none, write_json
 from vocl.rundir.claims import WORD
 from vocl.rundir.results_root import ResultsRoot
@@ -53,7 +54,7 @@ class Submission:
 
     root: ResultsRoot
     token: str
-    cluster: dict[str, Any]
+    cluster: Cluster
     elements: list[list[str]]
     snapshot: str | None
     user: str
@@ -74,6 +75,12 @@ class Submission:
         return NAME.format(token=self.token)
 
     @property
+    def on_slurm(self) -> SlurmCluster:
+        """The cluster of one that SLURM has."""
+        assert isinstance(self.cluster, SlurmCluster), self
+        return self.cluster
+
+    @property
     def folder(self) -> Path:
         """For the scheduler's and submitit's files."""
         return self.root.ledger / self.token
@@ -89,7 +96,7 @@ class Submission:
 
 def write(
     root: ResultsRoot,
-    cluster: dict[str, Any],
+    cluster: Cluster,
     elements: list[list[str]],
     snapshot: Path | None,
     arguments: Iterable[str],
@@ -100,7 +107,7 @@ def write(
     """A new entry, not yet sent to the scheduler."""
     content: dict[str, Any] = {
         "token": secrets.token_hex(5),
-        "cluster": cluster,
+        "cluster": vars(cluster),
         "elements": elements,
         "snapshot": snapshot.name if snapshot else None,
         "user": getpass.getuser(),
@@ -113,13 +120,13 @@ def write(
         "by": by,
     }
     write_json(_path(root, content["token"]), content)
-    return Submission(root=root, **content)
+    return Submission(root=root, **content | {"cluster": cluster})
 
 
 def narrow(submission: Submission, elements: list[list[str]]) -> Submission:
     """The entry with fewer elements: those that it could claim."""
     narrower = replace(submission, elements=elements)
-    content = {key: getattr(narrower, key) for key in ENTRY}
+    content = {key: getattr(narrower, key) for key in ENTRY} | {"cluster": vars(narrower.cluster)}
     write_json(_path(narrower.root, narrower.token), content)
     return narrower
 
@@ -135,13 +142,28 @@ def read(root: ResultsRoot, token: str) -> Submission | None:
     content = record_or_none(_path(root, token), ENTRY) if WORD.fullmatch(token) else None
     if content is None or content["token"] != token or not _is_whole(content):
         return None
+    cluster = _cluster(content["cluster"])
+    if cluster is None:
+        return None
     # a damaged answer counts as none: the queue knows the job by its name, and `enqueue.recover` asks it
     answer = record_or_none(root.ledger / f"{token}.job.json", {"job": str}) or {"job": None}
     known: dict[str, Any] = {
         key: content.get(key) for key in ENTRY if content.get(key) is not None or key == "snapshot"
     }
-    known["by"] = _asked_by(content)
+    known |= {"by": _asked_by(content), "cluster": cluster}
     return Submission(root=root, job=answer["job"], **known)
+
+
+def _cluster(content: dict[str, Any]) -> Cluster | None:
+    """The cluster of an entry, in the keys of today; None where it is none."""
+    kind = CLUSTERS.get(str(content.get("kind")))
+    if kind is None:
+        return None
+    if content.keys() != {field.name for field in fields(kind)}:
+        from vocl.config.migrate import section_of_today  # of an earlier version
+
+        content = section_of_today("cluster", content)
+    return kind(**content)
 
 
 def _asked_by(content: dict[str, Any]) -> By:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import replace
 
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
+from vocl.config.sections import SlurmCluster
 from vocl.errors import UserError
 from vocl.files import user_path
 
@@ -15,21 +16,21 @@ from vocl.files import user_path
 UNFIT = re.compile(r"%\d*[A-Za-z%]|\\|[\x00-\x1f\x7f]")
 
 
-def check_request(config: Config) -> None:
+def check_request(config: RunConfig) -> None:
     """Raise `UserError` where the runs of `config` go to SLURM and could not run as they ask for it."""
-    if config["cluster"]["kind"] != "slurm":
+    if not isinstance(config.cluster, SlurmCluster):
         return
-    check_limit(config["cluster"])
-    root = config["runtime"]["root"]
+    check_limit(config.cluster)
+    root = config.runtime.root
     if unfit := UNFIT.search(str(user_path(root).absolute())):
         raise UserError(
             f"runtime.root={root}: SLURM cannot write in a folder with {unfit[0]!r} in its path; rename it"
         )
 
 
-def check_limit(cluster: dict[str, Any]) -> None:
+def check_limit(cluster: SlurmCluster) -> None:
     """Raise `UserError` where a job would be told to leave before it has begun."""
-    minutes, signal_s = cluster["time_min"], cluster["signal_s"]
+    minutes, signal_s = cluster.time_min, cluster.signal_s
     limit_s = 60 * minutes
     if signal_s >= limit_s:
         raise UserError(
@@ -38,7 +39,7 @@ def check_limit(cluster: dict[str, Any]) -> None:
         )
 
 
-def with_paths(cluster: dict[str, Any]) -> dict[str, Any]:
+def with_paths(cluster: SlurmCluster) -> SlurmCluster:
     """`cluster` with its env_file where it lies, seen from any folder: a job starts in another one."""
-    name = cluster["env_file"]
-    return cluster | {"env_file": str(user_path(name).absolute())} if name else cluster
+    name = cluster.env_file
+    return replace(cluster, env_file=str(user_path(name).absolute())) if name else cluster

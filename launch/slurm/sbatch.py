@@ -16,6 +16,7 @@ from launch import ports
 from launch.slurm import client
 from launch.slurm.ledger import Submission
 from launch.slurm.refusals import Refused, refused
+from vocl.config.sections import SlurmCluster
 from vocl.files import own_folder
 from vocl.rundir.causes import Cause
 
@@ -33,7 +34,7 @@ def submit(submission: Submission, work: Any, code: Path, after: Iterable[str] =
         import submitit  # in here: it reads variables of its own as it is imported
 
         try:
-            executor = submitit.SlurmExecutor(submission.folder, python=interpreter(submission.cluster))
+            executor = submitit.SlurmExecutor(submission.folder, python=interpreter(submission.on_slurm))
             executor.update_parameters(**_parameters(submission, code, list(after)))
             jobs = executor.submit_array([work] * len(submission.elements))
         except submitit.core.utils.FailedJobError as error:
@@ -67,39 +68,39 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _parameters(submission: Submission, code: Path, after: list[str]) -> dict[str, Any]:
     """submitit's parameters of a submission. Its jobs start in its own folder, outside any checkout."""
-    cluster = submission.cluster
+    cluster = submission.on_slurm
     extra: dict[str, Any] = {"requeue": True, "chdir": str(submission.folder)}
-    extra |= {"export": ",".join(cluster["export"]) or "NONE"}
+    extra |= {"export": ",".join(cluster.export) or "NONE"}
     extra |= {"dependency": f"afterany:{':'.join(after)}"} if after else {}
     setup = [
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
-        f"export OMP_NUM_THREADS={cluster['cpus']} MKL_NUM_THREADS={cluster['cpus']}",
-        *(_env_file(cluster["env_file"]) if cluster["env_file"] else []),
-        *cluster["setup"],
+        f"export OMP_NUM_THREADS={cluster.cpus} MKL_NUM_THREADS={cluster.cpus}",
+        *(_env_file(cluster.env_file) if cluster.env_file else []),
+        *cluster.setup,
         *_ports(cluster),
         "unset ${!SUBMITIT_@}",  # of the user's shell on the node; what submitit needs it sets after this
     ]
     return {
         "job_name": submission.name,
-        "partition": cluster["partition"],
-        "account": cluster["account"],
-        "qos": cluster["qos"],
-        "constraint": cluster["constraint"],
-        "exclude": cluster["exclude"],
-        "gres": cluster["gres"],
-        "nodes": cluster["nodes"],
-        "ntasks_per_node": cluster["tasks"],
-        "gpus_per_node": cluster["gpus"] or None,
-        "cpus_per_task": cluster["cpus"],
-        "mem": f"{round(cluster['mem_gb'] * 1024)}M" if cluster["mem_gb"] else None,
-        "time": cluster["time_min"],
-        "array_parallelism": cluster["max_running"] or len(submission.elements),
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "exclude": cluster.exclude,
+        "gres": cluster.gres,
+        "nodes": cluster.nodes,
+        "ntasks_per_node": cluster.tasks,
+        "gpus_per_node": cluster.gpus or None,
+        "cpus_per_task": cluster.cpus,
+        "mem": f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None,
+        "time": cluster.time_min,
+        "array_parallelism": cluster.max_running or len(submission.elements),
         "setup": setup,
-        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster['cpus']}"],
+        "srun_args": ["--export=ALL", "--kill-on-bad-exit=1", f"--cpus-per-task={cluster.cpus}"],
         "stderr_to_stdout": True,
         "wckey": None,
         # said here: submitit's own choice of a signal depends on the environment
-        "additional_parameters": extra | cluster["sbatch"] | {"signal": f"{SIGNAL}@{cluster['signal_s']}"},
+        "additional_parameters": extra | cluster.sbatch | {"signal": f"{SIGNAL}@{cluster.signal_s}"},
     }
 
 
@@ -111,17 +112,17 @@ def _env_file(name: str) -> list[str]:
     return ["set -a", f"[ -r {quoted} ] || echo {told}", f". {quoted} || exit 1", "set +a"]
 
 
-def _ports(cluster: dict[str, Any]) -> list[str]:
+def _ports(cluster: SlurmCluster) -> list[str]:
     """Shell lines that give each run of an element a port, if runs have several ranks."""
-    if cluster["nodes"] * cluster["tasks"] == 1:
+    if cluster.nodes * cluster.tasks == 1:
         return []
-    command = f"{interpreter(cluster)} -m launch.ports {cluster['runs_per_job']}"
+    command = f"{interpreter(cluster)} -m launch.ports {cluster.runs_per_job}"
     return [f'{ports.VARIABLE}="$({command})" || exit 1', f"export {ports.VARIABLE}"]
 
 
-def interpreter(cluster: dict[str, Any]) -> str:
+def interpreter(cluster: SlurmCluster) -> str:
     """Shell words that start Python on a node."""
-    python = shlex.quote(cluster["python"] or sys.executable)
-    if not cluster["container"]:
+    python = shlex.quote(cluster.python or sys.executable)
+    if not cluster.container:
         return python
-    return f"{shlex.join(shlex.split(cluster['container']))} {python}"
+    return f"{shlex.join(shlex.split(cluster.container))} {python}"

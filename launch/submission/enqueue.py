@@ -20,6 +20,7 @@ from launch.slurm.refusals import Refused
 from launch.slurm.request import with_paths
 from launch.submission import snapshot
 from launch.submission.job_config import freeze
+from vocl.config.sections import SlurmCluster
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
@@ -70,18 +71,18 @@ def enqueue(
     queued = Queued()
     if not specs:
         return queued
-    specs = [replace(s, config=s.config | {"cluster": with_paths(s.config["cluster"])}) for s in specs]
+    specs = [replace(s, config=replace(s.config, cluster=with_paths(on_slurm(s)))) for s in specs]
     try:
         here, room = client.controller(), min(room, _room(specs))
     except SlurmError as error:
         return Queued(refused=list(specs), cause=Cause.UNREACHABLE, trouble=str(error))
     taken: dict[str | None, Path] = {}  # one submission has one code, also if the checkout is being edited
     for cluster, group in shapes(specs):
-        elements = _packed(_with_source(root, group, queued), cluster["runs_per_job"])
-        project = group[0].config["project"]
+        elements = _packed(_with_source(root, group, queued), cluster.runs_per_job)
+        project = group[0].config.project
         if elements and project not in taken:
             taken[project] = code or snapshot.take(root, project)
-        size, sent_to = here.max_array_size, cluster["sbatch"].get("clusters", here.cluster)
+        size, sent_to = here.max_array_size, cluster.sbatch.get("clusters", here.cluster)
         for begin in range(0, len(elements), size):
             chunk = elements[begin : begin + size]
             room -= _enqueue_array(
@@ -92,7 +93,7 @@ def enqueue(
 
 def _enqueue_array(
     root: ResultsRoot,
-    cluster: dict[str, Any],
+    cluster: SlurmCluster,
     chunk: list[list[Spec]],
     states: dict[str, RunState],
     arguments: Iterable[str],
@@ -116,7 +117,7 @@ def _enqueue_array(
     specs = [spec for element in won for spec in element]
     try:
         for spec in specs:
-            freeze(root.run(spec.id), spec.config, snapshot.project_in(code, spec.config["project"]))
+            freeze(root.run(spec.id), spec, snapshot.project_in(code, spec.config.project))
         work = Agent(str(root), submission.token)
         job, sent, refusal = _send(submission, work, code, _sources(root, specs), room)
     except BaseException:
@@ -219,16 +220,22 @@ def _found(submission: Submission) -> str | None:
 
 
 def _claim(root: ResultsRoot, spec: Spec, before: Claim | None, submission: Submission) -> Claim | None:
-    return claims.make(root.run(spec.id), before, submission.token, submission.cluster["kind"])
+    return claims.make(root.run(spec.id), before, submission.token, submission.cluster.kind)
 
 
 def _room(specs: Sequence[Spec]) -> int:
     """How many more jobs `cluster.max_jobs` allows."""
-    limits = [s.config["cluster"]["max_jobs"] for s in specs if s.config["cluster"]["max_jobs"] is not None]
+    limits = [limit for spec in specs if (limit := on_slurm(spec).max_jobs) is not None]
     return max(0, min(limits) - client.own_jobs()) if limits else sys.maxsize
 
 
-def shapes(specs: Sequence[Spec]) -> list[tuple[dict[str, Any], list[Spec]]]:
+def on_slurm(spec: Spec) -> SlurmCluster:
+    """What a run that goes to SLURM asks for there."""
+    assert isinstance(spec.config.cluster, SlurmCluster), spec
+    return spec.config.cluster
+
+
+def shapes(specs: Sequence[Spec]) -> list[tuple[SlurmCluster, list[Spec]]]:
     """Runs by what they ask of the cluster, by project, and by how many others in a row must be done
     before they can start; sources come before what starts from them."""
     sources = {spec.id: spec.after for spec in specs}
@@ -237,10 +244,10 @@ def shapes(specs: Sequence[Spec]) -> list[tuple[dict[str, Any], list[Spec]]]:
         depth, source = 0, spec.after
         while source is not None:
             depth, source = depth + 1, sources.get(source)
-        shape = json.dumps([spec.config["cluster"], spec.config["project"]], sort_keys=True)
+        shape = json.dumps([vars(spec.config.cluster), spec.config.project], sort_keys=True)
         groups.setdefault((depth, shape), []).append(spec)
     ordered = sorted(groups.items(), key=lambda item: item[0][0])
-    return [(group[0].config["cluster"], group) for _, group in ordered]
+    return [(on_slurm(group[0]), group) for _, group in ordered]
 
 
 def _with_source(root: ResultsRoot, specs: list[Spec], queued: Queued) -> list[Spec]:

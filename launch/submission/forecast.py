@@ -10,7 +10,9 @@ from launch.ablations.overrides import slug
 from launch.selection.plan import Spec
 from launch.submission.enqueue import shapes
 from vocl.config.diff import diff
-from vocl.config.schema import HASHED, Config
+from vocl.config.run_config import RunConfig
+from vocl.config.schema import HASHED
+from vocl.config.sections import SlurmCluster
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import CONFIG, RunDir
 
@@ -29,23 +31,21 @@ def gpu_hours(specs: Sequence[Spec], finished: Sequence[RunDir]) -> tuple[float,
             known.setdefault(found.cell_id, []).append(found.gpu_hours)
     hours, guesses = 0.0, 0
     for spec in specs:
-        cluster = spec.config["cluster"]
+        cluster = spec.config.cluster
         if spec.cell in known:
             hours += sum(known[spec.cell]) / len(known[spec.cell])
-        elif cluster["kind"] == "slurm":
+        elif isinstance(cluster, SlurmCluster):
             guesses += 1
-            hours += cluster["gpus"] * cluster["nodes"] * cluster["time_min"] / 60 / cluster["runs_per_job"]
+            hours += cluster.gpus * cluster.nodes * cluster.time_min / 60 / cluster.runs_per_job
     return hours, guesses
 
 
 def arrays(specs: Sequence[Spec], size: int = UNLIMITED) -> list[str]:
-    """A line per array that submitting `specs` would queue; `size`: the most elements of one."""
+    """A line per array that `specs`, which go to SLURM, would be queued in; `size`: the most elements."""
     lines = []
     for cluster, group in shapes(specs):
-        if cluster["kind"] != "slurm":
-            continue
-        elements = -(-len(group) // cluster["runs_per_job"])
-        packed = f" of {cluster['runs_per_job']} runs each" if cluster["runs_per_job"] > 1 else ""
+        elements = -(-len(group) // cluster.runs_per_job)
+        packed = f" of {cluster.runs_per_job} runs each" if cluster.runs_per_job > 1 else ""
         number = -(-elements // size)
         lines.append(
             f"{number} {'array' if number == 1 else 'arrays'}, {elements} jobs{packed}: {_shape(cluster)}"
@@ -65,20 +65,21 @@ def changed(specs: Sequence[Spec], ablation: Ablation | None, root: ResultsRoot)
     return found
 
 
-def _differences(run: RunDir, config: Config) -> list[str]:
+def _differences(run: RunDir, config: RunConfig) -> list[str]:
     if not run.path.is_dir():
         return ["its folder is gone"]
     before = run.config_unchecked()
     if not before:
         return [f"its {CONFIG} cannot be read"]
-    return diff({key: before.get(key) for key in HASHED}, {key: config[key] for key in HASHED})
+    now = config.content
+    return diff({key: before.get(key) for key in HASHED}, {key: now[key] for key in HASHED})
 
 
-def _shape(cluster: Config) -> str:
+def _shape(cluster: SlurmCluster) -> str:
     """What one job asks for."""
-    words = [f"{cluster['gpus']} GPUs" if cluster["gpus"] != 1 else "1 GPU", f"{cluster['cpus']} CPUs"]
-    words += [f"{cluster['mem_gb']:g} GB"] if cluster["mem_gb"] else []
-    words += [f"{cluster['nodes']} nodes"] if cluster["nodes"] > 1 else []
-    words += [f"{cluster['tasks']} tasks"] if cluster["tasks"] > 1 else []
-    words += [f"partition {cluster['partition']}"] if cluster["partition"] else []
-    return ", ".join([*words, f"{cluster['time_min']} minutes"])
+    words = [f"{cluster.gpus} GPUs" if cluster.gpus != 1 else "1 GPU", f"{cluster.cpus} CPUs"]
+    words += [f"{cluster.mem_gb:g} GB"] if cluster.mem_gb else []
+    words += [f"{cluster.nodes} nodes"] if cluster.nodes > 1 else []
+    words += [f"{cluster.tasks} tasks"] if cluster.tasks > 1 else []
+    words += [f"partition {cluster.partition}"] if cluster.partition else []
+    return ", ".join([*words, f"{cluster.time_min} minutes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from launch.node.pool import Job, Outcome, Pool
 from launch.node.progress import make_board
@@ -12,6 +13,7 @@ from launch.run_states.states import RunState
 from launch.selection.plan import Spec
 from launch.slurm import ledger
 from launch.submission.job_config import freeze
+from vocl.config.sections import LocalCluster
 from vocl.errors import UserError, printable
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
@@ -65,7 +67,7 @@ def _claimed(
     slots: int,
 ) -> list[Job]:
     """A job for each run that this process could claim."""
-    submission = ledger.write(root, specs[0].config["cluster"], [[s.id] for s in specs], None, arguments)
+    submission = ledger.write(root, specs[0].config.cluster, [[s.id] for s in specs], None, arguments)
     jobs = []
     for spec in specs:
         run = root.run(spec.id)
@@ -73,16 +75,17 @@ def _claimed(
         if claim is None:
             continue
         config = spec.config
-        threads = config["runtime"]["threads"] or _threads(slots)
-        freeze(run, config | {"runtime": config["runtime"] | {"threads": threads}}, config["project"])
+        runtime = replace(config.runtime, threads=config.runtime.threads or _threads(slots))
+        freeze(run, replace(spec, config=replace(config, runtime=runtime)), config.project)
         command = (*TRAIN, str(run.config_path))
-        jobs.append(Job(spec.id, spec.label, command, run, config["train"]["steps"], claim, spec.after))
+        jobs.append(Job(spec.id, spec.label, command, run, config.train.steps, claim, spec.after))
     return jobs
 
 
 def _slots(specs: Sequence[Spec]) -> int:
     """Runs at a time; a selection is one submission, so all of its runs must say the same."""
-    slots = {spec.config["cluster"]["slots"] for spec in specs}
+    clusters = (spec.config.cluster for spec in specs)
+    slots = {cluster.slots for cluster in clusters if isinstance(cluster, LocalCluster)}
     if len(slots) > 1:
         raise UserError(f"cluster.slots: one submission has one pool, not {sorted(slots)}")
     return slots.pop()

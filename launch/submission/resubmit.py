@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from launch.submission.enqueue import Queued, enqueue
 from vocl.config.check import check_section
 from vocl.config.compose import compose
 from vocl.config.grammar import key_of
+from vocl.config.migrate import migrate
+from vocl.config.run_config import RunConfig, cluster_of, values
 from vocl.config.safe_yaml import read_saved
 from vocl.config.secret import refuse_secrets
-from vocl.errors import UserError
+from vocl.config.sections import Cluster, LocalCluster, SlurmCluster
+from vocl.errors import UnknownKey, UserError
 from vocl.rundir import claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
@@ -41,7 +45,7 @@ def spec_of(
 
     Raises `UserError` where its config or its ledger entry is damaged.
     """
-    config = config_of(root.run(entry.id))
+    frozen = config_of(root.run(entry.id))
     owner = _sound(claim)
     submission = submission_of(root, owner)
     if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
@@ -49,24 +53,31 @@ def spec_of(
             f"{root.path / name}: damaged; say where: vocl retry {entry.id} --new-code cluster=NAME"
         )
     try:
-        config["cluster"] = _merged(submission.cluster if submission else config["cluster"], cluster or {})
-        config["runtime"]["root"] = str(root.absolute())  # the folder may have moved since
-        cell, seed = cell_of(config), config["seed"] if entry.seed is None else entry.seed
+        config = RunConfig.of(migrate(frozen))
+        where = _merged(submission.cluster if submission else config.cluster, cluster or {})
+        runtime = replace(config.runtime, root=str(root.absolute()))  # the folder may have moved since
+        config = replace(config, runtime=runtime, cluster=where)
+        cell, seed = cell_of(config.content), config.seed if entry.seed is None else entry.seed
     except (KeyError, TypeError, AttributeError) as error:
         path = root.run(entry.id).config_path
         raise UserError(f"{path}: damaged, {type(error).__name__}: {error}; {AGAIN}") from None
-    if cluster and config["cluster"]["kind"] == "slurm":
-        check_limit(config["cluster"])
-    return Spec(entry.id, cell, config, entry.row, entry.column, seed, entry.after)
+    if cluster and isinstance(config.cluster, SlurmCluster):
+        check_limit(config.cluster)
+    return Spec(entry.id, cell, config, entry.row, entry.column, seed, entry.after, frozen)
 
 
-def _merged(cluster: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`cluster` with `changes`; what maps options to values keeps the others, as in Hydra's overrides."""
-    merged = dict(cluster)
-    for key, value in changes.items():
-        merges = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping) and "kind" not in changes
-        merged[key] = {**merged[key], **value} if merges else value
-    return merged
+def _merged(cluster: Cluster, changes: Mapping[str, Any]) -> Cluster:
+    """`cluster` with `changes`, or the one that they say all of; what maps options to values keeps the
+    others, as in Hydra's overrides."""
+    if "kind" in changes:
+        return cluster_of(dict(changes))
+    known = values(cluster)
+    for key in changes.keys() - known.keys():
+        raise UserError(f"{UnknownKey(f'cluster.{key}', tuple(known))} (cluster.kind={cluster.kind})")
+    merged: dict[str, Any] = {
+        key: {**known[key], **v} if isinstance(v, Mapping) else v for key, v in changes.items()
+    }
+    return replace(cluster, **merged)
 
 
 def config_of(run: RunDir) -> dict[str, Any]:
@@ -131,7 +142,10 @@ def _is_wrong(claim: Claim) -> bool:
 def asked_of_cluster(arguments: Sequence[str]) -> dict[str, Any]:
     """What overrides say of the cluster: all keys with cluster=NAME, else those that are named. Raises
     `UserError` where they hold a secret, or what cannot be asked for."""
-    cluster, keys = _section("cluster", arguments)
+    asked = {key for key in map(key_of, arguments) if key.partition(".")[0] == "cluster"}
+    of_slurm = asked - {"cluster", *(f"cluster.{field.name}" for field in fields(LocalCluster))}
+    base = [] if "cluster" in asked else ["cluster=slurm" if of_slurm else "cluster=here"]
+    cluster, keys = _section("cluster", arguments, base)
     refuse_secrets({"cluster": cluster})
     return cluster if "" in keys else {key: cluster[key] for key in keys}
 
@@ -143,13 +157,16 @@ def asked_of_runtime(arguments: Sequence[str]) -> dict[str, Any]:
     return {key: runtime[key] for key in keys}
 
 
-def _section(name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """A section as composed of the overrides that are about it, and which of its keys they name ("": it)."""
+def _section(
+    name: str, arguments: Sequence[str], base: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """A section as composed of `base` and the overrides that are about it, and which of its keys these name
+    ("": it)."""
     paths = {a: key_of(a) for a in arguments}
     overrides = [a for a, path in paths.items() if path == name or path.startswith(f"{name}.")]
     for removed in (o for o in overrides if o.startswith("~")):
         raise UserError(f"{removed}: what a run was submitted with is not removed but replaced: key=value")
     if not overrides:
         return {}, []
-    section = check_section(name, compose(overrides)[name])
+    section = check_section(name, compose([*base, *overrides])[name])
     return section, [paths[o].removeprefix(name).removeprefix(".").partition(".")[0] for o in overrides]

@@ -15,6 +15,7 @@ from launch.slurm import client, ledger
 from launch.slurm.client import EndedJob
 from launch.slurm.ledger import By
 from launch.submission import resubmit
+from vocl.config.sections import SlurmCluster
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
@@ -56,10 +57,10 @@ def judge(root: ResultsRoot, run: RunDir, state: RunState, ended: EndedJob | Non
         name = ledger.damaged(root, claim.token)
         return _give_up(reason, Cause.DAMAGED, record=name) if name else _give_up(reason, Cause.NO_ENTRY)
     done = _resubmits(root, run)
-    if done >= submission.cluster["max_resubmits"]:
+    if done >= submission.on_slurm.max_resubmits:
         return _give_up(reason, Cause.MAX_RESUBMITS, count=done)
     if cause is Cause.OUT_OF_MEMORY:
-        return _with_more_memory(reason, submission.cluster)
+        return _with_more_memory(reason, submission.on_slurm)
     began = claim.end.get("code") != EXIT_TAKEN  # else another process had the run, until now perhaps
     if began and not advance.progressed(run, claim):
         return _stuck(reason, run)
@@ -70,8 +71,8 @@ def _give_up(reason: str, cause: Cause, **facts: Any) -> Verdict:
     return Verdict(False, cause, f"{reason}; {causes.told(cause, **facts)}")
 
 
-def _with_more_memory(reason: str, cluster: Mapping[str, Any]) -> Verdict:
-    memory, factor = cluster["mem_gb"], cluster["mem_factor"]
+def _with_more_memory(reason: str, cluster: SlurmCluster) -> Verdict:
+    memory, factor = cluster.mem_gb, cluster.mem_factor
     if memory is None or factor <= 1:
         why = "mem_gb is not set" if memory is None else "mem_factor is 1"
         return _give_up(reason, Cause.NO_MORE_MEMORY, why=why)

@@ -61,20 +61,20 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     claim = next(state.claim for state in states if state.claim)
     submission = resubmit.submission_of(target.root, claim)
     assert submission is not None, claim
-    cluster, folder = submission.cluster, target.root.ledger
+    cluster, folder = submission.on_slurm, target.root.ledger
     code = resubmit.code_of(target.root, claim.run.id, claim) or snapshot.take(target.root, None)
     chosen = [target.name] if target.name else target.runs
     words = ["-m", "launch.cli", "tend", *chosen, setting("runtime.root", target.root), "--arm"]
     lines = [
         "#!/bin/sh",
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
-        *cluster["setup"],
+        *cluster.setup,
         f"exec {sbatch.interpreter(cluster)} {shlex.join(words)}",
     ]
     script = folder / f"{name}.sh"
     write_text(script, "\n".join(lines) + "\n")
     open_plain(folder / f"{name}.txt").close()  # so that SLURM appends to no link in its place
-    options = {"partition": cluster["partition"], "account": cluster["account"], "qos": cluster["qos"]}
+    options = {"partition": cluster.partition, "account": cluster.account, "qos": cluster.qos}
     return [
         f"--job-name={name}",
         *([f"--dependency=afterany:{':'.join(arrays)}"] if arrays else []),
@@ -84,8 +84,8 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
         f"--chdir={folder}",
         "--ntasks=1",
         "--cpus-per-task=1",
-        f"--time={min(TIME_MIN, cluster['time_min'])}",  # the partition lets the runs take as long
-        f"--export={','.join(cluster['export']) or 'NONE'}",
+        f"--time={min(TIME_MIN, cluster.time_min)}",  # the partition lets the runs take as long
+        f"--export={','.join(cluster.export) or 'NONE'}",
         *(f"--{key}={value}" for key, value in options.items() if value is not None),
         str(script),
     ]

@@ -55,7 +55,7 @@ class Record:
         if found is None:
             return None
         name, own = found
-        order = list(self.spec.config["eval"] or self.entries)
+        order = list(self.spec.config.eval or self.entries)
         earlier = order[: order.index(name)] if own == metric else ()
         waited = (self.lacking[n] for n in earlier if n in self.lacking)
         if any(gives is None or metric in gives for gives in waited):
@@ -82,7 +82,7 @@ def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> Rec
         return Record(spec, state)
     evals = found.evals
     reports = run.reports(evals)
-    keys = {name: _key(run, spec, name, evals, reports, protocol) for name in spec.config["eval"] or evals}
+    keys = {name: _key(run, spec, name, evals, reports, protocol) for name in spec.config.eval or evals}
     there = {name: key for name, key in keys.items() if key is not None}
     return Record(
         spec=spec,
@@ -108,9 +108,9 @@ def _key(
 
     Those under another protocol than the row's count too: `table.protocol` decides which do.
     """
-    if not spec.config["eval"]:
+    if not spec.config.eval:
         return name
-    settings = spec.config["eval"][name]
+    settings = spec.config.eval[name].content
     stored = [key for key, report in reports.items() if _asked(report["eval"]) == _asked(settings)]
     stored.sort(key=lambda key: reports[key]["eval"] != settings)  # the row's own protocol first
     if not stored and name in evals and name not in reports:  # as when only the results were copied
@@ -129,8 +129,8 @@ def _key(
 
 
 def _gives(spec: Spec, name: str) -> frozenset[str] | None:
-    allowed = folders.packages(spec.config["project"])
-    return declared(spec.config["eval"][name], allowed, "scores", None)
+    allowed = folders.packages(spec.config.project)
+    return declared(spec.config.eval[name].part, allowed, "scores", None)
 
 
 def _asked(settings: Entry) -> dict[str, Any]:

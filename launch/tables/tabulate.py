@@ -120,11 +120,10 @@ def _published(
         for column, config in configs.items():
             for metric in chosen.metrics:
                 evaluation, slash, own = metric.partition("/")
-                dataset = config["dataset"]["name"]
+                dataset = config.dataset.name
                 value = scores.get(dataset, {}).get(metric)
-                if value is None and slash and evaluation in config["eval"]:
-                    other = config["eval"][evaluation]["dataset"] or config["dataset"]
-                    value = scores.get(other["name"], {}).get(own)
+                if value is None and slash and evaluation in config.eval:
+                    value = scores.get(config.dataset_of(evaluation).name, {}).get(own)
                 if value is not None:
                     found[row, column, metric] = value * settings.factor_of(measures[metric])
     return found

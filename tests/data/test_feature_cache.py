@@ -229,7 +229,7 @@ def test_the_folder_says_what_it_holds(tmp_path):
     first = {
         "_target_": "vocl.nn.backbone.RandomViT"
     }  # the name that its class had when features were first kept
-    assert told["backbone"] == config["backbone"] | first and told["transform"][0] == [28, 42]
+    assert told["backbone"] == config.backbone | first and told["transform"][0] == [28, 42]
 
 
 def test_vocl_cache_does_the_work_of_the_first_run(tmp_path, encoded, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,9 +122,10 @@ def test_empty_masks_are_told_and_one_object_in_any_video_will_do(tmp_path):
 def test_an_evaluation_on_a_dataset_of_its_own_is_told_its_own_key(tmp_path):
     root = folders(tmp_path, {"a": 255})
     config = composed(["debug=tiny", f"runtime.data_root={root}"])
-    config["eval"]["discovery"]["dataset"] = composed(["dataset=files", "dataset.name=own"])["dataset"]
+    own = composed(["dataset=files", "dataset.name=own"]).dataset
+    scored = {"discovery": replace(config.eval["discovery"], dataset=own)}
     with pytest.raises(UserError, match=r"eval\.discovery\.dataset\.source\.binary=true"):
-        check_evaluations(config)
+        check_evaluations(replace(config, eval=scored))
 
 
 def test_training_that_reads_masks_is_told_too(tmp_path):

@@ -18,7 +18,7 @@ from vocl import run
 from vocl.commands import evaluate
 from vocl.config import folders, identity
 from vocl.config.check import check
-from vocl.config.compose import composed
+from vocl.config.compose import compose, composed
 from vocl.errors import UserError
 from vocl.evaluate import score_table
 from vocl.evaluate.code import code_digest
@@ -35,7 +35,7 @@ SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 
 def again(config, *arguments):
     """`vocl eval` on the run of `config`."""
-    root = f"runtime.root={config['runtime']['root']}"
+    root = f"runtime.root={config.runtime.root}"
     return evaluate.main([run_folder(config).name, root, *arguments])
 
 
@@ -144,11 +144,11 @@ dataset:
 """
     (ours / "conf" / "eval" / "harder.yaml").write_text(text)
     config = tiny(tmp_path, f"project={ours}", "eval=[discovery,harder]", "train.steps=2")
-    assert config["eval"]["harder"]["dataset"]["source"]["level"] == "hard"
-    assert identity.run_id(config) == identity.run_id(tiny(tmp_path, "train.steps=2"))
+    assert config.eval["harder"].dataset.source["level"] == "hard"
+    assert config.run_id == tiny(tmp_path, "train.steps=2").run_id
     assert run.run(config) == 0
     assert [entry["num_videos"] for entry in entries(config).values()] == [2, 3]
-    assert composed([f"project={ours}", "eval=[harder]", "debug=tiny"])["eval"]["harder"]["dataset"] is None
+    assert composed([f"project={ours}", "eval=[harder]", "debug=tiny"]).eval["harder"].dataset is None
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,8 @@ def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp
     asked = ["+dataset@eval.discovery.dataset=synthetic", "eval.discovery.dataset.name='a: b, \\'c\\' {d}'"]
     asked += ["eval.discovery.dataset.size_px=[16,16]", "eval.discovery.dataset.source.size_px=16"]
     asked += ["eval.discovery.dataset.source.num_validation=3", "eval.discovery.window=3"]
-    config = tiny(
-        Path(probed["runtime"]["root"]), f"project={ours}", "eval=[discovery,corloc]", *asked, *SMALL[:1]
-    )
-    spec = Spec(identity.run_id(config), "", config, "", "", 0)
+    config = tiny(Path(probed.runtime.root), f"project={ours}", "eval=[discovery,corloc]", *asked, *SMALL[:1])
+    spec = Spec(config.run_id, "", config, "", "", 0)
     folder = run_folder(probed)
     assert run_folder(config) == folder
     lacking = fill.missing_evaluations(RunDir(folder), spec)
@@ -206,7 +204,7 @@ def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp
     assert found["corloc"]["num_videos"] == 2
     (other,) = [key for key in found if key.startswith("discovery:dataset=a: b")]
     assert found[other]["num_videos"] == 3
-    record = scores.read(spec, ResultsRoot(Path(probed["runtime"]["root"])), "done", "same")
+    record = scores.read(spec, ResultsRoot(Path(probed.runtime.root)), "done", "same")
     assert record.score("image_corloc").value == found["corloc"]["metrics"]["image_corloc"]
     assert record.score("video_mbo").value == found[other]["metrics"]["video_mbo"]
 
@@ -223,7 +221,7 @@ def test_plan_proves_an_evaluation(ours):
     with pytest.raises(UserError, match=r"eval\.x\._target_=.*: is not a Evaluation"):
         composed([target])
     with pytest.raises(UserError, match=r"eval\.area_probe\.dataset: missing"):
-        config = composed([f"project={ours}", "eval=[area_probe]"])
+        config = compose([f"project={ours}", "eval=[area_probe]"])
         del config["eval"]["area_probe"]["dataset"]
         check(config)
 
@@ -237,7 +235,7 @@ def test_a_split_that_is_not_there_is_told_before_the_training(ours, tmp_path):
 
 def test_ids_of_evaluations_are_those_of_before():
     config = composed([])
-    parts = {"run": "0" * 10, "checkpoint": "a" * 8, "eval": config["eval"]["discovery"], "dataset": {}}
+    parts = {"run": "0" * 10, "checkpoint": "a" * 8, "eval": config.eval["discovery"].content, "dataset": {}}
     assert identity.evaluation_id(parts) == "d95b90eec8"
 
 
@@ -249,7 +247,7 @@ def test_what_an_earlier_version_stored_is_read(probed):
     del stored["eval"]["dataset"], stored["eval"]["options"]["masks"], stored["code"], stored["measures"]
     path.write_text(json.dumps(stored))
     try:
-        assert run_dir_of(probed).report(entry["eval_id"])["eval"] == probed["eval"]["discovery"]
+        assert run_dir_of(probed).report(entry["eval_id"])["eval"] == probed.eval["discovery"].content
         assert again(probed) == 0
     finally:
         path.write_text(before)
@@ -298,7 +296,7 @@ def test_a_failing_evaluation_fails_neither_the_training_nor_the_others(troubled
 
     assert run.run(config) == 1  # nothing is trained or scored again
     assert "to run it again: vocl eval" in capsys.readouterr().err
-    vocl(["status", folder.name, f"runtime.root={config['runtime']['root']}"])
+    vocl(["status", folder.name, f"runtime.root={config.runtime.root}"])
     assert "done" in (out := capsys.readouterr().out) and "eval trouble failed" in out
     assert again(config) == 1
     assert f"failed: eval.trouble: {told}" in capsys.readouterr().err
@@ -343,7 +341,7 @@ def test_what_failed_and_is_not_the_runs_own_is_told_and_not_kept(probed, ours, 
 def test_code_is_that_of_the_evaluation_and_its_parts():
     allowed = folders.packages(None)
     plain, wider = (
-        composed([f"eval=[{name}]"])["eval"][name] for name in ("discovery", "first_frame_objects")
+        composed([f"eval=[{name}]"]).eval[name].content for name in ("discovery", "first_frame_objects")
     )
     found = [code_digest(plain, allowed), code_digest(wider, allowed)]
     assert len(set(found)) == 2
@@ -397,7 +395,7 @@ def test_the_untrained_model_as_a_control(probed):
     assert found["area_probe:untrained"]["eval_id"] != found["area_probe"]["eval_id"]
     assert "area_probe" not in run_dir_of(probed).reports({"x": found["area_probe:untrained"]})
     trainer = make_trainer(
-        probed, RunDir(run_folder(probed)), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+        probed, RunDir(RunDir(run_folder(probed))), torch.device("cpu"), StopFlag(), fresh=True, silent=True
     )
     own = initial_model(probed).state_dict()
     assert own.keys() == trainer.model.state_dict().keys()

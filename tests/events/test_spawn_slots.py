@@ -160,14 +160,12 @@ def test_the_stages_of_the_published_runs(experiment, counts, starts):
 
 
 def test_a_count_and_the_formula_are_one_run():
-    from vocl.config.identity import run_id
-
     given = [
         composed(["curriculum=slotcurri", f"curriculum.stages.more.active_slots={v}"])
         for v in ("3", "'${slot_count:2,1,1}'")
     ]
-    assert run_id(given[0]) == run_id(given[1])
-    assert run_id(given[0]) != run_id(composed(["curriculum=slotcurri_simple"]))
+    assert given[0].run_id == given[1].run_id
+    assert given[0].run_id != composed(["curriculum=slotcurri_simple"]).run_id
 
 
 def test_presets_and_the_simple_curriculum(tmp_path):

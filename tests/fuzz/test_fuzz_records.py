@@ -15,6 +15,7 @@ from mutations import HANG_S, in_bytes, in_json, numbers
 
 from launch.cli import main
 from launch.slurm import ledger
+from vocl.config.sections import LocalCluster
 from vocl.rundir import claims
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
@@ -55,7 +56,14 @@ def _put(path: Path, content: Any) -> None:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of one table that failed alike, of the same submission, an hour ago."""
     root, then = tmp_path_factory.mktemp("template"), time.time() - 3600
-    entry = ledger.write(ResultsRoot(root), {"kind": "local"}, [[RUN], [OTHER]], None, ["pair"], after={})
+    entry = ledger.write(
+        ResultsRoot(root),
+        LocalCluster(kind="local", slots=1, wait=False),
+        [[RUN], [OTHER]],
+        None,
+        ["pair"],
+        after={},
+    )
     path = root / "ledger" / f"{entry.token}.json"
     path.rename(path.with_name("LEDGER.json"))
     for run in (RUN, OTHER):

@@ -13,6 +13,9 @@ from fake_slurm import FakeSlurm
 from launch.cli import main
 from launch.slurm import ledger
 from launch.slurm.ledger import Submission
+from vocl.config.migrate import section_of_today
+from vocl.config.run_config import cluster_of
+from vocl.config.sections import Cluster
 from vocl.rundir import claims
 from vocl.rundir.claims import Claim
 from vocl.rundir.results_root import ResultsRoot
@@ -20,6 +23,11 @@ from vocl.rundir.run_dir import RunDir
 from vocl.tracking.track import Track
 
 DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
+
+
+def cluster(kind: str, **changes: Any) -> Cluster:
+    """A cluster of `kind` as conf/ has it, but for `changes`."""
+    return cluster_of(section_of_today("cluster", {"kind": kind, **changes}))
 
 
 class Sweep:
@@ -30,7 +38,7 @@ class Sweep:
     ) -> None:
         self.root, self.claims = root, {}
         self.submission: Submission = ledger.write(
-            ResultsRoot(root), {"kind": kind}, [[i] for i in ids], None, ["trio"], sent_to=sent_to
+            ResultsRoot(root), cluster(kind), [[i] for i in ids], None, ["trio"], sent_to=sent_to
         )
         if job:
             ledger.accepted(self.submission, job)

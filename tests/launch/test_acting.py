@@ -49,8 +49,8 @@ def test_retry_on_other_nodes_and_with_other_resources(sweep) -> None:
     place = f"runtime.root={it.root}"
     assert main(["retry", run[:6], place, "--exclude-node", "bad2", "cluster.time_min=7"]) == 0
     cluster = it.entry(run).cluster
-    assert (cluster["exclude"], cluster["time_min"], cluster["mem_gb"]) == ("bad1,bad2", 7, 3)
-    assert cluster["kind"] == "slurm"
+    assert (cluster.exclude, cluster.time_min, cluster.mem_gb) == ("bad1,bad2", 7, 3)
+    assert cluster.kind == "slurm"
 
 
 def test_retry_with_new_code_takes_a_new_snapshot(sweep, monkeypatch) -> None:
@@ -223,18 +223,18 @@ metrics: [video_mbo]
 def test_fill_adds_the_evaluations_that_a_trained_run_lacks(tmp_path, declare, monkeypatch) -> None:
     arguments = ["twice", declare(ROWS, "twice"), f"runtime.root={tmp_path}/r"]
     plain, cyclic = select(arguments).specs
-    assert plain.id == cyclic.id and plain.config["eval"] != cyclic.config["eval"]
+    assert plain.id == cyclic.id and plain.config.eval != cyclic.config.eval
     folder = tmp_path / "r" / "runs" / plain.id
     report = folder / "eval" / "abc" / "report.json"
     report.parent.mkdir(parents=True)
     entry = {"eval_id": "abc", "protocol": "vocl", "metrics": {}, "num_videos": 1, "rows": "x"}
-    report.write_text(json.dumps(entry | {"eval": plain.config["eval"]["discovery"]}))
+    report.write_text(json.dumps(entry | {"eval": plain.config.eval["discovery"].content}))
     result = {"run_id": plain.id, "metrics": {}, "evals": {"discovery": entry}}
     (folder / "result.json").write_text(json.dumps(result))
-    (folder / "config.yaml").write_text(yaml.safe_dump(plain.config))
-    assert fill.missing_evaluations(RunDir(folder), plain) == {}
-    overrides = fill.missing_evaluations(RunDir(folder), cyclic)["discovery"]
-    assert requested(plain.config, list(overrides))["eval"] == cyclic.config["eval"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain.content))
+    assert fill.missing_evaluations(folder, plain) == {}
+    overrides = fill.missing_evaluations(folder, cyclic)["discovery"]
+    assert requested(plain.config, list(overrides)).eval == cyclic.config.eval
     calls = tmp_path / "calls"
     script = f"import sys; open({str(calls)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
     monkeypatch.setattr(fill, "EVAL", (sys.executable, "-S", "-c", script))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
-from run_records import finish
+from run_records import cluster, finish
 
 from launch.slurm import ledger
 from vocl.rundir import claims
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(("outcome", "rank", "code"), [("failed", 0, 1), ("failed", 1, 0), ("done", 0, 0)])
 def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, code) -> None:
     runs = ["aaaaaaaaaa", "bbbbbbbbbb"]
-    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm"}, [runs], None, [])
+    entry = ledger.write(ResultsRoot(tmp_path), cluster("slurm"), [runs], None, [])
     first, _ = (claims.make(RunDir(tmp_path / "runs" / run), None, entry.token, "slurm") for run in runs)
     claims.over(first, outcome)
     finish(tmp_path / "runs" / runs[1])
@@ -44,7 +44,7 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
 @pytest.mark.parametrize("leaves", ["a result", "nothing", "what cannot be read"])
 def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str) -> None:
     run = "aaaaaaaaaa"
-    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm"}, [[run]], None, [])
+    entry = ledger.write(ResultsRoot(tmp_path), cluster("slurm"), [[run]], None, [])
     claims.make(RunDir(tmp_path / "runs" / run), None, entry.token, "slurm")
     stub = tmp_path / "stub" / "vocl"
     stub.mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_a_finished_run_is_done_however_its_process_leaves(tmp_path, leaves: str
 def test_any_signal_has_the_runs_save_and_leave(slurm: FakeSlurm, tmp_path: Path, name, again) -> None:
     """A warning brings the job back; what follows SIGTERM is the scheduler's, SIGINT is a person's word."""
     run = "aaaaaaaaaa"
-    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm", "max_requeues": 5}, [[run]], None, [])
+    entry = ledger.write(ResultsRoot(tmp_path), cluster("slurm", max_requeues=5), [[run]], None, [])
     claims.make(RunDir(tmp_path / "runs" / run), None, entry.token, "slurm")
     stub = tmp_path / "stub" / "vocl"
     stub.mkdir(parents=True)

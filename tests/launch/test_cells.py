@@ -7,11 +7,10 @@ import pytest
 from launch.cli import main
 from launch.selection.plan import Spec, select
 from launch.submission.job_config import freeze
-from vocl.config import identity
 from vocl.config.check import check
 from vocl.config.compose import compose
+from vocl.config.sections import LocalCluster, SlurmCluster, WarmStart
 from vocl.rundir.of_config import cell_of
-from vocl.rundir.run_dir import RunDir
 
 TAIL = "\nseeds: [0, 1]\nmetrics: [video_mbo]\n"
 
@@ -34,20 +33,20 @@ def test_a_grid_is_every_combination_and_each_equals_a_composition_of_its_own(de
     for spec in specs:
         overrides = spec.row.replace("num_slots", "model.num_slots").replace("lr", "optim.lr").split(", ")
         alone = check(compose([*overrides, f"seed={spec.seed}", project]))
-        assert (spec.config, spec.id) == (alone, identity.run_id(alone))
+        assert (spec.config, spec.id) == (alone, alone.run_id)
 
 
 def test_rows_multiply_with_the_grid_of_the_file(specs) -> None:
     found = specs("rows: {a: {}, b: {train.batch: 4}}\ngrid: {model.num_slots: [3, 4]}")
     assert labels(found) == ["a, num_slots=3", "a, num_slots=4", "b, num_slots=3", "b, num_slots=4"]
-    assert [(s.config["train"]["batch"], s.config["model"]["num_slots"]) for s in found[-2:]] == [(4, 4)] * 2
+    assert [(s.config.train.batch, s.config.model["num_slots"]) for s in found[-2:]] == [(4, 4)] * 2
 
 
 def test_zip_pairs_and_lists_name_their_cells(specs) -> None:
     found = specs("zip: {train.steps: [5, 6], train.batch: [2, 3]}")
     assert labels(found) == ["steps=5, batch=2", "steps=6, batch=3"]
     found = specs("list: [{train.steps: 5}, {label: long, train: {steps: 9}}]")
-    assert [(s.row, s.config["train"]["steps"]) for s in found[::2]] == [("steps=5", 5), ("long", 9)]
+    assert [(s.row, s.config.train.steps) for s in found[::2]] == [("steps=5", 5), ("long", 9)]
 
 
 def test_products_nest(specs) -> None:
@@ -86,7 +85,7 @@ def test_labels_of_lists_and_of_keys_that_end_alike(specs) -> None:
 
 def test_columns_spread_too(specs) -> None:
     found = specs("columns: {few: {grid: {model.num_slots: [3, 4]}}}\nrows: {a: {}}")
-    assert [(s.column, s.config["model"]["num_slots"]) for s in found[::2]] == [
+    assert [(s.column, s.config.model["num_slots"]) for s in found[::2]] == [
         ("few, num_slots=3", 3),
         ("few, num_slots=4", 4),
     ]
@@ -118,9 +117,17 @@ exclude:
 def test_resources_go_to_the_cluster_and_not_into_the_id(specs) -> None:
     text = "rows: {a: {}, b: {resources: {slots: 5}, list: [{label: x, resources: {slots: 6}}, {label: y}]}}"
     found = specs(text)
-    assert [(s.row, s.config["cluster"]["slots"]) for s in found[::2]] == [("a", 1), ("b, x", 6), ("b, y", 5)]
+    assert [(s.row, s.config.cluster.slots) for s in found[::2]] == [("a", 1), ("b, x", 6), ("b, y", 5)]
     assert len({spec.id for spec in found}) == 2
-    assert {s.config["cluster"]["slots"] for s in specs(text, "cluster.slots=3")} == {3}
+    assert {s.config.cluster.slots for s in specs(text, "cluster.slots=3")} == {3}
+
+
+def test_a_table_asks_of_a_cluster_what_that_kind_of_cluster_has(specs) -> None:
+    text = "rows: {a: {resources: {gpus: 2, mem_gb: 3, slots: 5}}}"
+    here, slurm = specs(text)[0].config, specs(text, "cluster=slurm", "cluster.mem_gb=4")[0].config
+    assert isinstance(here.cluster, LocalCluster) and here.cluster.slots == 5
+    assert isinstance(slurm.cluster, SlurmCluster) and slurm.run_id == here.run_id
+    assert (slurm.cluster.gpus, slurm.cluster.mem_gb) == (2, 4.0)  # and what the command line says wins
 
 
 WARM = """
@@ -140,8 +147,8 @@ def test_a_row_starts_from_the_run_of_another_with_its_column_and_seed(specs) ->
         source = by_place.get(({"long": "short", "longer": "long"}.get(row), column, seed))
         assert spec.after == (source and source.id)
         take = {"long": ["corrector*", "*"], "longer": ["*"]}.get(row)
-        assert spec.config["warm_start"] == (source and {"run": source.id, "take": take})
-        assert spec.id == identity.run_id(spec.config)
+        assert spec.config.warm_start == (source and WarmStart(run=source.id, take=take))
+        assert spec.id == spec.config.run_id
     assert len({spec.id for spec in found}) == 12
 
 
@@ -150,8 +157,8 @@ def test_the_seeds_of_a_row_that_starts_from_another_are_one_cell(specs, tmp_pat
     cells = {(spec.row, spec.column, spec.cell) for spec in found}
     assert len(cells) == len({cell for _, _, cell in cells}) == 6
     for spec in found:
-        freeze(RunDir(tmp_path / "runs" / spec.id), spec.config)
-    assert all(cell_of(spec.config) == spec.cell for spec in found)
+        freeze(tmp_path / "runs" / spec.id, spec)
+    assert all(cell_of(spec.content) == spec.cell for spec in found)
 
 
 def test_a_warm_start_meets_its_own_point_of_the_grid(specs) -> None:
@@ -165,7 +172,7 @@ def test_a_warm_start_meets_its_own_point_of_the_grid(specs) -> None:
 def test_a_warm_start_of_the_command_line_wins(specs) -> None:
     assert {spec.after for spec in specs(WARM, "warm_start=null")} == {None}
     text = "rows: {a: {warm_start: {run: '0123456789', take: ['*']}}}"
-    assert specs(text)[0].config["warm_start"] == {"run": "0123456789", "take": ["*"]}
+    assert specs(text)[0].config.warm_start == WarmStart(run="0123456789", take=["*"])
 
 
 MISTAKES = {
@@ -212,7 +219,7 @@ def test_a_table_leaves_excluded_places_empty(declare, finish, tmp_path, capsys)
     text += "table: {baseline: num_slots=3}"
     arguments = ["trio", declare(text + TAIL), f"runtime.root={tmp_path}/r"]
     for spec in select(arguments).specs:
-        finish(spec, tmp_path / "r", video_mbo=0.1 * spec.config["model"]["num_slots"])
+        finish(spec, tmp_path / "r", video_mbo=0.1 * spec.config.model["num_slots"])
     assert main(["table", *arguments]) == 0
     lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
     cells = {name.strip(): [text.strip() for text in rest] for name, *rest in lines}

@@ -39,7 +39,7 @@ def unfinished(root: Path, seed: int) -> Path:
     (spec,) = select([f"seed={seed}", f"runtime.root={root}", "debug=tiny"]).specs
     folder = root / "runs" / spec.id
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(spec.config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(spec.content))
     return folder
 
 

@@ -205,7 +205,9 @@ def test_retry_goes_on_with_the_other_runs(sweep, capsys) -> None:
 
 
 def test_an_entry_that_is_narrowed_keeps_what_it_says(tmp_path: Path) -> None:
-    entry = ledger.write(ResultsRoot(tmp_path), {"kind": "slurm"}, [["a"], ["b"]], None, ["x"], {"b": "a"})
+    entry = ledger.write(
+        ResultsRoot(tmp_path), run_records.cluster("slurm"), [["a"], ["b"]], None, ["x"], {"b": "a"}
+    )
     ledger.narrow(entry, [["b"]])
     found = ledger.read(ResultsRoot(tmp_path), entry.token)
     assert found is not None and (found.elements, found.after, found.job) == ([["b"]], {"b": "a"}, None)

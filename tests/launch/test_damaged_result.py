@@ -43,7 +43,7 @@ def pair(tmp_path: Path, declare: Callable[..., str]) -> tuple[Path, list[str], 
         claim = claims.make(RunDir(folder), None, "token", "local")
         assert claim is not None
         claims.over(claim, "done", code=0)
-        (folder / "config.yaml").write_text(yaml.safe_dump(spec.config))
+        (folder / "config.yaml").write_text(yaml.safe_dump(spec.content))
         (folder / "result.json").write_text(json.dumps(result(spec.id, video_mbo=0.5)))
     rows = [
         {"row": s.row, "column": s.column, "seed": s.seed, "id": s.id, "after": None} for s in selection.runs

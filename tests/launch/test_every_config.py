@@ -43,9 +43,9 @@ def test_the_globs_found_something() -> None:
 def test_an_experiment_composes(experiment: str, debug: str) -> None:
     config = check(compose([f"experiment={experiment}", f"debug={debug}"]))
     if debug == "tiny":
-        assert config["dataset"]["name"] == "synthetic"
-        assert config["backbone"]["_target_"] == "vocl.nn.backbones.vit.RandomViT"
-        assert config["train"]["steps"] <= 10
+        assert config.dataset.name == "synthetic"
+        assert config.backbone["_target_"] == "vocl.nn.backbones.vit.RandomViT"
+        assert config.train.steps <= 10
 
 
 @pytest.mark.parametrize("debug", ["none", "tiny"])
@@ -56,8 +56,8 @@ def test_an_ablation_composes(ablation: str, debug: str) -> None:
     places = itertools.product(declared.rows.values(), declared.columns.values(), declared.seeds)
     assert len(selection.specs) == sum(declared.keeps(*place) for place in places) > 0
     if debug == "tiny":
-        assert all(spec.config["train"]["steps"] <= 10 for spec in selection.specs)
-        assert all(spec.config["dataset"]["name"] == "synthetic" for spec in selection.specs)
+        assert all(spec.config.train.steps <= 10 for spec in selection.specs)
+        assert all(spec.config.dataset.name == "synthetic" for spec in selection.specs)
 
 
 @pytest.mark.parametrize(("experiment", "term"), CASES)

@@ -71,8 +71,9 @@ def test_an_export_of_a_submitted_run_is_of_no_site(tmp_path, beside, sweep) -> 
     lines = [f"cluster.{key}={value}" for key, value in (("account", SITE[0]), ("partition", SITE[1]))]
     it = sweep(*lines, f"+cluster.sbatch.reservation={SITE[0]}", f"cluster.setup=[source {SITE[2]}]")
     assert list((it.root / "snapshots").glob("*/project/conf/cluster/lab.yaml"))
-    before = yaml.safe_load((it.folder(it.ids[0]) / "config.yaml").read_text())
-    assert before["cluster"]["account"] == SITE[0] and before["project"]
+    (entry,) = (it.root / "ledger").glob("*[!b].json")
+    assert json.loads(entry.read_text())["cluster"]["account"] == SITE[0]
+    assert yaml.safe_load((it.folder(it.ids[0]) / "config.yaml").read_text())["project"]
     out = _exported(it, tmp_path / "out")
     _assert_general(out, tmp_path)
     saved = yaml.safe_load((out / "config.yaml").read_text())
@@ -150,12 +151,12 @@ def test_an_export_from_a_checkout_with_clusters_of_its_own(tmp_path, checkout) 
     from vocl.config.compose import compose
 
     root, config = tmp_path / "results", check(compose(["seed=0", "debug=tiny"]))
-    run = identity.run_id(config)
+    run = config.run_id
     folder = root / "runs" / run
     (folder / "checkpoints").mkdir(parents=True)
     name = f"{6:09d}-{hashlib.blake2b(b'weights', digest_size=8).hexdigest()}.pt"
     (folder / "checkpoints" / name).write_bytes(b"weights")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.content))
     result = {
         "run_id": run,
         "metrics": {},

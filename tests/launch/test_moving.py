@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_records import cluster
 
 from launch.cli import main
 from launch.commands import pull
 from launch.selection.plan import select
 from launch.slurm import ledger
 from launch.slurm.ledger import By
+from vocl.config.run_config import values
 from vocl.files import TEMPORARY
 from vocl.rundir import claims
 from vocl.rundir.checkpoint import Checkpoints
@@ -38,8 +40,7 @@ def make_run():
         content = f"weights {seed} {step}".encode()
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
         (folder / "checkpoints" / f"{step:09d}-{digest}.pt").write_bytes(content)
-        config = spec.config | {"cluster": spec.config["cluster"] | {"account": "my_lab"}}
-        config = config | {"runtime": config["runtime"] | {"root": str(root)}}
+        config = spec.config.content | {"cluster": values(cluster("slurm", account="my_lab"))}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         if done:
             rows = folder / "eval" / "abc" / "rows.json"
@@ -152,7 +153,7 @@ def test_the_card_names_the_submission_that_asked_for_the_run(tmp_path, make_run
     folder, before = make_run(root, 3), None
     asked = [["duo"], ["duo", f"runtime.root={root}", "seed=3"], [folder.name[:6]]]
     for arguments, by in zip(asked, (By.TEND, By.USER, By.USER), strict=True):
-        entry = ledger.write(ResultsRoot(root), {}, [[folder.name]], None, arguments, by=by)
+        entry = ledger.write(ResultsRoot(root), cluster("slurm"), [[folder.name]], None, arguments, by=by)
         before = claims.make(RunDir(folder), before, entry.token, "slurm")
     assert main(["export", folder.name, f"{tmp_path}/out", f"runtime.root={root}"]) == 0
     assert "Trained by `vocl submit duo seed=3`." in (tmp_path / "out" / "README.md").read_text()

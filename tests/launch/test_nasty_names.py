@@ -244,19 +244,20 @@ def test_names_that_the_tracker_refuses_are_told_in_time(capsys) -> None:
     error = capsys.readouterr().err
     assert error.startswith("runtime.wandb_project=a:b/c: ") and error.count("\n") == 1
     assert main(["plan", f"runtime.wandb_project={'x' * 129}"]) == 2
-    wandb_names.refuse_project({"wandb_project": "x" * 128})
+    wandb_names.refuse_project("x" * 128)
     with pytest.raises(UserError, match="wandb_project"):
-        wandb_names.refuse_project({"wandb_project": ""})
+        wandb_names.refuse_project("")
 
 
 def test_the_tracker_gets_a_name_that_it_takes_whatever_the_depth(arguments, root: Path) -> None:
-    from vocl.tracking.wandb_process import Shown
 
     selection = select(arguments)
     (root / "runs" / selection.specs[0].id).mkdir(parents=True)
     link(selection, selection.ablation, ResultsRoot(root))
+    from vocl.tracking.wandb_process import Shown
+
     view = Shown(RunDir(root / "runs" / selection.specs[0].id), "vocl", None, 1)
-    name = view._name(selection.specs[0].config)
+    name = view._name(selection.specs[0].content)
     assert name.startswith("nasty/表/") and len(name) <= 128
     names = {wandb_names.fitting(f"nasty/{slug(each)}/{slug(each)}/s0") for each in NAMES}
     assert len(names) == len(NAMES) and max(map(len, names)) <= 128

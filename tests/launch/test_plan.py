@@ -7,7 +7,6 @@ import pytest
 from launch.ablations.overrides import in_grammar
 from launch.cli import main
 from launch.selection.plan import select, select_jobs
-from vocl.config import identity
 from vocl.config.check import check
 from vocl.config.compose import compose
 from vocl.errors import UserError
@@ -23,8 +22,8 @@ def test_an_ablation_is_rows_by_seeds_and_each_equals_a_composition_of_its_own(d
     for spec in specs:
         alone = check(compose(["train.steps=7", *own[spec.row], f"seed={spec.seed}", project]))
         assert spec.config == alone
-        assert spec.id == identity.run_id(alone)
-        assert spec.cell == identity.cell_id(alone)
+        assert spec.id == alone.run_id
+        assert spec.cell == alone.cell_id()
 
 
 def test_row_wins_over_column_over_base(declare) -> None:
@@ -37,24 +36,24 @@ metrics: [video_mbo]
 """
     (spec,) = select(["ablation=trio", declare(text)]).specs
     assert (
-        spec.config["train"]["steps"],
-        spec.config["train"]["batch"],
-        spec.config["model"]["num_slots"],
+        spec.config.train.steps,
+        spec.config.train.batch,
+        spec.config.model["num_slots"],
     ) == (3, 4, 2)
     assert spec.seed == 5
 
 
 def test_command_line_wins_over_the_file_and_replaces_its_seeds(declare) -> None:
     specs = select(["trio", declare(), "train.steps=9", "seed=3,4"]).specs
-    assert {s.config["train"]["steps"] for s in specs} == {9}
+    assert {s.config.train.steps for s in specs} == {9}
     assert {s.seed for s in specs} == {3, 4}
 
 
 def test_debug_applies_after_what_the_ablation_sets(declare) -> None:
     text = "base: {train.steps: 700, dataset: movi_c}\nrows: {r: {}}\nseeds: [0]\nmetrics: [video_mbo]"
     (spec,) = select(["trio", declare(text), "debug=tiny"]).specs
-    assert spec.config["train"]["steps"] == 6
-    assert spec.config["dataset"]["name"] == "synthetic"
+    assert spec.config.train.steps == 6
+    assert spec.config.dataset.name == "synthetic"
 
 
 def test_equal_runs_collapse(declare) -> None:
@@ -78,7 +77,7 @@ def test_plain_overrides_expand_comma_lists() -> None:
 
 def test_the_place_is_chosen_per_run() -> None:
     specs = select(["cluster=here,local", "seed=0,1"]).specs
-    assert [(s.config["cluster"]["kind"], s.seed) for s in specs] == [
+    assert [(s.config.cluster.kind, s.seed) for s in specs] == [
         ("here", 0),
         ("here", 1),
         ("local", 0),
@@ -112,7 +111,7 @@ def test_a_seed_out_of_range_is_refused_as_training_refuses_it(seed: int, declar
 
 def test_a_config_that_interpolates_its_seed_is_composed_per_seed() -> None:
     specs = select(["dataset.source.seed=${seed}", "seed=0,1"]).specs
-    assert [s.config["dataset"]["source"]["seed"] for s in specs] == [0, 1]
+    assert [s.config.dataset.source["seed"] for s in specs] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from run_records import cluster
 
 from launch.cli import main
 from launch.slurm import ledger
@@ -26,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def claimed(root: Path) -> ledger.Submission:
-    entry = ledger.write(ResultsRoot(root), {}, [[RUN]], None, ["pair"])
+    entry = ledger.write(ResultsRoot(root), cluster("slurm"), [[RUN]], None, ["pair"])
     assert claims.make(RunDir(root / "runs" / RUN), None, entry.token, "slurm") is not None
     return entry
 

@@ -12,6 +12,7 @@ import json
 import pickle
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ import vocl
 from launch.agent import Agent
 from launch.cli import main
 from vocl import run
-from vocl.rundir.run_dir import RunDir
+from vocl.config.run_config import RunConfig
+from vocl.rundir.saved_config import read_config
 
 EARLY = Path(__file__).resolve().parents[1] / "early"
 PLAIN, CONTRAST, BROKEN, LONG, LATER = "9a80605677", "3427b04b73", "d941310cf5", "435fce6cf8", "5865fae3f9"
@@ -45,9 +47,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def config_of(root: Path, run_id: str) -> dict:
-    found = RunDir(root / "runs" / run_id).config()
-    return found | {"runtime": found["runtime"] | {"root": str(root)}}
+def config_of(root: Path, run_id: str) -> RunConfig:
+    found = read_config(root / "runs" / run_id)
+    return replace(found, runtime=replace(found.runtime, root=str(root)))
 
 
 def test_states_and_ids_are_those_of_then(root: Path, project: str, capsys) -> None:
@@ -81,7 +83,7 @@ def test_scoring_a_run_again_gives_its_scores_of_then(root: Path) -> None:
 def test_runs_go_on(root: Path, project: str, tmp_path: Path, capsys) -> None:
     """A stopped one as a fresh one would, an absent one begins, a failed one fails again when asked to."""
     fresh = config_of(root, LONG)
-    fresh["runtime"] |= {"root": f"{tmp_path}/fresh"}
+    fresh = replace(fresh, runtime=replace(fresh.runtime, root=f"{tmp_path}/fresh"))
     assert run.run(fresh) == 0 and run_folder(fresh).name == LONG
     words = [project, "cluster=local", "cluster.slots=1", f"runtime.root={root}"]
     assert main(["submit", "early", *words]) == 0

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from run_records import cluster
 
 from launch.slurm import ledger
 from vocl.files import write_json
@@ -59,7 +60,7 @@ def test_each_run_is_claimed_by_one_of_them(root: Path, monkeypatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: str(os.getuid()))
 
     def claim() -> int:
-        entry = ledger.write(ResultsRoot(root), {"kind": "slurm"}, [[run] for run in RUNS], None, [])
+        entry = ledger.write(ResultsRoot(root), cluster("slurm"), [[run] for run in RUNS], None, [])
         won = [claims.make(RunDir(root / "runs" / run), None, entry.token, "slurm") for run in RUNS]
         return sum(one is not None for one in won)
 

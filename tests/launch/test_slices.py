@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from acting import Sweep, tend_duo
 from fake_slurm import FakeSlurm
+from run_records import cluster
 
 from launch.slurm import ledger
 from vocl.rundir import claims
@@ -43,9 +44,7 @@ class Job:
 
     def __init__(self, root: Path, train: str, slurm: FakeSlurm) -> None:
         self.root, self.place, self.slurm = root, root / "stub", slurm
-        self.token = ledger.write(
-            ResultsRoot(root), {"kind": "slurm", "max_requeues": 50}, [[RUN]], None, []
-        ).token
+        self.token = ledger.write(ResultsRoot(root), cluster("slurm"), [[RUN]], None, []).token
         self.claim = claims.make(RunDir(root / "runs" / RUN), None, self.token, "slurm")
         (self.place / "vocl").mkdir(parents=True)
         (self.place / "vocl" / "__init__.py").touch()

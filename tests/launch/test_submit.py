@@ -19,7 +19,6 @@ from launch.cli import main
 from launch.commands.submit import submit_one
 from launch.selection.plan import select
 from launch.slurm.client import announced
-from vocl.config import identity
 from vocl.config.check import check
 from vocl.loading import load
 
@@ -62,7 +61,7 @@ def test_every_run_is_trained_once_from_a_frozen_config(
         folder = tmp_path / "results" / "runs" / spec.id
         assert len((folder / "starts").read_text().splitlines()) == 1
         saved = yaml.safe_load((folder / "config.yaml").read_text())
-        assert identity.run_id(check(saved)) == spec.id
+        assert check(saved).run_id == spec.id
         assert saved["cluster"]["kind"] == "here"
         assert saved["runtime"]["progress"] is False
         assert saved["runtime"]["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)

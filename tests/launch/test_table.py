@@ -246,7 +246,7 @@ metrics: [video_mbo]
     report = tmp_path / "results" / "runs" / forward.id / "eval" / ("0" * 10) / "report.json"
     report.parent.mkdir(parents=True)
     entry = {"eval_id": "0" * 10, "protocol": "vocl", "num_videos": 2, "metrics": {}, "rows": "x"}
-    report.write_text(json.dumps(entry | {"eval": forward.config["eval"]["discovery"]}))
+    report.write_text(json.dumps(entry | {"eval": forward.config.eval["discovery"].content}))
     assert main(["table", *arguments]) == 0
     out = capsys.readouterr().out
     row = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in out.splitlines() if "|" in line}

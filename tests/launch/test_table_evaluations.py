@@ -72,7 +72,7 @@ def score(root: Path) -> Callable[..., None]:
             evals[name] = entry
             report = folder / "eval" / entry["eval_id"] / "report.json"
             report.parent.mkdir(parents=True, exist_ok=True)
-            report.write_text(json.dumps(entry | {"eval": spec.config["eval"][name], "code": codes}))
+            report.write_text(json.dumps(entry | {"eval": spec.config.eval[name].content, "code": codes}))
         result = {"run_id": spec.id, "metrics": {}, "evals": evals} | ({"failed": failed} if failed else {})
         (folder / "result.json").write_text(json.dumps(result))
 

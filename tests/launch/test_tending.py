@@ -121,8 +121,8 @@ def test_out_of_memory_gets_more_of_it(sweep) -> None:
         it.starts(run)
         it.ends(run, "OUT_OF_MEMORY")
         assert tend_duo(it) == 0
-        assert it.entry(run).cluster["mem_gb"] == expected
-    assert it.entry(it.ids[1]).cluster["mem_gb"] == 8
+        assert it.entry(run).cluster.mem_gb == expected
+    assert it.entry(it.ids[1]).cluster.mem_gb == 8
     it.starts(run)
     it.ends(run, "OUT_OF_MEMORY")
     tend_duo(it)
@@ -146,8 +146,8 @@ def test_a_child_that_was_killed_is_out_of_memory_when_accounting_says_so(sweep)
         it.lost(run, state)
         claims.over(claims.newest(RunDir(it.folder(run))), "failed", code=-9, line="...")
     tend_duo(it)
-    assert it.entry(starved).cluster["mem_gb"] == 12
-    assert it.entry(shot).cluster["mem_gb"] == 8
+    assert it.entry(starved).cluster.mem_gb == 12
+    assert it.entry(shot).cluster.mem_gb == 8
     assert it.state(shot).name == "queued"
 
 

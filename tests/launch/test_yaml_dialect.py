@@ -33,7 +33,7 @@ def refused(declare: Callable[..., str], text: str, says: str) -> str:
 @pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "0.0001", "1E-4", "+1e-4"])
 def test_numbers_are_those_of_hydra(declare, text) -> None:
     found = specs(declare, f"grid: {{optim.lr: [{text}, 4e-4]}}" + END)
-    assert [config["optim"]["lr"] for config in found.values()] == [1e-4, 4e-4]
+    assert [config.optim["lr"] for config in found.values()] == [1e-4, 4e-4]
     assert list(found) == ["lr=0.0001", "lr=0.0004"]
 
 
@@ -45,8 +45,8 @@ rows:
   b: {<<: [{train.batch: 3}, *b]}
 """
     found = specs(declare, text + END)
-    assert [c["train"]["steps"] for c in found.values()] == [5, 9]
-    assert [c["train"]["batch"] for c in found.values()][1] == 3
+    assert [c.train.steps for c in found.values()] == [5, 9]
+    assert [c.train.batch for c in found.values()][1] == 3
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_names_that_are_values_are_to_be_quoted_too(declare, text, word) -> None
 
 def test_null_is_still_no_baseline_and_values_may_be_anything(declare) -> None:
     text = "rows: {a: {train.clip: null}}\ntable: {baseline: null, protocol: null, published: null}"
-    assert specs(declare, text + END)["a"]["train"]["clip"] is None
+    assert specs(declare, text + END)["a"].train.clip is None
 
 
 @pytest.mark.parametrize(

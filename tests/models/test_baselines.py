@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, run_folder, same, send
+from running import at_step, final, on_ranks, result, rooted, run_folder, same, send
 
 from vocl import assemble, run
 from vocl.config.compose import composed
@@ -111,8 +111,7 @@ def test_points_that_start_k_means_are_spread():
 
 def config(root, *overrides: str):
     out = composed([*RUN, *overrides])
-    out["runtime"]["root"] = str(root)
-    return out
+    return rooted(root, out)
 
 
 def test_a_run_that_trains_nothing_is_evaluated(tmp_path):

@@ -36,8 +36,7 @@ TINY_SAVI = (
 def savi(root, **model):
     """A checked config with `model` for settings of the model."""
     config = composed([*TINY_SAVI, f"runtime.root={root}"])
-    config["model"] |= model
-    return check(config)
+    return replace(config, model=config.model | model)
 
 
 @pytest.mark.parametrize("target", [FLOW, DEPTH, "rgb"])
@@ -84,15 +83,15 @@ def _clip():
 
 
 def test_a_plan_refuses_what_the_data_does_not_give(tmp_path):
-    config = savi(tmp_path, target=FLOW)
-    config["dataset"]["source"] = composed(["dataset=davis2016"])["dataset"]["source"]
+    config = savi(tmp_path, target=FLOW).content
+    config["dataset"]["source"] = composed(["dataset=davis2016"]).dataset.source
     with pytest.raises(UserError, match=r"Davis2016: gives no flow, which model\.target needs") as error:
         check(config)
     assert str(error.value).endswith("it gives boxes, masks")
     config["model"]["target"] = "rgb"
     check(config)
     config["eval"]["discovery"]["dataset"] = copy.deepcopy(config["dataset"])
-    config["model"]["target"], config["dataset"] = FLOW, savi(tmp_path)["dataset"]
+    config["model"]["target"], config["dataset"] = FLOW, savi(tmp_path).content["dataset"]
     check(config)  # the target is read in training alone
 
 

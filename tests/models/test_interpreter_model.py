@@ -56,7 +56,7 @@ def test_the_papers_schedule() -> None:
     )
     image, video = (stage.feed() for stage in curriculum.stages)
     assert (image.clip_frames, image.batch) == (1, 128)
-    assert config["train"]["batch"] == 96 and config["dataset"]["clip_frames"] == 36
+    assert config.train.batch == 96 and config.dataset.clip_frames == 36
     assert video.sampling(36)(SimpleNamespace(length=20), None).tolist() == [*range(20), *range(16)]
     decayed = [
         curriculum.weight_decay(f"image.{name}", 0, 0.005)

@@ -6,7 +6,7 @@ import json
 import signal
 
 import torch
-from running import TINY, at_step, final, on_ranks, result, run_folder, same, send
+from running import TINY, at_step, final, on_ranks, result, rooted, run_folder, same, send
 
 from vocl import run
 from vocl.config.compose import composed
@@ -31,8 +31,7 @@ LACKING = ("model.adapter", "model.predictor", "model.corrector", "model.decoder
 def config(root, *overrides: str):
     """A run of 12 steps, six on images, without the helper's overrides of parts that this model lacks."""
     out = composed([o for o in TINY if not o.startswith(LACKING)] + [*RUN, *overrides])
-    out["runtime"]["root"] = str(root)
-    return out
+    return rooted(root, out)
 
 
 def alone(root, level: str, term: str, *overrides: str):

@@ -59,7 +59,7 @@ def test_the_presets() -> None:
         assert ("grouping.attention.gru.weight_ih" in shapes) is gru
         assert ("grouping.correspondence.from_features.weight" in shapes) is gru
         assert ("grouping.head.mlp.0.weight" in shapes) is not gru
-        assert config["train"]["batch"] == 128 and config["dataset"]["clip_frames"] == 4
+        assert config.train.batch == 128 and config.dataset.clip_frames == 4
         optimizer = assemble.make_optimizer(config)
         peak = 2e-4 if gru else 2e-5
         rates = [optimizer.rate(step) for step in (0, 5_000, 10_000)]
@@ -69,9 +69,9 @@ def test_the_presets() -> None:
         names = ("backbone.vit.cls_token", "grouping.attention.mean")
         assert [curriculum.trains(name, 0) for name in names] == [False, True]
         assert [curriculum.factor(name, 3000) for name in names] == [0.01, 1.0]
-        sampling = config["dataset"]["sampling"]
+        sampling = config.dataset.sampling
         assert sampling["stored_fps"] == 30 if gru else sampling["gap"] == 4
-        assert config["dataset"]["views"] == 1 and config["dataset"]["flip"] == (0.5 if gru else 0)
+        assert config.dataset.views == 1 and config.dataset.flip == (0.5 if gru else 0)
 
 
 def test_what_no_decoder_is_needed_for() -> None:
@@ -345,7 +345,7 @@ def test_a_stage_cannot_train_a_frozen_backbone() -> None:
 
 def test_presets_may_differ_where_it_is_said() -> None:
     config = composed([*SMALL, "loss=[transport,instance_paper]", "loss.instance_paper.preset=null"])
-    assert config["loss"]["instance_paper"]["form"] == "l2"
+    assert config.loss["instance_paper"].part["form"] == "l2"
 
 
 def test_a_stage_cannot_leave_out_slots() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, run_folder, same, send, steps_logged
+from running import at_step, final, on_ranks, result, rooted, run_folder, same, send, steps_logged
 
 from vocl import run
 from vocl.config.compose import composed
@@ -42,8 +43,7 @@ BOUNDARY = 3  # of 10 steps the first that trains the backbone
 
 def config(root, *overrides: str, experiment: str = "smtc/ytvos"):
     out = composed([f"experiment={experiment}", *RUN, *overrides])
-    out["runtime"]["root"] = str(root)
-    return out
+    return rooted(root, out)
 
 
 @pytest.mark.parametrize("experiment", ["smtc/ytvos", "smtc/ytvos_paper"])
@@ -85,7 +85,7 @@ def test_what_moves_and_what_stays(tmp_path, monkeypatch) -> None:
 def test_two_ranks_equal_one(tmp_path, experiment) -> None:
     """Stochastic depth, noise and the number of valid instances are those of the whole batch."""
     one, two = (config(tmp_path / name, "train.clip=1.0", experiment=experiment) for name in ("one", "two"))
-    one["optim"] = two["optim"] = SGD
+    one, two = (replace(each, optim=SGD) for each in (one, two))
     assert run.run(one) == 0
     log = tmp_path / "log"
     assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()

@@ -52,7 +52,7 @@ def stage(active: int | None = None) -> Stage:
 
 def test_the_papers_numbers() -> None:
     config = composed(["experiment=solv/ytvis2019"])
-    rows, columns = (side // 14 for side in config["dataset"]["size_px"])
+    rows, columns = (side // 14 for side in config.dataset.size_px)
     assert (rows, columns, rows * columns) == (24, 36, 864)
     optimizer = assemble.make_optimizer(config)
     rates = [optimizer.rate(step) for step in (7_500, 15_000, 110_000, 205_000, 300_000)]

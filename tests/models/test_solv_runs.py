@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import torch
-from running import TINY, at_step, final, on_ranks, result, same, send
+from running import TINY, at_step, final, on_ranks, result, rooted, same, send
 
 from vocl import run
 from vocl.config.compose import composed
@@ -27,8 +27,7 @@ def config(root, *overrides: str):
     lacking = ("model.predictor", "model.corrector")
     given = [o for o in (*TINY, *RUN, *overrides) if not o.startswith(lacking)]
     out = composed(given)
-    out["runtime"]["root"] = str(root)
-    return out
+    return rooted(root, out)
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch) -> None:

@@ -65,7 +65,7 @@ def test_every_trainable_parameter_gets_a_gradient(settings: list[str]) -> None:
     model, config = _model(*settings), composed(settings)
     output = model(_clip())
     named = {name for name, value in vars(output).items() if value is not None}
-    left_out = set() if config["model"]["target"] else {"recon", "target"}
+    left_out = set() if config.model["target"] else {"recon", "target"}
     assert named - {"grid"} == model.provides - left_out
     total, _ = assemble.make_objective(config)(output, _clip(), "all", 0)
     (total + output.slots.square().mean()).backward()

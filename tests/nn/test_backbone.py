@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,8 @@ def test_frozen_unless_trainable(weights):
 def test_config_reaches_the_local_file(weights):
     root, reference = weights
     config = composed(["backbone=timm", f"backbone.name={NAME}", f"runtime.weights_root={root}"])
-    loaded = assemble.make_model(
-        config | {"dataset": config["dataset"] | {"size_px": [48, 48]}}, pretrained=True
-    )
+    small = replace(config, dataset=replace(config.dataset, size_px=[48, 48]))
+    loaded = assemble.make_model(small, pretrained=True)
     assert torch.equal(loaded.backbone.vit.cls_token, reference.cls_token)
 
 

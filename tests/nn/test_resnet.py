@@ -77,7 +77,7 @@ def test_a_stride_of_1_keeps_the_grid_and_its_even_cells(moco):
 
 def test_the_papers_backbone():
     config = composed(["backbone=resnet50_moco", "dataset.size_px=[256,256]"])
-    model = assemble.parts(config, "backbone")((256, 256), None)
+    model = assemble.make_backbone(config, (256, 256), None)
     assert model.dim == 1024 and model.patch_px == 8 and model.grid((256, 256)) == (32, 32)
     names = {name.split(".")[1] for name in model.state_dict()}
     assert names == {"conv1", "bn1", "layer1", "layer2", "layer3"}

@@ -17,7 +17,7 @@ PX = 56
 
 def backbone(name: str, *overrides: str) -> Backbone:
     config = composed([f"backbone={name}", f"dataset.size_px=[{PX},{PX}]", *overrides])
-    return assemble.parts(config, "backbone")((PX, PX), None).eval()
+    return assemble.make_backbone(config, (PX, PX), None).eval()
 
 
 def video():

@@ -20,7 +20,7 @@ KEY = torch.tensor([3, 4])
 def backbone(*overrides: str, px: tuple[int, int] = (56, 56)) -> Backbone:
     settings = ["backbone=tiny_vit", "backbone.keys=true", "backbone.trainable=true", "backbone.depth=4"]
     settings += ["backbone.block=4", f"dataset.size_px=[{px[0]},{px[1]}]"]
-    return assemble.parts(composed([*settings, *overrides]), "backbone")(px, None)
+    return assemble.make_backbone(composed([*settings, *overrides]), px, None)
 
 
 def video(px: tuple[int, int] = (56, 56), batch: int = 2) -> Tensor:

@@ -90,7 +90,7 @@ def test_both_kinds_of_file_become_a_run(weights, state, tmp_path):
         assert run(tmp_path / file, out) == 0
         assert same(out, weights)
         found = load(str(out))
-        assert found.checkpoint.step == found.config["train"]["steps"]
+        assert found.checkpoint.step == found.config.train.steps
         assert not [p for p in out.parent.iterdir() if p.name.startswith(".")]
         record = json.loads((out / "events" / "0001-imported.json").read_text())
         assert record["file"] == file and len(record["sha256"]) == 64

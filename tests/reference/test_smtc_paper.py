@@ -134,8 +134,9 @@ def papers_term():
     config = composed(["experiment=smtc/synthetic", "model=smtc_paper", f"loss=[{','.join(terms)}]"])
 
     def make(term: str, **changes):
-        loss = config["loss"] | {f"{term}_paper": config["loss"][f"{term}_paper"] | changes}
-        return assemble.make_objective(config | {"loss": loss}).terms[f"{term}_paper"].loss
+        own = config.loss[f"{term}_paper"]
+        loss = config.loss | {f"{term}_paper": replace(own, part=own.part | changes)}
+        return assemble.make_objective(replace(config, loss=loss)).terms[f"{term}_paper"].loss
 
     return make
 

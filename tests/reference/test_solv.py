@@ -111,7 +111,7 @@ class Traced:
         with pytest.MonkeyPatch.context() as patch:
             self._watch(patch, values["kept"])
             config = load(str(folder)).config
-            last = config["train"]["steps"] - 1
+            last = config.train.steps - 1
             self.model.begin(assemble.make_curriculum(config).stage(last), last)
             assert self.model.chance_to_keep == 0
             clip = clip_of(values["video"])

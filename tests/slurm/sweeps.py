@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -246,8 +247,8 @@ class Sweeps:
     def twin(self, spec: Spec) -> dict[str, Any]:
         """The final state of the same run that nothing disturbed, trained in this process alone."""
         if spec.id not in self._twins:
-            runtime = {**spec.config["runtime"], "root": str(self.folder / "twins"), "workers": 0}
-            config = {**spec.config, "runtime": runtime}
+            runtime = replace(spec.config.runtime, root=str(self.folder / "twins"), workers=0)
+            config = replace(spec.config, runtime=runtime)
             with mock.patch.dict(os.environ, {"PROBE_TWIN": "1"}):
                 assert run.run(config) == 0
             self._twins[spec.id] = final(config)

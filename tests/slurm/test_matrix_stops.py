@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,7 @@ def test_run_on_two_ranks_stops_as_one_and_goes_on(sweeps: Sweeps, preempted):
     assert [start["world"] for start in sweeps.starts(spec)] == [2, 2]
     sweeps.assert_never_twice(spec)
     assert [s for s, _ in sweeps.sacct(sweeps.job(spec), 2)] == ["PREEMPTED", "COMPLETED"]
-    runtime = {**spec.config["runtime"], "root": str(sweeps.folder / "twins")}
-    twin = {**spec.config, "runtime": runtime}
+    twin = replace(spec.config, runtime=replace(spec.config.runtime, root=str(sweeps.folder / "twins")))
     assert on_ranks(2, lambda rank: run.run(twin), sweeps.folder / "ranks.txt") == [0, 0]
     same(final(spec.config), final(twin))
 

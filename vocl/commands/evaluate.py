@@ -20,6 +20,7 @@ from vocl import assemble
 from vocl.config.check import check
 from vocl.config.compose import completed, compose
 from vocl.config.grammar import key_of, setting
+from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import Config
 from vocl.errors import EXIT_USER, UserError, printable
 from vocl.evaluate import score_table
@@ -63,10 +64,10 @@ def add(run: str, overrides: list[str], again: bool = False, untrained: bool = F
     config = requested(saved, overrides)
     plain = requested(saved, [o for o in overrides if _section(o) != "dataset"])
     _refuse_unfinished(place)
-    if config["runtime"]["threads"]:
-        torch.set_num_threads(config["runtime"]["threads"])
-    device = pick_device(config["runtime"]["device"])
-    for name in config["eval"]:
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    device = pick_device(config.runtime.device)
+    for name in config.eval:
         for split in assemble.make_evaluation(config, name).splits:
             assemble.make_source(config, split, name)
     model, checkpoint = _model(place, config, str(device), untrained)
@@ -95,7 +96,7 @@ def _refuse_unfinished(run: RunDir) -> None:
         raise UserError(f"{run}: has not finished; train it first")
 
 
-def _model(run: RunDir, config: Config, device: str, untrained: bool) -> tuple[VideoModel, str]:
+def _model(run: RunDir, config: RunConfig, device: str, untrained: bool) -> tuple[VideoModel, str]:
     """The model to score, and what names its weights."""
     if untrained:
         return initial_model(config, device), UNTRAINED
@@ -117,7 +118,7 @@ def _tell(run: RunDir, found: Evaluated) -> None:
 # ------------------------------------------------------------------------------------ what is asked
 
 
-def requested(saved: Config, overrides: list[str]) -> Config:
+def requested(saved: RunConfig, overrides: list[str]) -> RunConfig:
     """The config of a run with the evaluations, their dataset and the runtime values that `overrides` ask
     for."""
     keys = [_key(override) for override in overrides]
@@ -126,10 +127,10 @@ def requested(saved: Config, overrides: list[str]) -> Config:
             choices = ", ".join(SECTIONS)
             raise UserError(f"{override}: the run is trained already, choose from {choices}")
     others = [override for override in overrides if _section(override) == "dataset"]
-    names = [f"eval=[{','.join(saved['eval'])}]"] if "eval" not in keys else []
+    names = [f"eval=[{','.join(saved.eval)}]"] if "eval" not in keys else []
     composed = compose([*_project(saved), *names, *(o for o in overrides if o not in others)])
-    config = copy.deepcopy(saved)
-    config["eval"] = {name: saved["eval"].get(name, new) for name, new in composed["eval"].items()}
+    config = copy.deepcopy(saved.content)
+    config["eval"] = {name: config["eval"].get(name, new) for name, new in composed["eval"].items()}
     for key in keys:
         if key.partition(".")[0] != "dataset" and key not in ("eval", "runtime"):
             _put(config, key, _get(composed, key))
@@ -139,12 +140,12 @@ def requested(saved: Config, overrides: list[str]) -> Config:
     return check(config)
 
 
-def _other_dataset(saved: Config, overrides: list[str]) -> Config:
+def _other_dataset(saved: RunConfig, overrides: list[str]) -> Config:
     """The section that dataset=NAME and dataset.<key>=value say: without NAME, the run's own with changes."""
     keys = [_key(override) for override in overrides]
-    values = [o.partition("=")[2] for o in overrides]
-    chosen = [value for key, value in zip(keys, values, strict=True) if key == "dataset"]
-    changed = {k.removeprefix("dataset."): v for k, v in zip(keys, values, strict=True) if k != "dataset"}
+    given = [o.partition("=")[2] for o in overrides]
+    chosen = [value for key, value in zip(keys, given, strict=True) if key == "dataset"]
+    changed = {k.removeprefix("dataset."): v for k, v in zip(keys, given, strict=True) if k != "dataset"}
     composed = compose(
         [
             *_project(saved),
@@ -155,14 +156,14 @@ def _other_dataset(saved: Config, overrides: list[str]) -> Config:
     )
     if chosen:
         return completed(composed[OTHER])
-    dataset = {"dataset": copy.deepcopy(saved["dataset"])}
+    dataset = {"dataset": copy.deepcopy(values(saved.dataset))}
     for key in changed:
         _put(dataset, f"dataset.{key}", _get(composed[OTHER], key))
     return dataset["dataset"]
 
 
-def _project(saved: Config) -> list[str]:
-    return [setting("project", saved["project"])] if saved["project"] else []
+def _project(saved: RunConfig) -> list[str]:
+    return [setting("project", saved.project)] if saved.project else []
 
 
 def _key(override: str) -> str:

@@ -23,12 +23,12 @@ def main(arguments: Sequence[str]) -> int:
         config = composed([a for a in arguments if "=" in a])
         if not names and weights_source(config) is None:
             raise UserError(
-                f"fetch: backbone {config['backbone']['_target_']} needs no weights; "
+                f"fetch: backbone {config.backbone['_target_']} needs no weights; "
                 "give a timm name, experiment=... or backbone=..."
             )
-        root = user_path(config["runtime"]["weights_root"])
+        root = user_path(config.runtime.weights_root)
         source = () if names else given(weights_source(config))
-        for name in names or [config["backbone"]["name"]]:
+        for name in names or [config.backbone["name"]]:
             print(locate_weights(name, root, *source))
     except UserError as error:
         print(error, file=sys.stderr)

@@ -272,4 +272,4 @@ def _request(values: dict[str, Any]) -> Request:
     run = load(values["checkpoint"], values["runtime.root"], device)
     name = f"{video.name}-{run.run.path.resolve().name}"
     out = user_path(values["out"]) if values["out"] else Path("predictions") / name
-    return Request(video, run, out, values["fit"] or run.config["dataset"]["fit"], device)
+    return Request(video, run, out, values["fit"] or run.config.dataset.fit, device)

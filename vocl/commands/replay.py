@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vocl.config.check import check
 from vocl.config.compose import compose
+from vocl.config.run_config import values
 from vocl.errors import EXIT_USER, UserError, printable
 from vocl.interface import Clip
 from vocl.loading import saved_config
@@ -52,10 +53,9 @@ def replay(run: str, arguments: list[str]) -> None:
     changed = compose(runtime)["runtime"]
     place = ResultsRoot.of(changed["root"]).find_trusted(run)
     config = saved_config(place, changed["root"])
-    for key in (a.partition("=")[0].removeprefix("runtime.") for a in runtime):
-        config["runtime"][key] = changed.get(key)
-    config = check(config)
-    first, last = _range(given[0], config["train"]["steps"])
+    asked = {key: changed.get(key) for key in (a.partition("=")[0].removeprefix("runtime.") for a in runtime)}
+    config = check(config.content | {"runtime": values(config.runtime) | asked})
+    first, last = _range(given[0], config.train.steps)
     found = Checkpoints(place.checkpoints).newest(before=first)
     device = prepare(config, place)
     trainer = make_trainer(config, place, device, StopFlag(), found is None, silent=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from vocl import assemble
 from vocl.commands.overlay import spaced, write_picture
 from vocl.commands.predict import SHEET, device_of, key_values, picture, segment, window
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.interface import Source, Video
@@ -48,7 +49,8 @@ def show(run: str, values: dict[str, Any]) -> Path:
     loaded = load(run, values["runtime.root"], device)
     config = loaded.config
     if values["runtime.data_root"] is not None:
-        config["runtime"]["data_root"] = values["runtime.data_root"]
+        runtime = replace(config.runtime, data_root=values["runtime.data_root"])
+        config = replace(config, runtime=runtime)
     source = assemble.make_source(config, _split(config))
     video, dataset = _video(source, values["video"]), assemble.make_dataset(config)
     shown = spaced(video.length, SHEET["columns"])
@@ -72,10 +74,10 @@ def show(run: str, values: dict[str, Any]) -> Path:
     return out
 
 
-def _split(config: Config) -> str:
+def _split(config: RunConfig) -> str:
     """The split that the first evaluation on the run's own dataset scores; without one, validation."""
-    own = (name for name, node in config["eval"].items() if node["dataset"] is None)
-    first = next(own, None)
+    names = (name for name, own in config.eval.items() if own.dataset is None)
+    first = next(names, None)
     return "validation" if first is None else assemble.make_evaluation(config, first).split
 
 

@@ -15,6 +15,7 @@ from vocl.config.proof.classes import Packages
 from vocl.config.proof.coerce import coerce, mapping, same_keys
 from vocl.config.proof.consistency import check_together, refuse_own_options
 from vocl.config.proof.evaluations import check_evaluations
+from vocl.config.run_config import RunConfig
 from vocl.config.schema import (
     EVALUATION,
     EVALUATION_SETTINGS,
@@ -27,11 +28,12 @@ from vocl.config.schema import (
     Config,
 )
 from vocl.config.secret import refuse_secrets
+from vocl.config.sections import CLUSTERS
 from vocl.errors import UserError
 
 
-def check(config: Config) -> Config:
-    """A copy of `config` with every value coerced to its annotation (so that 1 and 1.0 are one run).
+def check(config: Config) -> RunConfig:
+    """What `config` says, with every value coerced to its annotation (so that 1 and 1.0 are one run).
 
     Raises `UserError` for a secret, for what is unknown, missing, wrongly typed or out of range, for targets
     outside the allow-list, terms whose `needs` the model does not provide, and stages that do not
@@ -50,27 +52,29 @@ def check(config: Config) -> Config:
         name: _term(node, f"loss.{name}", allowed) for name, node in mapping(config["loss"], "loss")
     }
     out["eval"] = {n: _evaluation(v, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
+    out["cluster"] = _cluster(config["cluster"], allowed)
     warm = config["warm_start"]
     out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
     check_together(out, allowed)
     check_evaluations(out, allowed)
-    return {key: out[key] for key in ROOT}
+    return RunConfig.of(out)
 
 
 def check_section(name: str, values: Mapping[str, Any]) -> Config:
-    """A section of plain values alone (of `SECTIONS`), coerced as `check` does. Raises `UserError`."""
-    found = _section(values, SECTIONS[name], name, packages(None))
+    """A section of plain values alone, coerced as `check` does. Raises `UserError`."""
     if name == "cluster":
+        found = _cluster(values, packages(None))
         refuse_own_options(found)
-    return found
+        return found
+    return _section(values, SECTIONS[name], name, packages(None))
 
 
-def weights_source(config: Config) -> tuple[str, str] | None:
+def weights_source(config: RunConfig) -> tuple[str, str] | None:
     """File name and hub of the pretrained weights that the backbone starts from; None where it needs none.
 
     Its class says `hub`, and `weights_file` with a place for its setting `name`.
     """
-    found = signature.read(config["backbone"]["_target_"], packages(config["project"])).attributes
+    found = signature.read(config.backbone["_target_"], packages(config.project)).attributes
     return (found.get("weights_file", "{name}.safetensors"), found["hub"]) if "hub" in found else None
 
 
@@ -92,6 +96,14 @@ def _evaluation(node: Any, path: str, allowed: Packages) -> Config:
     if common["dataset"] is not None:
         common["dataset"] = _section(common["dataset"], "Dataset", f"{path}.dataset", allowed)
     return common | checked
+
+
+def _cluster(values: Any, allowed: Packages) -> Config:
+    """The section `cluster`; its `kind` says which keys it has."""
+    kind = dict(mapping(values, "cluster")).get("kind")
+    if not isinstance(kind, str) or kind not in CLUSTERS:
+        raise UserError(f"cluster.kind={kind}: choose from {', '.join(CLUSTERS)}")
+    return _section(values, CLUSTERS[kind].__name__, "cluster", allowed)
 
 
 def _section(values: Any, name: str, path: str, allowed: Packages) -> Config:

@@ -16,6 +16,7 @@ from vocl.config.hydra_settings import refuse_without_effect
 from vocl.config.migrate import rename_targets
 from vocl.config.proof import signature
 from vocl.config.resolvers import slot_count
+from vocl.config.run_config import RunConfig
 from vocl.config.safe_yaml import read_yaml, refuse_unreadable
 from vocl.config.schema import Config
 from vocl.config.wandb_names import refuse_project
@@ -66,17 +67,18 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     return config
 
 
-def composed(overrides: Sequence[str]) -> Config:
+def composed(overrides: Sequence[str]) -> RunConfig:
     """The checked config of `overrides`."""
     return checked(compose(overrides), overrides)
 
 
-def checked(config: Config, overrides: Iterable[str]) -> Config:
+def checked(config: Config, overrides: Iterable[str]) -> RunConfig:
     """The checked config that was composed of `overrides`; a key that the experiment sets for a part
     which is not chosen now is told with the experiment's file."""
     try:
         found = check(config)
-        refuse_project(found["runtime"])  # here alone: what is on disk with such a name stays readable
+        # here alone: what is on disk with such a name stays readable
+        refuse_project(found.runtime.wandb_project)
         return found
     except UnknownKey as error:
         parent = error.path.rpartition(".")[0]

@@ -17,6 +17,7 @@ from vocl.config.schema import EVALUATION_SETTINGS, TERM, Config
 from vocl.errors import UserError
 
 PLACES = {"runtime": CONF / "runtime" / "default.yaml", "cluster": CONF / "cluster" / "here.yaml"}
+SLURM = CONF / "cluster" / "slurm.yaml"
 
 
 def _migrations() -> Config:
@@ -94,12 +95,17 @@ def migrate(config: Config) -> Config:
         for parent, key in _places(config, path):
             if _takes(parent, key, config.get("project")):
                 parent.setdefault(key, copy.deepcopy(before))
-    for section, file in PLACES.items():
-        saved = config.get(section)
-        if isinstance(saved, Mapping):
-            today = _read_yaml(file, file.stat().st_mtime_ns)
-            config[section] = today | {key: value for key, value in saved.items() if key in today}
+    for section in PLACES:
+        if isinstance(saved := config.get(section), Mapping):
+            config[section] = section_of_today(section, saved)
     return config
+
+
+def section_of_today(name: str, saved: Mapping[str, Any]) -> Config:
+    """A section of `PLACES` with the keys of today; those that SLURM alone reads where it is SLURM's."""
+    file = SLURM if name == "cluster" and saved.get("kind") == "slurm" else PLACES[name]
+    today = _read_yaml(file, file.stat().st_mtime_ns)
+    return today | {key: value for key, value in saved.items() if key in today}
 
 
 def _takes(node: Config, key: str, project: str | None) -> bool:

@@ -12,7 +12,7 @@ from vocl.config.proof import signature
 Config = dict[str, Any]
 
 HASHED = ("seed", "train", "model", "backbone", "loss", "curriculum", "dataset", "optim", "warm_start")
-SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime", "cluster": "Cluster"}
+SECTIONS = {"train": "Train", "dataset": "Dataset", "runtime": "Runtime"}
 PARTS = {  # the kind of each section that is one part, and of what stands by name in `loss` and `eval`
     "model": signature.part_of("vocl.interface.VideoModel"),
     "backbone": signature.part_of("vocl.interface.Backbone"),

@@ -1,18 +1,24 @@
-"""The sections of a config that are plain values; their numbers stand in `conf/`. Imports no torch."""
+"""The sections of a config that are plain values; their numbers stand in `conf/`. Imports no torch.
+
+`vocl.config.run_config` is the whole config; what a class here takes is read from its source text.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
-
-from vocl.config.build import Part
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from annotated_types import Ge, Gt, Le
+
+    from vocl.config.build import Part
     from vocl.data.augment import Augmentation
     from vocl.data.sampling import Sampling
     from vocl.interface import Schedule, Source
+
+Node = dict[str, Any]  # a part as a config says it: its `_target_` and its settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +32,11 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A source of videos, and how clips are cut and shaped for training."""
+class DatasetValues:
+    """A source of videos, and how clips are cut and shaped for training; its parts said or built."""
 
     name: str
-    source: Part[Source]
+    source: dict[str, Any] | Part[Source]
     size_px: list[int]  # height, width of the model's input
     fit: Literal["stretch", "crop"]  # crop: short side to size_px, then a square window
     normalise: Literal["imagenet", "half", "kinetics"]
@@ -38,9 +44,28 @@ class Dataset:
     clip_starts: Literal["aligned", "any"]  # aligned: multiples of clip_frames, as the releases do
     flip: Annotated[float, Ge(0), Le(1)]  # probability of a horizontal flip, one draw per clip
     reverse: Annotated[float, Ge(0), Le(1)]  # probability of playing a clip backwards
-    sampling: Part[Sampling] | None  # which frames make a clip; null: consecutive ones, at clip_starts
-    augment: list[Part[Augmentation]]  # further augmentations: `vocl.data.augment`
+    # which frames make a clip; null: consecutive ones, at clip_starts
+    sampling: dict[str, Any] | Part[Sampling] | None
+    augment: Sequence[dict[str, Any] | Part[Augmentation]]  # further augmentations: `vocl.data.augment`
     views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSection(DatasetValues):
+    """A dataset as a config says it."""
+
+    source: Node
+    sampling: Node | None
+    augment: list[Node]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(DatasetValues):
+    """A dataset whose parts are built."""
+
+    source: Part[Source]
+    sampling: Part[Sampling] | None
+    augment: list[Part[Augmentation]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +92,19 @@ class Runtime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """Where jobs run: `here` in this process, `local` in `slots` child processes of this machine,
-    `slurm` in jobs of a SLURM cluster, which alone reads what follows."""
+class LocalCluster:
+    """Runs on this machine: `here` in this process, `local` in `slots` child processes."""
 
-    kind: Literal["here", "local", "slurm"]
+    kind: Literal["here", "local"]
     slots: Annotated[int, Ge(1)]
+    wait: bool  # block until all runs have ended; on this machine that is so anyhow
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmCluster:
+    """Runs in jobs of a SLURM cluster."""
+
+    kind: Literal["slurm"]
     wait: bool  # block until all runs have ended
     account: str | None
     partition: str | None
@@ -99,6 +131,10 @@ class Cluster:
     env_file: str | None  # KEY=value lines read on the node; for secrets, so nobody else may read it
     export: list[str]  # variables of the submitting shell that jobs see
     sbatch: dict[str, str]  # further options of sbatch, as they are
+
+
+Cluster = LocalCluster | SlurmCluster
+CLUSTERS: dict[str, type[Cluster]] = {"here": LocalCluster, "local": LocalCluster, "slurm": SlurmCluster}
 
 
 @dataclass(frozen=True, kw_only=True)

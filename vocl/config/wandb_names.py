@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 from vocl.errors import UserError
@@ -12,9 +11,8 @@ NAME_CHARACTERS = 128  # of a project or a run
 REFUSED = "/\\#?%:"  # in the name of a project
 
 
-def refuse_project(runtime: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a `wandb_project` of the section `runtime` that W&B would refuse hours later."""
-    project = runtime["wandb_project"]
+def refuse_project(project: Any) -> None:
+    """Raise `UserError` for a `runtime.wandb_project` that W&B would refuse hours later."""
     signs = [sign for sign in REFUSED if sign in str(project)]
     if not isinstance(project, str) or not project or signs or len(project) > NAME_CHARACTERS:
         raise UserError(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import Config
 from vocl.evaluate.store import Entry, Evaluated
 from vocl.files import open_plain
@@ -18,7 +19,7 @@ LONGEST = 100  # characters of a key
 
 
 def add_to_result(
-    run: RunDir, saved: Config, plain: Config, config: Config, found: Evaluated, untrained: bool
+    run: RunDir, saved: RunConfig, plain: RunConfig, config: RunConfig, found: Evaluated, untrained: bool
 ) -> None:
     """Add what evaluations said to the result of `run`, each under a key of its own.
 
@@ -26,7 +27,8 @@ def add_to_result(
     datasets that these have without being asked for another. A bare name is kept for what the run's
     config says of it, or else `plain`.
     """
-    bare = {**plain["eval"], **saved["eval"]}
+    bare = {**plain.eval, **saved.eval}
+    trained = values(saved.dataset)
     with _alone(run):
         if not run.is_done():  # imported weights: nothing was trained here
             run.write_result(result_of(saved, run, 0, "cpu"))
@@ -34,15 +36,16 @@ def add_to_result(
         evals, failed = dict(before.evals), dict(before.failed)
         keys = {entry["eval_id"]: key for key, entry in evals.items()}
         for name, entry in found.entries.items():
+            settings, first = config.eval[name].content, bare[name].content
             key = keys.get(entry["eval_id"]) or _free_key(
-                run, evals, bare[name], config["eval"][name], name, entry, saved["dataset"], untrained
+                run, evals, first, settings, name, entry, trained, untrained
             )
             evals[key] = entry
             failed.pop(key, None)
         for name, why in found.failed.items():
-            if not untrained and name not in evals and saved["eval"].get(name) == config["eval"][name]:
+            if not untrained and name not in evals and saved.eval.get(name) == config.eval[name]:
                 failed[name] = why
-        changed = before.with_evals(evals, failed, saved["eval"])
+        changed = before.with_evals(evals, failed, saved.eval)
         if changed != before:
             run.write_result(changed)
 

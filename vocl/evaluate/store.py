@@ -16,7 +16,7 @@ import torch
 
 from vocl import assemble, dist
 from vocl.config import folders, identity
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig, values
 from vocl.data.served import Served
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
@@ -41,7 +41,7 @@ class Evaluated:
 
 
 def evaluate(
-    config: Config,
+    config: RunConfig,
     model: VideoModel,
     checkpoint_digest: str,
     run: RunDir,
@@ -49,21 +49,21 @@ def evaluate(
     advance: Callable[[], Any] = lambda: None,
     reuse: Reuse = "same code",
 ) -> Evaluated:
-    """Run every evaluation of `config["eval"]` and write them to `<run>/eval/<eval_id>/`.
+    """Run every evaluation of `config.eval` and write them to `<run>/eval/<eval_id>/`.
 
     An entry is {eval_id, protocol, num_videos, metrics, measures, rows} with `rows` the path of the
     per-video rows inside its folder. `reuse`: whether one that lies there already is run again. One that
     fails leaves failed.json there. `advance` is called by every rank equally often, and may raise to stop.
     """
     found = Evaluated()
-    for name in config["eval"]:
+    for name in config.eval:
         place = _Place(config, name, checkpoint_digest, run)
         stored, outdated = dist.gather_objects(place.stored(reuse))[0]
         if stored is None:
             report = run_guarded(
                 assemble.make_evaluation(config, name),
                 place.subject(model, device, advance),
-                seed_of(config["seed"], "evaluation", name),
+                seed_of(config.seed, "evaluation", name),
             )
             if isinstance(report, Failure):
                 place.keep_failure(report)
@@ -78,16 +78,16 @@ def evaluate(
 class _Place:
     """Where the scores of one evaluation of a checkpoint lie: its settings, code and results."""
 
-    def __init__(self, config: Config, name: str, checkpoint_digest: str, run: RunDir) -> None:
+    def __init__(self, config: RunConfig, name: str, checkpoint_digest: str, run: RunDir) -> None:
         self.config, self.name, self.run = config, name, run
         # What decides the scores, and so the id; an evaluation's own randomness is seeded by an option.
         self.identity = {
-            "run": identity.run_id(config),
+            "run": config.run_id,
             "checkpoint": checkpoint_digest,
-            "eval": config["eval"][name],
-            "dataset": assemble.dataset_of(config, name),
+            "eval": config.eval[name].content,
+            "dataset": values(config.dataset_of(name)),
         }
-        self.code = code_digest(config["eval"][name], folders.packages(config["project"]))
+        self.code = code_digest(config.eval[name].part, folders.packages(config.project))
         self.folder = run.evaluations / identity.evaluation_id(self.identity)
 
     def stored(self, reuse: Reuse) -> tuple[Entry | None, bool]:
@@ -142,7 +142,7 @@ class _Place:
 
     @property
     def _masks(self) -> Path | None:
-        return self.folder / "masks" if self.config["runtime"]["keep_masks"] else None
+        return self.folder / "masks" if self.config.runtime.keep_masks else None
 
 
 def _keeper(folder: Path) -> Callable[[str, np.ndarray], None]:

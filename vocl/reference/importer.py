@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vocl.assemble import make_importable
 from vocl.config.folders import packages
+from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.ops.random import seed_of
 from vocl.rundir.run_dir import RunDir
@@ -69,7 +70,7 @@ def _defines(path: Path, name: str) -> bool:
     return name in targets | taken
 
 
-def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[str, Any]) -> Path:
+def import_checkpoint(method: ModuleType, source: Path, out: Path, config: RunConfig) -> Path:
     """Write the run folder `out` with the weights of the file `source` in the model of `config`.
 
     `config` is a checked one. The folder holds a checkpoint of the last step (without optimizer
@@ -81,8 +82,8 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     from vocl import assemble
     from vocl.rundir.new_folder import new_folder
 
-    given = read_weights(method, source, config["project"])
-    torch.manual_seed(seed_of(config["seed"], "weights"))
+    given = read_weights(method, source, config.project)
+    torch.manual_seed(seed_of(config.seed, "weights"))
     outside = getattr(method, "OUTSIDE", ())
     model = assemble.make_model(config, pretrained=bool(outside))
     own = model.state_dict()
@@ -91,9 +92,8 @@ def import_checkpoint(method: ModuleType, source: Path, out: Path, config: dict[
     model.load_state_dict(weights)
     frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
     with new_folder(out, "OUT") as folder:
-        _write(
-            RunDir(folder), config, weights, frozen, _record(method, source, len(weights), config["project"])
-        )
+        record = _record(method, source, len(weights), config.project)
+        _write(RunDir(folder), config, weights, frozen, record)
     return out
 
 
@@ -176,7 +176,7 @@ def fit_weights(
 
 def _write(
     run: RunDir,
-    config: dict[str, Any],
+    config: RunConfig,
     weights: Mapping[str, Tensor],
     frozen: Mapping[str, Tensor],
     record: dict[str, Any],
@@ -186,8 +186,8 @@ def _write(
 
     checkpoints = Checkpoints(run.checkpoints)
     digest = checkpoints.save_frozen(frozen, checkpoints.folder)
-    state = {
-        "step": config["train"]["steps"],
+    state: dict[str, Any] = {
+        "step": config.train.steps,
         "model": {n: tensor for n, tensor in weights.items() if n not in frozen},
         "loss": {},
         "optimizer": {},
@@ -197,7 +197,7 @@ def _write(
     }
     checkpoints.save(state["step"], state)
     write_json(run.events / "0001-imported.json", record)
-    run.write_config(config)
+    run.write_config(config.content)
 
 
 def _record(method: ModuleType, source: Path, num_tensors: int, project: str | None) -> dict[str, Any]:

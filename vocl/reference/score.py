@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from vocl import assemble
-from vocl.config import identity
-from vocl.config.schema import Config
+from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.evaluate.store import Entry, evaluate
 from vocl.files import user_path
@@ -43,7 +42,7 @@ class Scored:
 
 
 def score_checkpoint(
-    method: ModuleType, source: Path, config: Config, advance: Callable[[], Any] = lambda: None
+    method: ModuleType, source: Path, config: RunConfig, advance: Callable[[], Any] = lambda: None
 ) -> Scored:
     """Import the file `source` with `method`'s names into the model of `config`, and score it.
 
@@ -54,19 +53,19 @@ def score_checkpoint(
     """
     if not source.is_file():
         raise UserError(f"{source}: no such checkpoint file")
-    if config["runtime"]["threads"]:
-        torch.set_num_threads(config["runtime"]["threads"])
-    device = pick_device(config["runtime"]["device"])
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    device = pick_device(config.runtime.device)
     assemble.check_evaluations(config)
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     name = method.__name__.rpartition(".")[2]
-    root = user_path(config["runtime"]["root"])
-    run = RunDir(root / "imported" / name / f"{identity.run_id(config)}-{digest[:10]}")
+    root = user_path(config.runtime.root)
+    run = RunDir(root / "imported" / name / f"{config.run_id}-{digest[:10]}")
     if not run.has_config():
         import_checkpoint(method, source, run.path, config)
     loaded = load_run(run, config, device=str(device))
-    place = RunDir(run.path / "verified" / code_digest(config["project"]))
+    place = RunDir(run.path / "verified" / code_digest(config.project))
     found = evaluate(config, loaded.model, loaded.checkpoint.digest, place, device, advance)
     for failed, why in found.failed.items():
         raise UserError(f"eval.{failed}: {why}; see {place.evaluations}")

@@ -16,7 +16,7 @@ from vocl.rundir.result import Result
 from vocl.rundir.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from vocl.config.schema import Config
+    from vocl.config.run_config import RunConfig
 
 RESERVE_BYTES = 16384  # given back when the disk is full, so that the record of it can be written
 END = re.compile(r"^\d{4}-(done|stopped|failed|killed)\.json$")
@@ -72,25 +72,24 @@ class Attempts:
                 write_json(self.events / f"{path.name[:4]}-killed.json", event)
 
 
-def result_of(config: Config, run: RunDir, attempts: int, device: str) -> Result:
+def result_of(config: RunConfig, run: RunDir, attempts: int, device: str) -> Result:
     """What `run` says once it has been trained, without evaluations."""
-    from vocl.config import identity
     from vocl.rundir.of_config import cell_of
     from vocl.rundir.provenance import code_digest
 
     seconds, gpu_hours = Attempts(run).spent()
     return Result(
-        run_id=identity.run_id(config),
+        run_id=config.run_id,
         metrics={},
         evals={},
-        cell_id=cell_of(config),
-        seed=config["seed"],
-        steps=config["train"]["steps"],
+        cell_id=cell_of(config.content),
+        seed=config.seed,
+        steps=config.train.steps,
         attempts=attempts,
         wall_s=round(seconds, 2),
         gpu_hours=round(gpu_hours, 4),
         device=device,
-        code=code_digest(config["project"]),
+        code=code_digest(config.project),
     )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from vocl.config import identity
+from vocl.config.run_config import RunConfig
 from vocl.config.schema import Config
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 
 
-def run_dir_of(config: Config) -> RunDir:
-    """Where the run of a checked `config` lives: <runtime.root>/runs/<run_id>."""
-    return ResultsRoot.of(config["runtime"]["root"]).run(identity.run_id(config))
+def run_dir_of(config: RunConfig) -> RunDir:
+    """Where the run of `config` lives: <runtime.root>/runs/<run_id>."""
+    return ResultsRoot.of(config.runtime.root).run(config.run_id)
 
 
 def cell_of(config: Config) -> str:
-    """`cell_id` of a checked config; that of the run it starts from is read from its folder. A source that
-    cannot be read (any more) counts as itself alone, so the seeds of such a row are cells of their own.
+    """`cell_id` of a config, its content; that of the run it starts from is read from its folder. A source
+    that cannot be read (any more) counts as itself alone, so the seeds of such a row are cells of their own.
     """
     warm = config["warm_start"]
     return identity.cell_id(config, _source(warm["run"], config["runtime"]["root"]) if warm else None)

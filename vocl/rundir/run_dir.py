@@ -32,6 +32,7 @@ from vocl.rundir.events import Heartbeat
 from vocl.rundir.result import REPORT, UNTRAINED, Result
 
 if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
+    from vocl.config.run_config import RunConfig
     from vocl.config.schema import Config
 
 CONFIG, RESULT, HEARTBEAT = "config.yaml", "result.json", "heartbeat.json"
@@ -117,7 +118,7 @@ class RunDir:
 
     # -------------------------------------------------------------------------------- its config
 
-    def config(self) -> Config:
+    def config(self) -> RunConfig:
         """The config, in today's keys and checked. Raises `UserError`."""
         from vocl.rundir import saved_config
 

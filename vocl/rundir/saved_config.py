@@ -8,13 +8,14 @@ import yaml
 
 from vocl.config.check import check
 from vocl.config.migrate import migrate
+from vocl.config.run_config import RunConfig
 from vocl.config.safe_yaml import read_saved
 from vocl.config.schema import Config
 from vocl.errors import UserError
 from vocl.files import write_text
 
 
-def read(path: Path) -> Config:
+def read(path: Path) -> RunConfig:
     """The config in the file `path`, in today's keys and checked. Raises `UserError`."""
     saved = read_saved(path)
     if not isinstance(saved, dict):

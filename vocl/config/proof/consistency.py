@@ -64,7 +64,7 @@ def check_together(config: Config, allowed: Packages) -> None:
 
 def refuse_own_options(cluster: Config) -> None:
     """Refuse options of sbatch that the keys of the section `cluster` decide."""
-    if "signal" in cluster["sbatch"]:
+    if "signal" in cluster.get("sbatch", {}):
         raise UserError("cluster.sbatch.signal: is vocl's own; how long before the limit: cluster.signal_s")
 
 
