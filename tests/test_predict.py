@@ -41,7 +41,7 @@ def run(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     weights = assemble.make_model(config, pretrained=False).state_dict()
     Checkpoints(folder / "checkpoints").save(1, {"model": weights, "frozen": None})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.content))
     return folder
 
 

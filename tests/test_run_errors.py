@@ -178,13 +178,13 @@ def test_a_config_that_does_not_fit_its_checkpoint(tmp_path, monkeypatch, capfd)
         assert run.run(config) == 75
     path = run_folder(config) / "config.yaml"
     other = tiny(tmp_path, "model.slot_dim=16")
-    path.write_text(yaml.safe_dump(other))
+    path.write_text(yaml.safe_dump(other.content))
     with pytest.raises(UserError, match=r"another model.*weights differ"):
         load(str(path.parent))
     refused(capfd, arguments(tmp_path), "config.yaml: was changed")
     path.write_text("a: [")
     refused(capfd, arguments(tmp_path), "not valid YAML")
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config.content))
     assert train.main(arguments(tmp_path)) == 0
 
 

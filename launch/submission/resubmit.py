@@ -72,7 +72,7 @@ def _merged(cluster: Cluster, changes: Mapping[str, Any]) -> Cluster:
     if "kind" in changes:
         return cluster_of(dict(changes))
     known = values(cluster)
-    for key in changes.keys() - known.keys():
+    for key in sorted(changes.keys() - known.keys()):
         raise UserError(f"{UnknownKey(f'cluster.{key}', tuple(known))} (cluster.kind={cluster.kind})")
     merged: dict[str, Any] = {
         key: {**known[key], **v} if isinstance(v, Mapping) else v for key, v in changes.items()
