@@ -84,22 +84,22 @@ def send(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-def run_folder(config: dict[str, Any]) -> Path:
+def run_folder(config: RunConfig) -> Path:
     """Where the run of `config` lives."""
     return run_dir_of(config).path
 
 
-def final(config: dict[str, Any]) -> dict[str, Any]:
+def final(config: RunConfig) -> dict[str, Any]:
     """The newest valid checkpoint's state."""
     _, state = Checkpoints(run_folder(config) / "checkpoints").newest()
     return state
 
 
-def result(config: dict[str, Any]) -> dict[str, Any]:
+def result(config: RunConfig) -> dict[str, Any]:
     return json.loads((run_folder(config) / "result.json").read_text())
 
 
-def steps_logged(config: dict[str, Any]) -> list[int]:
+def steps_logged(config: RunConfig) -> list[int]:
     lines = (run_folder(config) / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
 

@@ -232,8 +232,8 @@ def test_fill_adds_the_evaluations_that_a_trained_run_lacks(tmp_path, declare, m
     result = {"run_id": plain.id, "metrics": {}, "evals": {"discovery": entry}}
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.yaml").write_text(yaml.safe_dump(plain.content))
-    assert fill.missing_evaluations(folder, plain) == {}
-    overrides = fill.missing_evaluations(folder, cyclic)["discovery"]
+    assert fill.missing_evaluations(RunDir(folder), plain) == {}
+    overrides = fill.missing_evaluations(RunDir(folder), cyclic)["discovery"]
     assert requested(plain.config, list(overrides)).eval == cyclic.config.eval
     calls = tmp_path / "calls"
     script = f"import sys; open({str(calls)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"

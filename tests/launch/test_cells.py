@@ -11,6 +11,7 @@ from vocl.config.check import check
 from vocl.config.compose import compose
 from vocl.config.sections import LocalCluster, SlurmCluster, WarmStart
 from vocl.rundir.of_config import cell_of
+from vocl.rundir.run_dir import RunDir
 
 TAIL = "\nseeds: [0, 1]\nmetrics: [video_mbo]\n"
 
@@ -157,7 +158,7 @@ def test_the_seeds_of_a_row_that_starts_from_another_are_one_cell(specs, tmp_pat
     cells = {(spec.row, spec.column, spec.cell) for spec in found}
     assert len(cells) == len({cell for _, _, cell in cells}) == 6
     for spec in found:
-        freeze(tmp_path / "runs" / spec.id, spec)
+        freeze(RunDir(tmp_path / "runs" / spec.id), spec)
     assert all(cell_of(spec.content) == spec.cell for spec in found)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.selection.plan import Spec, run_folder, select
+from launch.selection.plan import Spec, select
 from launch.selection.submitted import Entry
 from launch.submission.job_config import freeze
 from launch.submission.resubmit import asked_of_cluster, spec_of
@@ -15,7 +15,7 @@ from vocl.config.compose import compose
 from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError
 from vocl.rundir.results_root import ResultsRoot
-from vocl.rundir.saved_config import read_config
+from vocl.rundir.run_dir import RunDir
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def frozen(tmp_path: Path) -> Spec:
     (spec,) = select(
         ["seed=0", "debug=tiny", "cluster=slurm", "cluster.account=lab", f"runtime.root={tmp_path}"]
     ).specs
-    freeze(run_folder(tmp_path, spec), spec)
+    freeze(ResultsRoot(tmp_path).run(spec.id), spec)
     return spec
 
 
@@ -33,28 +33,28 @@ def entry(spec: Spec) -> Entry:
 
 
 def test_a_job_reads_the_run_and_that_it_trains_in_its_own_process(frozen: Spec, tmp_path: Path) -> None:
-    read = read_config(run_folder(tmp_path, frozen))
+    read = ResultsRoot(tmp_path).run(frozen.id).config()
     assert read.run_id == frozen.id and not read.runtime.progress
     assert isinstance(read.cluster, LocalCluster) and read.cluster.kind == "here"
-    assert "lab" not in (run_folder(tmp_path, frozen) / "config.yaml").read_text()
+    assert "lab" not in ResultsRoot(tmp_path).run(frozen.id).config_path.read_text()
 
 
 def test_a_config_of_an_earlier_version_is_frozen_again_in_the_keys_of_then(
     frozen: Spec, tmp_path: Path
 ) -> None:
     """Its job runs the code of then, which knows no others."""
-    path = run_folder(tmp_path, frozen) / "config.yaml"
+    path = ResultsRoot(tmp_path).run(frozen.id).config_path
     saved = yaml.safe_load(path.read_text())
     del saved["dataset"]["views"], saved["backbone"]["resample"]
     saved["cluster"] = compose(["cluster=slurm"])["cluster"] | {"kind": "here", "slots": 1}  # of then
     path.write_text(yaml.safe_dump(saved, sort_keys=False))
     spec = spec_of(ResultsRoot(tmp_path), entry(frozen), None)
     assert spec.config.run_id == frozen.id and spec.config.dataset.views == 0
-    freeze(path.parent, spec)
+    freeze(RunDir(path.parent), spec)
     again = yaml.safe_load(path.read_text())
     hashed = ("model", "backbone", "dataset", "loss", "curriculum", "optim", "train", "eval")
     assert {key: again[key] for key in hashed} == {key: saved[key] for key in hashed}
-    assert read_config(path.parent).run_id == frozen.id
+    assert RunDir(path.parent).config().run_id == frozen.id
 
 
 def test_a_key_of_slurm_is_a_mistake_where_the_run_does_not_go_there(frozen: Spec, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from launch.agent import Agent
 from launch.cli import main
 from vocl import run
 from vocl.config.run_config import RunConfig
-from vocl.rundir.saved_config import read_config
+from vocl.rundir.run_dir import RunDir
 
 EARLY = Path(__file__).resolve().parents[1] / "early"
 PLAIN, CONTRAST, BROKEN, LONG, LATER = "9a80605677", "3427b04b73", "d941310cf5", "435fce6cf8", "5865fae3f9"
@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def config_of(root: Path, run_id: str) -> RunConfig:
-    found = read_config(root / "runs" / run_id)
+    found = RunDir(root / "runs" / run_id).config()
     return replace(found, runtime=replace(found.runtime, root=str(root)))
 
 
