@@ -15,6 +15,7 @@ their runs were submitted with first, which may be of an earlier version.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import subprocess
@@ -32,7 +33,7 @@ from launch.node.advance import Mark
 from launch.node.log_tail import last_line
 from launch.slurm import client, ledger
 from vocl.files import open_plain
-from vocl.rundir import causes, claims, result
+from vocl.rundir import causes, claims, log, result
 from vocl.rundir.attempts import Attempts
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
@@ -41,6 +42,7 @@ from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
 POLL_S = 0.2
 CLAIM_S = 10.0  # for a network disk to show the claim that its job was queued for
 IDLE_SLICES = 3  # jobs in a row, each up to the time limit, in which a run may get no further
+logger = logging.getLogger(__name__)
 LEFT = (EXIT_STOPPED, EXIT_TAKEN)  # codes of a child that leaves its run for later
 
 
@@ -73,6 +75,7 @@ class Agent:
         """
         for number in SIGNALS:
             signal.signal(number, self._note)
+        log.configure()
         code = self.work()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -108,7 +111,7 @@ class Agent:
             return False
         claim = claims.newest(run)
         line = causes.told(Cause.NO_SOURCE, source=source)
-        print(f"{run.name}: {line}")
+        logger.warning("%s: %s", run.name, line)
         if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
             claims.over(claim, "withdrawn", Cause.NO_SOURCE, line=line)
         return True
@@ -117,7 +120,7 @@ class Agent:
         """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
         claim = self._claim(run)
         if result.is_done(run):
-            print(f"{run.name}: done already")
+            logger.info("%s: done already", run.name)
             if claim and claim.token == self.token and claim.end is None and rank == 0:
                 claims.over(claim, "done", code=0)
             return
@@ -125,10 +128,10 @@ class Agent:
             self._lacks_claim(run, rank)
             return
         if claim.token != self.token:
-            print(f"{run.name}: claimed by {claim.token}, not by this job")
+            logger.warning("%s: claimed by %s, not by this job", run.name, claim.token)
             return
         if claim.end is not None and claim.end["outcome"] != "stopped":
-            print(f"{run.name}: {claim.end['outcome']} in this job before it was requeued")
+            logger.info("%s: %s in this job before it was requeued", run.name, claim.end["outcome"])
             # for rank 0 alone to tell: the others may end before it, and srun would kill it
             self.failed |= rank == 0 and claim.end["outcome"] == "failed"
             return
@@ -137,11 +140,11 @@ class Agent:
             self._began(claim, idle)
         command = (sys.executable, "-m", "vocl.train", "--config", str(run / "config.yaml"))
         name = f"log-rank{rank}.txt" if rank else "log.txt"
-        with open_plain(run / name) as log:
+        with open_plain(run / name) as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env=_environment(self.token, rank, world, port),
                 # asked to stop when this agent is killed: else it would train on outside the
@@ -166,7 +169,7 @@ class Agent:
     def _lacks_claim(self, run: Path, rank: int) -> None:
         """Say, and have it on record, that this job found no claim of its own on `run`."""
         line = f"no claim of submission {self.token} in {run}/jobs, so job {_job_id()} did not train it"
-        print(f"{run.name}: {line}", file=sys.stderr)
+        logger.error("%s: %s", run.name, line)
         if rank == 0:
             self.failed = True
             other = claims.newest(run)
@@ -232,7 +235,7 @@ class Agent:
         try:
             client.ask("scontrol", "requeue", _job_id())
         except client.SlurmError as error:  # also when the scheduler was faster
-            print(f"not requeued by this job: {error}", file=sys.stderr)
+            logger.warning("not requeued by this job: %s", error)
         return EXIT_STOPPED
 
     def _may_go_on(self, child: Child) -> bool:
@@ -243,7 +246,7 @@ class Agent:
             self._began(child.claim, idle)
             return True
         why = causes.told(Cause.IDLE, count=idle, step=now[0])
-        print(f"{child.claim.folder.name}: {why}", file=sys.stderr)
+        logger.error("%s: %s", child.claim.folder.name, why)
         claims.over(child.claim, "failed", Cause.IDLE, code=child.code, reason=why, line=why)
         return False
 

@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ import torch
 from vocl import run
 from vocl.config.compose import composed
 from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.log import unstamped
 
 TINY = (
     "train.steps=12",
@@ -107,6 +109,12 @@ def same(a: Any, b: Any, path: str = "") -> None:
             same(x, y, f"{path}[{i}]")
     else:
         assert a == b, path
+
+
+def told(err: str) -> list[str]:
+    """What runs have logged beside what they are, without times and levels; `err`: stderr or log.txt."""
+    lines = [unstamped(line) for line in err.splitlines()]
+    return [line for line in lines if not re.match(r"run \w{10} in |steps \d+ to \d+ on ", line)]
 
 
 def child(

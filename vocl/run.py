@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections.abc import Callable, Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
 from vocl import assemble, dist, loading
-from vocl.config import identity
+from vocl.config import folders, identity
 from vocl.config.schema import Config
 from vocl.config.sections import Runtime, Train
 from vocl.data.features.cache import mirror_images
@@ -24,16 +23,19 @@ from vocl.evaluate.store import evaluate
 from vocl.files import sweep, user_path, write_text
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
-from vocl.rundir import events, result
+from vocl.rundir import crash, events, log, result
 from vocl.rundir.attempts import Attempts
 from vocl.rundir.checkpoint import Checkpoints, State
 from vocl.rundir.checkpoint_files import Checkpoint
 from vocl.rundir.lock import hold
 from vocl.rundir.provenance import environment
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
+from vocl.tracking import opening
 from vocl.tracking.track import Track
 from vocl.tracking.wandb_mirror import Mirror
 from vocl.trainer import NonFinite, Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config, asked: StopFlag | None = None) -> int:
@@ -46,14 +48,15 @@ def run(config: Config, asked: StopFlag | None = None) -> int:
     Raises `UserError`: before anything is written when something it needs is missing or another
     process has the run; later when an input turns out bad (with a record; it can be resumed).
     """
+    log.configure()
     folder = run_folder(config)
     if result.is_done(folder):
         return _show(folder, config)
     if dist.is_first() and result.is_damaged(folder):
-        print(f"note: {folder}/result.json: damaged, the run is evaluated again", file=sys.stderr)
+        logger.warning("%s/result.json: damaged, the run is evaluated again", folder)
     with stop_on_signal(asked) as stop:
         if stop:
-            print("stopped before it began; the same command starts it", file=sys.stderr)
+            logger.info("stopped before it began; the same command starts it")
             return EXIT_STOPPED
         try:
             return _attempt(config, folder, stop)
@@ -75,7 +78,7 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
         raise
     except Exception as error:
         with _claimed(folder, stop):
-            _record_crash(error, Attempts(folder))
+            _record_crash(error, config, Attempts(folder))
         return 1
     with _claimed(folder, stop) as outcome:
         if result.is_done(folder):  # by another process, since `run` looked
@@ -91,14 +94,15 @@ def _attempt(config: Config, folder: Path, stop: StopFlag) -> int:
             outcome.append("stopped")
             if dist.rank() == 0:
                 attempts.end("stopped", detail=str(stopped), signal=stop.signal)
-                print(f"stopped at {stopped}; the same command goes on", file=sys.stderr)
+                logger.info("stopped at %s; the same command goes on", stopped)
             return EXIT_STOPPED
         except UserError as error:
             with suppress(OSError):
                 attempts.end("failed", dist.rank(), kind="UserError", message=str(error))
+            logger.error("%s", error, extra=log.UNSHOWN)
             raise
         except Exception as error:
-            _record_crash(error, attempts)
+            _record_crash(error, config, attempts)
             return 1
         finally:
             trainer.track.close()
@@ -194,12 +198,21 @@ def _train(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) -
         if found is None:
             shared = folder.parent.parent / "weights"
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
+        _introduce(config, folder, trainer, start)
     trainer.track.resume(start, attempts.number)
     if not config["loss"] or not trainer.train.steps:  # nothing is to be trained: a backbone alone, a control
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
     trainer.fit(range(start, trainer.train.steps))
+
+
+def _introduce(config: Config, folder: Path, trainer: Trainer, start: int) -> None:
+    """Say what the run is, as it begins or goes on."""
+    parameters = [*trainer.model.parameters(), *trainer.objective.parameters()]
+    weights = opening.counted(parameters, trainer.trainable.values())
+    videos = len(trainer.source) if trainer.source is not None else 0, assemble.count_held_out(config)
+    opening.say(folder, range(start, trainer.train.steps), trainer.device, videos, weights)
 
 
 def fill_cache(config: Config, trainer: Trainer) -> None:
@@ -236,6 +249,7 @@ def _finish(config: Config, folder: Path, trainer: Trainer, attempts: Attempts) 
         on_gpu = trainer.device.type == "cuda"
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
         result.write(folder, config, attempts.number, device, found.entries, found.failed)
+        logger.info("done in attempt %d, after %.0f s", attempts.number, time.time() - attempts.began)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 
@@ -265,18 +279,20 @@ def _show(folder: Path, config: Config) -> int:
             if None not in stored and settings not in stored and name not in failed
         ]
         if other:
-            print(
-                f"note: eval.{other[0]} was asked for with other settings than these scores have; "
-                f"to add it: vocl eval {folder.name} eval.{other[0]}.<key>=<value>",
-                file=sys.stderr,
+            logger.warning(
+                "eval.%s was asked for with other settings than these scores have; "
+                "to add it: vocl eval %s eval.%s.<key>=<value>",
+                *(other[0], folder.name, other[0]),
             )
     return 1 if failed else 0
 
 
-def _record_crash(error: Exception, attempts: Attempts) -> None:
+def _record_crash(error: Exception, config: Config, attempts: Attempts) -> None:
     """Leave a record of what went wrong; says so in one line even where the disk is full."""
-    facts: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
-    facts["traceback"] = "".join(traceback.format_exception(error))
+    packages: Mapping[str, Path] = {}
+    with suppress(UserError):  # the project's folder may be what went missing
+        packages = folders.packages(config["project"])
+    facts = crash.facts(error, packages)
     if isinstance(error, NonFinite):  # all ranks agree on it
         facts["non_finite"] = error.record
         if dist.rank() != 0:
@@ -285,8 +301,7 @@ def _record_crash(error: Exception, attempts: Attempts) -> None:
         place = str(attempts.end("failed", dist.rank(), **facts))
     except OSError as failure:
         place = f"nowhere, it could not be written: {failure}"
-    message = " ".join(str(error).split())
-    print(f"failed: {type(error).__name__}: {message}; record: {place}", file=sys.stderr)
+    logger.error("failed: %s; record: %s", crash.line(facts), place)
 
 
 @contextmanager
@@ -297,6 +312,7 @@ def _claimed(folder: Path, stop: StopFlag) -> Iterator[list[str]]:
         if dist.rank() == 0:
             try:
                 outcome = stack.enter_context(hold(folder, stop))
+                stack.enter_context(log.kept(folder / "log.txt"))
             except UserError as error:
                 refusal = (RunIsTaken if isinstance(error, RunIsTaken) else UserError, str(error))
         refusal = dist.gather_objects(refusal)[0]

@@ -18,7 +18,7 @@ from vocl.config import identity
 from vocl.config.schema import Config
 from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
 from vocl.files import user_path
-from vocl.rundir import result
+from vocl.rundir import log, result
 from vocl.rundir.lock import CLAIM
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
 
@@ -26,6 +26,7 @@ from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
     say_everything()
+    log.configure()
     try:
         with stop_on_signal() as stop:  # from the start: composing and importing take seconds
             return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)

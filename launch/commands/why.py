@@ -89,6 +89,8 @@ def _evidence(root: Path, state: RunState) -> list[str]:
     lines = []
     if records.end_name:
         lines.append(f"  record: {records.folder / 'events' / records.end_name}")
+    if where := (records.ended or {}).get("where"):
+        lines.append(f"  at: {where}")
     log = _log(root, state)
     if log is not None:
         said = last_lines(log, LAST_LINES)

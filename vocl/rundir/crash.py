@@ -1,0 +1,35 @@
+"""What is on record of an error that ended a run."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def facts(error: BaseException, packages: Mapping[str, Path]) -> dict[str, Any]:
+    """Its class, message, traceback, and where in the code of `packages` (name -> folder) it came from."""
+    return {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "where": where(error, packages),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def where(error: BaseException, packages: Mapping[str, Path]) -> str | None:
+    """File and line of the innermost frame in one of `packages`, such as vocl/losses/contrast.py:62."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        for folder in packages.values():
+            if path.is_relative_to(folder):
+                return f"{path.relative_to(folder.parent)}:{frame.lineno}"
+    return None
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """The error in one line."""
+    message = " ".join(found["message"].split())
+    place = f" ({found['where']})" if found["where"] else ""
+    return f"{found['kind']}: {message}{place}"
