@@ -95,6 +95,11 @@ def steps_logged(config: dict[str, Any]) -> list[int]:
     return [json.loads(line)["step"] for line in lines]
 
 
+def losses(config: dict[str, Any]) -> list[float]:
+    lines = (run.run_folder(config) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
 def same(a: Any, b: Any, path: str = "") -> None:
     """Assert that two states are equal bit for bit."""
     if isinstance(a, torch.Tensor):

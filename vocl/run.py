@@ -31,6 +31,7 @@ from vocl.rundir.lock import hold
 from vocl.rundir.provenance import environment
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import opening
+from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
 from vocl.tracking.wandb_mirror import Mirror
 from vocl.trainer import NonFinite, Trainer
@@ -147,6 +148,7 @@ def make_trainer(
         device=device,
         checkpoints=Checkpoints(folder / "checkpoints", _tenths(config)),
         track=_make_track(None if mute else folder, train.steps, runtime),
+        profiler=Profiler(None if mute else folder, runtime.profile_from, runtime.profile_steps),
         stop=stop,
     )
     if trainer.source is not None:
