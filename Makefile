@@ -2,6 +2,7 @@
 # make test    install and run all tests, the slow ones too
 # make lint    install and check style, format, types and which package may import which
 # make quick   install and run the fast tests
+# make lowest  install the oldest release that pyproject.toml allows of each dependency, and run the fast tests
 # make chaos   install and disturb 100 runs on a SLURM of their own (needs what .ci/run installs)
 # make env     install alone
 #
@@ -9,11 +10,12 @@
 # of the builds of https://pytorch.org/get-started. It counts when .venv is made; make clean removes that.
 PYTHON ?= python3
 VENV   := .venv
+LOWEST := .venv-lowest
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH  ?=
 SIZE   := $(if $(filter cpu,$(TORCH)),0.5 GB to download and 2 GB on disk,3 GB to download and 6 GB on disk; without CUDA 0.5 and 2 GB: make TORCH=cpu)
 
-.PHONY: demo lint quick test chaos env clean
+.PHONY: demo lint quick test lowest chaos env clean
 
 demo: env
 	@echo 'training 6 runs: about 5 minutes on 2 cores'
@@ -32,6 +34,13 @@ quick: env
 test: env
 	$(VENV)/bin/python -m pytest tests -m '' -n 2
 
+lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct $(addprefix --torch-backend ,$(TORCH)) \
+		--editable '.[dev]'
+	$(LOWEST)/bin/python -m pytest tests -n 2 --ignore=tests/slurm
+
 chaos: env
 	PYTHONPATH=.:tests $(VENV)/bin/python tests/slurm/chaos.py
 
@@ -48,4 +57,4 @@ endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(LOWEST)

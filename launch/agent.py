@@ -15,6 +15,7 @@ their runs were submitted with first, which may be of an earlier version.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import subprocess
@@ -39,10 +40,12 @@ from vocl.rundir.claims import Claim
 from vocl.rundir.results_root import ResultsRoot, root_of
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS, end_with_parent
+from vocl.tracking import log
 
 POLL_S = 0.2
 CLAIM_S = 10.0  # for a network disk to show the claim that its job was queued for
 IDLE_SLICES = 3  # jobs in a row, each up to the time limit, in which a run may get no further
+logger = logging.getLogger(__name__)
 LEFT = (EXIT_STOPPED, EXIT_TAKEN)  # codes of a child that leaves its run for later
 
 
@@ -75,6 +78,7 @@ class Agent:
         """
         for number in SIGNALS:
             signal.signal(number, self._note)
+        log.configure()
         code = self.work()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -110,7 +114,7 @@ class Agent:
             return False
         claim = claims.newest(run)
         line = causes.told(Cause.NO_SOURCE, source=source)
-        print(f"{run.id}: {line}")
+        logger.warning("%s: %s", run.id, line)
         if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
             claims.over(claim, "withdrawn", Cause.NO_SOURCE, line=line)
         return True
@@ -119,7 +123,7 @@ class Agent:
         """Start a run, whose ranks meet at `port`, unless it is done or another claim owns it by now."""
         claim = self._claim(run)
         if run.is_done():
-            print(f"{run.id}: done already")
+            logger.info("%s: done already", run.id)
             if claim and claim.token == self.token and claim.end is None and rank == 0:
                 claims.over(claim, "done", code=0)
             return
@@ -127,10 +131,10 @@ class Agent:
             self._lacks_claim(run, rank)
             return
         if claim.token != self.token:
-            print(f"{run.id}: claimed by {claim.token}, not by this job")
+            logger.warning("%s: claimed by %s, not by this job", run.id, claim.token)
             return
         if claim.end is not None and claim.end["outcome"] != "stopped":
-            print(f"{run.id}: {claim.end['outcome']} in this job before it was requeued")
+            logger.info("%s: %s in this job before it was requeued", run.id, claim.end["outcome"])
             # for rank 0 alone to tell: the others may end before it, and srun would kill it
             self.failed |= rank == 0 and claim.end["outcome"] == "failed"
             return
@@ -138,11 +142,11 @@ class Agent:
         if rank == 0:
             self._began(claim, idle)
         command = (sys.executable, "-m", "vocl.train", "--config", str(run.config_path))
-        with open_plain(run.log_path_of(rank)) as log:
+        with open_plain(run.log_path_of(rank)) as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env=_environment(self.token, rank, world, port),
                 # asked to stop when this agent is killed: else it would train on outside the
@@ -167,7 +171,7 @@ class Agent:
     def _lacks_claim(self, run: RunDir, rank: int) -> None:
         """Say, and have it on record, that this job found no claim of its own on `run`."""
         line = f"no claim of submission {self.token} in {run.jobs}, so job {_job_id()} did not train it"
-        print(f"{run.id}: {line}", file=sys.stderr)
+        logger.error("%s: %s", run.id, line)
         if rank == 0:
             self.failed = True
             other = claims.newest(run)
@@ -233,7 +237,7 @@ class Agent:
         try:
             client.ask("scontrol", "requeue", _job_id())
         except client.SlurmError as error:  # also when the scheduler was faster
-            print(f"not requeued by this job: {error}", file=sys.stderr)
+            logger.warning("not requeued by this job: %s", error)
         return EXIT_STOPPED
 
     def _may_go_on(self, child: Child) -> bool:
@@ -244,7 +248,7 @@ class Agent:
             self._began(child.claim, idle)
             return True
         why = causes.told(Cause.IDLE, count=idle, step=now[0])
-        print(f"{child.claim.run.id}: {why}", file=sys.stderr)
+        logger.error("%s: %s", child.claim.run.id, why)
         claims.over(child.claim, "failed", Cause.IDLE, code=child.code, reason=why, line=why)
         return False
 

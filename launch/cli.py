@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from vocl import __version__
 from vocl.errors import EXIT_USER, UserError, say_everything
 from vocl.stop import EXIT_STOPPED
+from vocl.tracking import log
 
 VERBS = {  # verb: (module whose main(arguments) it is, what it does)
     "train": ("vocl.train", "train one run in this process, as python -m vocl.train does: [overrides]"),
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 crashed, 2 the user's mistake, 75 stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     say_everything()
+    log.configure()
     try:
         return _run(arguments)
     except UserError as error:

@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from vocl.config.compose import composed
 from vocl.config.run_config import RunConfig
 from vocl.rundir.checkpoint import Checkpoints
 from vocl.rundir.of_config import run_dir_of
+from vocl.tracking.log import unstamped
 
 TINY = (
     "train.steps=12",
@@ -104,6 +106,11 @@ def steps_logged(config: RunConfig) -> list[int]:
     return [json.loads(line)["step"] for line in lines]
 
 
+def losses(config: dict[str, Any]) -> list[float]:
+    lines = (run_folder(config) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
 def same(a: Any, b: Any, path: str = "") -> None:
     """Assert that two states are equal bit for bit."""
     if isinstance(a, torch.Tensor):
@@ -118,6 +125,12 @@ def same(a: Any, b: Any, path: str = "") -> None:
             same(x, y, f"{path}[{i}]")
     else:
         assert a == b, path
+
+
+def told(err: str) -> list[str]:
+    """What runs have logged beside what they are, without times and levels; `err`: stderr or log.txt."""
+    lines = [unstamped(line) for line in err.splitlines()]
+    return [line for line in lines if not re.match(r"run \w{10} in |steps \d+ to \d+ on ", line)]
 
 
 def child(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from vocl.config import compose_many as module
 from vocl.config.compose import compose, group_choices
@@ -119,13 +121,16 @@ def _one(rng: random.Random, sign: str, path: str) -> str:
 @pytest.mark.parametrize(
     ("seed", "count"), [(0, 24), *(pytest.param(seed, 60, marks=pytest.mark.slow) for seed in range(1, 5))]
 )
-def test_equal_to_hydra_in_every_result_and_every_error(seed: int, count: int) -> None:
+def test_equal_to_hydra_in_every_result_and_every_error(
+    caplog: pytest.LogCaptureFixture, seed: int, count: int
+) -> None:
     composer, kinds = Composer(), set()
     for overrides in lists(seed, count):
         expected = outcome(lambda o=overrides: compose(o))
         assert outcome(lambda o=overrides: composer.compose(o)) == expected, overrides
         kinds.add(expected[:1] == "{")
     assert kinds == {True, False}
+    assert not caplog.records
 
 
 MISTAKES = [
@@ -145,6 +150,24 @@ def test_a_mistake_among_good_lists_is_told_as_alone() -> None:
         assert found == outcome(lambda o=override: compose([o]))
         assert found.startswith("UserError"), found
         assert outcome(lambda: composer.compose(["seed=1"])) == good
+
+
+def test_where_hydra_has_changed_inside_it_says_once_that_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    composer, lists = Composer(), [["train.steps=7", f"seed={number}"] for number in range(3)]
+    expected = [compose(overrides) for overrides in lists]
+    apply = ConfigLoaderImpl._apply_overrides_to_config
+
+    def changed(*arguments: Any) -> None:
+        if sys._getframe(1).f_globals["__name__"] == module.__name__:
+            raise TypeError("takes three arguments now")
+        apply(*arguments)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_apply_overrides_to_config", staticmethod(changed))
+    assert [composer.compose(overrides) for overrides in lists] == expected
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "takes long" in told and "hydra-core" in told and "TypeError: takes three" in told
 
 
 def test_lists_that_differ_in_values_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import at_step, child, final, on_ranks, result, run_folder, same, steps_logged, tiny, wait
+from running import at_step, child, final, on_ranks, result, run_folder, same, steps_logged, tiny, told, wait
 
 from vocl import run
 from vocl.data.feed import Feed
@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def failed(config: dict, err: str) -> dict:
     """The record of a failure of which one line tells."""
-    (said,) = err.splitlines()
+    (said,) = told(err)
     record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())
     assert record["message"] in said and "0001-failed.json" in said
     return record
@@ -60,7 +60,7 @@ def test_a_signal_to_every_process_stops_and_loses_nothing(tmp_path, monkeypatch
     log = tmp_path / "log"
     pid = child(stopped, log=log)
     assert wait(pid) == 75, log.read_text()
-    assert log.read_text() == "stopped at step 7 of 12; the same command goes on\n"
+    assert told(log.read_text()) == ["stopped at step 7 of 12; the same command goes on"]
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
     assert final(config)["step"] == 7 and steps_logged(config) == list(range(7))
@@ -82,7 +82,7 @@ def test_ranks_with_loaders_stop_as_one(tmp_path, monkeypatch):
 
     log = tmp_path / "log"
     assert on_ranks(2, stopped, log) == [75, 75], log.read_text()
-    assert log.read_text() == "stopped at step 6 of 12; the same command goes on\n"
+    assert told(log.read_text()) == ["stopped at step 6 of 12; the same command goes on"]
     assert on_ranks(2, lambda rank: run.run(torn)) == [0, 0]
     assert on_ranks(2, lambda rank: run.run(twin)) == [0, 0]
     same(final(torn), final(twin))

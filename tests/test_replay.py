@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from running import final, run_folder, tiny
+from running import final, run_folder, tiny, told
 
 from vocl import run
 from vocl.commands import replay
@@ -21,7 +21,7 @@ def test_a_step_that_is_not_finite(tmp_path, capsys):
     config = tiny(tmp_path, *BLOWN, "runtime.checkpoint_every=1")
     assert run.run(config) == 1
     folder = run_folder(config)
-    (said,) = capsys.readouterr().err.splitlines()
+    (said,) = told(capsys.readouterr().err)
     assert "not finite" in said and "0001-failed.json" in said
     record = json.loads((folder / "events" / "0001-failed.json").read_text())
     spoilt = record["non_finite"]

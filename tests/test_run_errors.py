@@ -10,13 +10,14 @@ import time
 
 import pytest
 import yaml
-from running import TINY, at_step, child, final, run_folder, same, send, tiny, wait
+from running import TINY, at_step, child, final, run_folder, same, send, tiny, told, wait
 
 from vocl import run, train
 from vocl.data.feed import Feed
 from vocl.errors import UserError
 from vocl.loading import load
 from vocl.rundir.checkpoint import Checkpoints
+from vocl.tracking.log import STAMP
 
 
 @pytest.fixture
@@ -41,14 +42,15 @@ def arguments(root, *more):
 
 
 def refused(capfd, given, *words):
-    """The command must say one line on stderr, nothing on stdout, and leave with 2."""
+    """The command must say one line on stderr beside what the run is, nothing on stdout, and leave with 2."""
     capfd.readouterr()
     assert train.main(given) == 2
     out, err = capfd.readouterr()
-    assert out == "" and len(err.splitlines()) == 1, err
+    assert out == "" and len(told(err)) == 1, err
+    assert not STAMP.match(err.splitlines()[-1])
     for word in words:
         assert word in err
-    return err
+    return err.splitlines(keepends=True)[-1]
 
 
 def test_a_full_disk_leaves_a_record_and_the_last_checkpoint(mounted, capfd):
@@ -70,7 +72,7 @@ def test_a_full_disk_leaves_a_record_and_the_last_checkpoint(mounted, capfd):
     Checkpoints.save = larger
     try:
         assert train.main(given) == 1
-        (said,) = capfd.readouterr().err.splitlines()
+        (said,) = told(capfd.readouterr().err)
         assert "No space left" in said and "0001-failed.json" in said
         record = json.loads((folder / "events" / "0001-failed.json").read_text())
         assert record["kind"] == "OSError" and record["outcome"] == "failed"
@@ -78,7 +80,7 @@ def test_a_full_disk_leaves_a_record_and_the_last_checkpoint(mounted, capfd):
         assert not list(folder.rglob(".tmp-*"))
         before = final(config)
         again = train.main(given)  # still full
-        assert again == 1 and len(capfd.readouterr().err.splitlines()) == 1
+        assert again == 1 and len(told(capfd.readouterr().err)) == 1
         assert final(config)["step"] >= before["step"]
     finally:
         Checkpoints.save = save
@@ -100,7 +102,7 @@ def test_a_disk_without_room_for_the_record_is_said_in_one_line(tmp_path, monkey
 
     at_step(monkeypatch, 7, full)
     assert run.run(config) == 1
-    (said,) = capfd.readouterr().err.splitlines()
+    (said,) = told(capfd.readouterr().err)
     assert "could not be written" in said
     assert final(config)["step"] == 5
 
@@ -145,7 +147,7 @@ def test_a_crash_leaves_a_record_and_can_be_resumed(tmp_path, monkeypatch, capfd
     with monkeypatch.context() as patch:
         at_step(patch, 7, crash)
         assert run.run(config) == 1
-    (said,) = capfd.readouterr().err.splitlines()
+    (said,) = told(capfd.readouterr().err)
     assert "RuntimeError: two lines" in said
     record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())
     assert "in crash" in record["traceback"]

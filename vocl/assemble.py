@@ -161,6 +161,19 @@ def check_evaluations(config: RunConfig) -> None:
                 refuse_without_object(source, f"dataset {dataset.name}", f"split {split!r}", place)
 
 
+def count_held_out(config: RunConfig) -> int | None:
+    """The number of videos that the evaluations score; None where their datasets cannot be asked now."""
+    numbers: dict[str, int] = {}
+    try:
+        for name in config.eval:
+            split = make_evaluation(config, name).splits[0]
+            place = json.dumps([values(config.dataset_of(name)), split])
+            numbers[place] = numbers[place] if place in numbers else len(make_source(config, split, name))
+    except (UserError, OSError):
+        return None
+    return sum(numbers.values())
+
+
 def _weights_are_there(config: RunConfig) -> None:
     source = weights_source(config)
     if source is not None:

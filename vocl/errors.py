@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 EXIT_USER = 2  # of a command that stopped at the user's mistake
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -45,6 +46,14 @@ def brief(value: object) -> str:
     """`value` for a message, cut where it is long."""
     text = str(value)
     return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
+
+
+class NonFinite(Exception):
+    """A step gave a loss or gradient that is not finite. `record` says where; nothing was applied."""
+
+    def __init__(self, step: int, record: dict[str, Any]) -> None:
+        super().__init__(f"step {step}: loss or gradient is not finite")
+        self.step, self.record = step, record
 
 
 class UnknownKey(UserError):

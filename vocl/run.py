@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
 
 import torch
 
@@ -31,9 +30,13 @@ from vocl.rundir.provenance import environment
 from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
+from vocl.tracking import crash, log, opening
+from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
 from vocl.tracking.wandb_mirror import Mirror
-from vocl.trainer import NonFinite, Trainer
+from vocl.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, asked: StopFlag | None = None) -> int:
@@ -46,64 +49,66 @@ def run(config: RunConfig, asked: StopFlag | None = None) -> int:
     Raises `UserError`: before anything is written when something it needs is missing or another
     process has the run; later when an input turns out bad (with a record; it can be resumed).
     """
-    place = run_dir_of(config)
-    if place.is_done():
-        return _show(place, config)
-    if dist.is_first() and place.has_damaged_result():
-        print(f"note: {place.result_path}: damaged, the run is evaluated again", file=sys.stderr)
+    log.configure()
+    run_dir = run_dir_of(config)
+    if run_dir.is_done():
+        return _show(run_dir, config)
+    if dist.is_first() and run_dir.has_damaged_result():
+        logger.warning("%s: damaged, the run is evaluated again", run_dir.result_path)
     with stop_on_signal(asked) as stop:
         if stop:
-            print("stopped before it began; the same command starts it", file=sys.stderr)
+            logger.info("stopped before it began; the same command starts it")
             return EXIT_STOPPED
         try:
-            return _attempt(config, place, stop)
+            return _attempt(config, run_dir, stop)
         finally:
             dist.stop()
 
 
-def _attempt(config: RunConfig, place: RunDir, stop: StopFlag) -> int:
-    device = prepare(config, place)
-    fresh = Checkpoints(place.checkpoints).newest() is None
+def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
+    device = prepare(config, run_dir)
+    fresh = Checkpoints(run_dir.checkpoints).newest() is None
     try:
-        trainer = make_trainer(config, place, device, stop, fresh)
+        trainer = make_trainer(config, run_dir, device, stop, fresh)
     except UserError:
         raise
     except Exception as error:
-        with _claimed(place, stop):
-            _record_crash(error, Attempts(place))
+        with _claimed(run_dir, stop):
+            crash.record(error, config, Attempts(run_dir))
         return 1
-    with _claimed(place, stop) as outcome:
-        if place.is_done():  # by another process, since `run` looked
+    with _claimed(run_dir, stop) as outcome:
+        if run_dir.is_done():  # by another process, since `run` looked
             outcome.append("done")
-            return _show(place, config)
-        attempts = Attempts(place)
+            return _show(run_dir, config)
+        attempts = Attempts(run_dir)
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
-            _train(config, place, trainer, attempts)
-            _finish(config, place, trainer, attempts)
+            _train(config, run_dir, trainer, attempts)
+            _finish(config, run_dir, trainer, attempts)
             outcome.append("done")
         except Stopped as stopped:
             outcome.append("stopped")
             if dist.rank() == 0:
                 attempts.end("stopped", detail=str(stopped), signal=stop.signal)
-                print(f"stopped at {stopped}; the same command goes on", file=sys.stderr)
+                logger.info("stopped at %s; the same command goes on", stopped)
             return EXIT_STOPPED
         except UserError as error:
             with suppress(OSError):
                 attempts.end("failed", dist.rank(), kind="UserError", message=str(error))
+            logger.error("%s", error, extra=log.UNSHOWN)
             raise
         except Exception as error:
-            _record_crash(error, attempts)
+            crash.record(error, config, attempts)
             return 1
         finally:
             trainer.track.close()
-    return _show(place, config)
+    return _show(run_dir, config)
 
 
-def prepare(config: RunConfig, place: RunDir) -> torch.device:
+def prepare(config: RunConfig, run_dir: RunDir) -> torch.device:
     """Device, threads and process group. The thread count of the first attempt (on record) holds for
     all: sums of floats depend on it."""
-    known = [start["threads"] for start in place.starts() if start.get("threads")]
+    known = [start["threads"] for start in run_dir.starts() if start.get("threads")]
     threads = known[0] if known else config.runtime.threads
     if threads:
         torch.set_num_threads(threads)
@@ -113,11 +118,16 @@ def prepare(config: RunConfig, place: RunDir) -> torch.device:
 
 
 def make_trainer(
-    config: RunConfig, place: RunDir, device: torch.device, stop: StopFlag, fresh: bool, silent: bool = False
+    config: RunConfig,
+    run_dir: RunDir,
+    device: torch.device,
+    stop: StopFlag,
+    fresh: bool,
+    silent: bool = False,
 ) -> Trainer:
     """Everything a run needs, built from `config` and nothing else; writes nothing.
 
-    `fresh`: weights start from `seed` and from files; else a checkpoint of `place` is to fill them.
+    `fresh`: weights start from `seed` and from files; else a checkpoint of `run_dir` is to fill them.
     `silent`: also its track never writes (a replay).
     """
     if complaints := assemble.missing_inputs(config, fresh):
@@ -135,8 +145,11 @@ def make_trainer(
         curriculum=assemble.make_curriculum(config),
         optimizer=assemble.make_optimizer(config),
         device=device,
-        checkpoints=Checkpoints(place.checkpoints, _tenths(config)),
-        track=_make_track(None if mute else place, config.train.steps, config.runtime),
+        checkpoints=Checkpoints(run_dir.checkpoints, _tenths(config)),
+        track=_make_track(None if mute else run_dir, config.train.steps, config.runtime),
+        profiler=Profiler(
+            None if mute else run_dir.path, config.runtime.profile_from, config.runtime.profile_steps
+        ),
         stop=stop,
     )
     if trainer.source is not None:
@@ -148,52 +161,61 @@ def make_trainer(
     return trainer
 
 
-def _make_track(place: RunDir | None, steps: int, runtime: Runtime) -> Track:
+def _make_track(run_dir: RunDir | None, steps: int, runtime: Runtime) -> Track:
     mirror = None
-    if place is not None and runtime.tracking != "none":
-        mirror = Mirror(place, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
-    return Track(place, steps, runtime.progress, mirror)
+    if run_dir is not None and runtime.tracking != "none":
+        mirror = Mirror(run_dir, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
+    return Track(run_dir, steps, runtime.progress, mirror)
 
 
-def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, place: RunDir) -> int:
-    """Put the trainer into the world of the checkpoint `found`, or of the first step; returns the step."""
+def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, run_dir: RunDir) -> int:
+    """Put the trainer into the state of the checkpoint `found`, or of the first step; returns the step."""
     if found is None:
         trainer.frozen = trainer.frozen_now()
         return 0
     checkpoint, state = found
     trainer.frozen_digest = state["frozen"]
     frozen = trainer.checkpoints.load_frozen(state["frozen"])
-    loading.fill(trainer.model, frozen | state["model"], place)
+    loading.fill(trainer.model, frozen | state["model"], run_dir)
     trainer.frozen = {name: tensor for name, tensor in frozen.items() if name not in state["model"]}
     if checkpoint.step < trainer.train.steps:  # an imported checkpoint has nothing to train on with
         trainer.restore(state)
     return checkpoint.step
 
 
-def _train(config: RunConfig, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _train(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
     """From the newest valid checkpoint to the last step."""
     if dist.rank() == 0:
         # of those who submit and start this run, and of an earlier attempt's mirror
-        sweep(place.path, spare=(JOBS, WANDB))
-        _keep_config(config, place)
+        sweep(run_dir.path, spare=(JOBS, WANDB))
+        _keep_config(config, run_dir)
     found = trainer.checkpoints.newest()
     seen = dist.gather_objects(found and found[0].digest)
     assert len(set(seen)) == 1, f"the processes see different checkpoints: {seen}"
-    start = restore(trainer, found, place)
+    start = restore(trainer, found, run_dir)
     if dist.rank() == 0:
         attempts.start(
             start,
             environment(str(trainer.device), torch.get_num_threads(), dist.world(), config.project),
         )
         if found is None:
-            shared = root_of(place).weights
+            shared = root_of(run_dir).weights
             trainer.frozen_digest = trainer.checkpoints.save_frozen(trainer.frozen, shared)
+        _introduce(config, run_dir, trainer, start)
     trainer.track.resume(start, attempts.number)
     if not config.loss or not trainer.train.steps:  # nothing is to be trained: a backbone alone, a control
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
     trainer.fit(range(start, trainer.train.steps))
+
+
+def _introduce(config: RunConfig, run_dir: RunDir, trainer: Trainer, start: int) -> None:
+    """Say what the run is, as it begins or goes on."""
+    parameters = [*trainer.model.parameters(), *trainer.objective.parameters()]
+    weights = opening.counted(parameters, trainer.trainable.values())
+    videos = len(trainer.source) if trainer.source is not None else 0, assemble.count_held_out(config)
+    opening.say(run_dir, range(start, trainer.train.steps), trainer.device, videos, weights)
 
 
 def fill_cache(config: RunConfig, trainer: Trainer) -> None:
@@ -208,54 +230,52 @@ def fill_cache(config: RunConfig, trainer: Trainer) -> None:
         source.cache.fill(mirrored, _advance(trainer, "the feature cache"), Progress("features of videos"))
 
 
-def _keep_config(config: RunConfig, place: RunDir) -> None:
+def _keep_config(config: RunConfig, run_dir: RunDir) -> None:
     """Write the run's config, or check that it is the one that lies there."""
-    if not place.has_config():
-        place.write_config(config.content)
-    kept = place.config().run_id
+    if not run_dir.has_config():
+        run_dir.write_config(config.content)
+    kept = run_dir.config().run_id
     if kept != config.run_id:
-        raise UserError(f"{place.config_path}: was changed, it describes run {kept}; restore or remove it")
+        raise UserError(f"{run_dir.config_path}: was changed, it describes run {kept}; restore or remove it")
 
 
-def _finish(config: RunConfig, place: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
     """Evaluate, then write the result: its presence means done, whatever an evaluation met."""
     advance = _advance(trainer, "the evaluation")
     final, _ = given(trainer.checkpoints.newest())
     assert final.step == trainer.train.steps, final
     trainer.begin(max(final.step - 1, 0))
     advance()
-    found = evaluate(config, trainer.model, final.digest, place, trainer.device, advance)
+    found = evaluate(config, trainer.model, final.digest, run_dir, trainer.device, advance)
     if dist.rank() == 0:
         attempts.end("done")
         on_gpu = trainer.device.type == "cuda"
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
-        place.write_result(
-            result_of(config, place, attempts.number, device).with_evals(
-                found.entries, found.failed, config.eval
-            )
-        )
+        result = result_of(config, run_dir, attempts.number, device)
+        run_dir.write_result(result.with_evals(found.entries, found.failed, config.eval))
+        logger.info("done in attempt %d, after %.0f s", attempts.number, time.time() - attempts.began)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 
-def _advance(trainer: Trainer, place: str) -> Callable[[], None]:
+def _advance(trainer: Trainer, run_dir: str) -> Callable[[], None]:
     """What every rank calls now and then outside of training: says that the run lives, stops if asked."""
 
     def advance() -> None:
         trainer.track.alive()
         if dist.any_of(bool(trainer.stop)):
-            raise Stopped(place)
+            raise Stopped(run_dir)
 
     return advance
 
 
-def _show(place: RunDir, config: RunConfig) -> int:
+def _show(run_dir: RunDir, config: RunConfig) -> int:
     """Print the scores; says so when they are not by the evaluation that was asked for now. Returns 1 where
     an evaluation of the run failed."""
-    found = place.result()
+    found = run_dir.result()
     failed = found.failed
     if dist.is_first():
-        score_table.show(place)
-        reports = [place.report(entry["eval_id"]) for entry in found.evals.values()]
+        score_table.show(run_dir)
+        reports = [run_dir.report(entry["eval_id"]) for entry in found.evals.values()]
         stored = [report and report["eval"] for report in reports]
         other = [
             name
@@ -263,38 +283,23 @@ def _show(place: RunDir, config: RunConfig) -> int:
             if None not in stored and settings.content not in stored and name not in failed
         ]
         if other:
-            print(
-                f"note: eval.{other[0]} was asked for with other settings than these scores have; "
-                f"to add it: vocl eval {place.id} eval.{other[0]}.<key>=<value>",
-                file=sys.stderr,
+            logger.warning(
+                "eval.%s was asked for with other settings than these scores have; "
+                "to add it: vocl eval %s eval.%s.<key>=<value>",
+                *(other[0], run_dir.id, other[0]),
             )
     return 1 if failed else 0
 
 
-def _record_crash(error: Exception, attempts: Attempts) -> None:
-    """Leave a record of what went wrong; says so in one line even where the disk is full."""
-    facts: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
-    facts["traceback"] = "".join(traceback.format_exception(error))
-    if isinstance(error, NonFinite):  # all ranks agree on it
-        facts["non_finite"] = error.record
-        if dist.rank() != 0:
-            return
-    try:
-        place = str(attempts.end("failed", dist.rank(), **facts))
-    except OSError as failure:
-        place = f"nowhere, it could not be written: {failure}"
-    message = " ".join(str(error).split())
-    print(f"failed: {type(error).__name__}: {message}; record: {place}", file=sys.stderr)
-
-
 @contextmanager
-def _claimed(place: RunDir, stop: StopFlag) -> Iterator[list[str]]:
+def _claimed(run_dir: RunDir, stop: StopFlag) -> Iterator[list[str]]:
     """Within the block rank 0 holds the run (see `hold`); what it is refused, all ranks refuse."""
     with ExitStack() as stack:
         refusal, outcome = None, []
         if dist.rank() == 0:
             try:
-                outcome = stack.enter_context(hold(place, stop))
+                outcome = stack.enter_context(hold(run_dir, stop))
+                stack.enter_context(log.kept(run_dir.log_path))
             except UserError as error:
                 refusal = (RunIsTaken if isinstance(error, RunIsTaken) else UserError, str(error))
         refusal = dist.gather_objects(refusal)[0]

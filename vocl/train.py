@@ -21,11 +21,13 @@ from vocl.rundir.lock import CLAIM
 from vocl.rundir.of_config import run_dir_of
 from vocl.rundir.run_dir import CONFIG
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
+from vocl.tracking import log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
     say_everything()
+    log.configure()
     try:
         with stop_on_signal() as stop:  # from the start: composing and importing take seconds
             return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)

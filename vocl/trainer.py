@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from vocl import dist
 from vocl.config.sections import Dataset, Runtime, Train
 from vocl.curriculum import Curriculum
 from vocl.data.feed import Feed
-from vocl.errors import UserError
+from vocl.errors import NonFinite, UserError
 from vocl.interface import Clip, Output, Source, VideoModel
 from vocl.nn.precision import autocast, set_tf32
 from vocl.objective import Objective
@@ -25,15 +26,8 @@ from vocl.ops.random import seed_of
 from vocl.optim import Optimizer
 from vocl.rundir.checkpoint import Checkpoints, State
 from vocl.stop import StopFlag, Stopped
+from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
-
-
-class NonFinite(Exception):
-    """A step gave a loss or gradient that is not finite. `record` says where; nothing was applied."""
-
-    def __init__(self, step: int, record: dict[str, Any]) -> None:
-        super().__init__(f"step {step}: loss or gradient is not finite")
-        self.step, self.record = step, record
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,7 @@ class Trainer:
     device: torch.device
     checkpoints: Checkpoints
     track: Track
+    profiler: Profiler
     stop: StopFlag
     frozen: dict[str, Tensor] = field(default_factory=dict)  # host copies of what came frozen
     frozen_digest: str | None = None
@@ -89,10 +84,11 @@ class Trainer:
 
         Raises `Stopped` after saving when asked to stop, and `NonFinite` without saving.
         """
-        with closing(self.batches(steps)) as batches:
+        with closing(self.batches(steps)) as batches, self.profiler:
             for step, clip in batches:
                 taken = self.step(step, clip)
                 after = step + 1
+                self.profiler.step(after)
                 self.track.step(step, taken.norm, self.train.clip)
                 if after % self.runtime.log_every == 0 or after == self.train.steps:
                     self.track.log(step, self._report(taken, step))
@@ -111,14 +107,17 @@ class Trainer:
             event.apply(self.model, step)
         self.begin(step)
         self.torch_optimizer.zero_grad(set_to_none=True)
-        output, total, terms = self.forward(step, clip)
-        self.scaler.scale(total).backward()
+        with record_function("forward"):
+            output, total, terms = self.forward(step, clip)
+        with record_function("backward"):
+            self.scaler.scale(total).backward()
         taken = self._reduce(output, total.detach(), terms)
         self._refuse_non_finite(step, clip, taken)
         self._clip(taken.norm)
         self._set_rates(step)
-        self.scaler.step(self.torch_optimizer)
-        self.scaler.update()
+        with record_function("update"):
+            self.scaler.step(self.torch_optimizer)
+            self.scaler.update()
         if taken.norm < float("inf"):  # else the scaler of fp16 has skipped the update
             self.model.after_step(step)
         for event in self.curriculum.upcoming(step):
@@ -141,7 +140,8 @@ class Trainer:
             with closing(feed.batches(part.start, part.stop, self.runtime.workers)) as clips:
                 for step in part:
                     waited = time.monotonic()
-                    clip = next(clips).to(self.device)
+                    with record_function("clip"):
+                        clip = next(clips).to(self.device)
                     self.track.waited(time.monotonic() - waited)
                     yield step, clip
 

@@ -1,4 +1,4 @@
-"""`vocl logs RUN`: what a run printed."""
+"""`vocl logs RUN`: what a run logged and printed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{given}: give one run id (or its beginning), and -n N or -f")
     path = root.find(words[0]).log_path
     if not path.is_file() and not follow:
-        raise UserError(f"{path}: not there: the run has not begun, or was trained in a terminal")
+        raise UserError(f"{path}: not there: the run has not begun")
     try:
         at = _print_end(path, number)
         if follow:

@@ -91,6 +91,8 @@ def _evidence(root: ResultsRoot, state: RunState) -> list[str]:
     lines = []
     if records.end_name:
         lines.append(f"  record: {records.run.events / records.end_name}")
+    if where := (records.ended or {}).get("where"):
+        lines.append(f"  at: {where}")
     log = _log(root, state)
     if log is not None:
         said = last_lines(log, LAST_LINES)

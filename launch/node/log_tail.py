@@ -7,11 +7,12 @@ from pathlib import Path
 
 from vocl.errors import UserError
 from vocl.files import open_regular
+from vocl.tracking.log import unstamped
 
 
 def last_line(log: Path, offset: int = 0) -> str:
-    """The last line that a run printed, `offset` bytes into its log or later."""
-    return next(iter(last_lines(log, 1, offset)), "no output")
+    """The last thing that a run said, `offset` bytes into its log or later, without when it did."""
+    return next(map(unstamped, last_lines(log, 1, offset)), "no output")
 
 
 def last_lines(log: Path, number: int, offset: int = 0) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 UPDATE_S = 0.5
+logger = logging.getLogger(__name__)
 
 
 class Board:
-    """Counts `total` runs and prints a line on stderr for each that starts or ends."""
+    """Counts `total` runs and logs a line for each that starts or ends."""
 
     def __init__(self, total: int) -> None:
         self.total, self.counts = total, {"done": 0, "stopped": 0, "failed": 0}
@@ -51,8 +53,8 @@ class Board:
         self.say(f"stopping: {running} runs save and leave")
 
     def say(self, line: str) -> None:
-        """Print one line."""
-        print(line, file=sys.stderr, flush=True)
+        """Tell one line."""
+        logger.info(line)
 
     def summary(self) -> str:
         """Runs done and failed of all, and the time."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import logging
 import shlex
-import sys
 from collections.abc import Sequence
 
 from launch.run_states.states import LIVE, RunState, look, with_sources
@@ -16,6 +16,7 @@ from launch.submission import resubmit, retry_policy, snapshot
 from vocl.config.grammar import setting
 from vocl.files import open_plain, write_text
 
+logger = logging.getLogger(__name__)
 TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is away
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
 
@@ -38,7 +39,7 @@ def arm(target: Target, after_s: int = 0) -> bool:
     except SlurmError as error:
         trouble = str(error)
     if trouble:
-        print(f"no tending job queued: {trouble}", file=sys.stderr)
+        logger.error("no tending job queued: %s", trouble)
     return not trouble
 
 
@@ -53,7 +54,7 @@ def _queue(target: Target, states: Sequence[RunState], after_s: int) -> None:
     arrays = sorted({state.job.partition("_")[0] for state in states if state.name in LIVE})
     job = client.ask("sbatch", "--parsable", f"--begin=now+{after_s}", *_options(target, states, arrays))
     when = "once they are over" if arrays else f"in {after_s} s"
-    print(f"job {job.strip()} tends them {when}")
+    logger.info("job %s tends them %s", job.strip(), when)
 
 
 def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> list[str]:

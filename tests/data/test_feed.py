@@ -34,6 +34,7 @@ SETTINGS = Dataset(
     reverse=0.0,
     sampling=None,
     augment=[],
+    first_batches=None,
     views=0,
 )
 
@@ -91,6 +92,12 @@ def test_a_batch_depends_on_its_step_alone():
     assert first.video.shape == (4, 2, 3, 8, 12) and first.valid.all() and first.masks is None
     assert len(set(feed.batch(0).key.tolist()) | set(feed.batch(1).key.tolist())) == 8
     assert not torch.equal(make(seed=1).batch(3).key, first.key)
+
+
+def test_the_first_batches_again_and_again():
+    whole, some = make(flip=0.5), make(flip=0.5, first_batches=2)
+    for step in range(5):
+        equal(some.batch(step), whole.batch(step % 2))
 
 
 def test_every_video_once_per_epoch():

@@ -34,6 +34,7 @@ DATASET = Dataset(
     reverse=0.0,
     sampling=None,
     augment=[],
+    first_batches=None,
     views=0,
 )
 

@@ -395,7 +395,7 @@ def test_the_untrained_model_as_a_control(probed):
     assert found["area_probe:untrained"]["eval_id"] != found["area_probe"]["eval_id"]
     assert "area_probe" not in run_dir_of(probed).reports({"x": found["area_probe:untrained"]})
     trainer = make_trainer(
-        probed, RunDir(run_folder(probed)), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+        probed, RunDir(RunDir(run_folder(probed))), torch.device("cpu"), StopFlag(), fresh=True, silent=True
     )
     own = initial_model(probed).state_dict()
     assert own.keys() == trainer.model.state_dict().keys()

@@ -22,7 +22,7 @@ GROWING = ("train.steps=20", "curriculum=slotcurri", "loss=[feature_mse,slot_con
 def trainer(tmp_path, *overrides):
     config = tiny(tmp_path, *GROWING, *overrides)
     made = run.make_trainer(
-        config, RunDir(tmp_path / "x"), torch.device("cpu"), StopFlag(), True, silent=True
+        config, RunDir(RunDir(tmp_path / "x")), torch.device("cpu"), StopFlag(), True, silent=True
     )
     made.save = lambda step: None
     return made

@@ -38,7 +38,7 @@ def test_a_failure_before_the_job_was_requeued_counts(tmp_path, outcome, rank, c
         text=True,
     )
     assert done.returncode == code, done.stderr
-    assert f"{runs[0]}: {outcome} in this job before it was requeued" in done.stdout
+    assert f"{runs[0]}: {outcome} in this job before it was requeued" in done.stderr
 
 
 @pytest.mark.parametrize("leaves", ["a result", "nothing", "what cannot be read"])

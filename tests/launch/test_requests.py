@@ -234,7 +234,7 @@ def test_a_checkout_that_git_will_not_speak_of_is_told(tmp_path: Path, monkeypat
     monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
     assert provenance.commit() is None
     error = capsys.readouterr().err
-    assert f"note: {tmp_path}: git does not answer: " in error and "no commit" in error
+    assert f"{tmp_path}: git does not answer: " in error and "no commit" in error
     assert error.count("\n") == 1
 
 

@@ -9,6 +9,7 @@ from launch.cli import main
 from launch.commands import tend
 from launch.slurm.client import SlurmError
 from launch.submission import tend_job
+from vocl.tracking.log import unstamped
 
 
 def test_watch_ends_when_nothing_can_happen(sweep, monkeypatch, capsys) -> None:
@@ -42,7 +43,9 @@ def test_submit_says_when_no_tending_job_could_be_queued(sweep, capsys, command)
     capsys.readouterr()
     assert main(["submit", *it.arguments, "--tend"]) == 1
     error = capsys.readouterr().err
-    assert error == f"no tending job queued: {command}: error: Unable to contact slurm controller\n"
+    assert (
+        unstamped(error) == f"no tending job queued: {command}: error: Unable to contact slurm controller\n"
+    )
 
 
 def test_squeue_may_fail_between_the_look_and_the_tending_job(sweep, capsys, monkeypatch) -> None:
@@ -72,7 +75,7 @@ def test_runs_that_limits_kept_out_are_tended_where_nothing_is_live(sweep, capsy
     (call,) = [c for c in it.slurm.calls[before:] if c[0] == "sbatch"]
     assert f"--begin=now+{tend_job.LEFT_OUT_S}" in call
     assert not [word for word in call if word.startswith("--dependency")]
-    assert f"tends them in {tend_job.LEFT_OUT_S} s" in capsys.readouterr().out
+    assert f"tends them in {tend_job.LEFT_OUT_S} s" in capsys.readouterr().err
 
 
 def test_each_person_has_a_tending_job(sweep, monkeypatch) -> None:
@@ -98,7 +101,7 @@ def test_a_tending_job_outlasts_a_controller_that_is_away(sweep, capsys, monkeyp
     monkeypatch.setattr(tend.time, "sleep", sleep)
     assert tend_duo(it, "--arm") == 0
     assert len(passes) == 3
-    assert "tends them once they are over" in capsys.readouterr().out
+    assert "tends them once they are over" in capsys.readouterr().err
 
 
 def test_a_tending_job_and_watch_outlast_a_disk_and_a_queue_that_are_away(sweep, capsys, monkeypatch) -> None:

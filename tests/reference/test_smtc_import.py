@@ -117,7 +117,7 @@ def test_a_plain_dino_file_is_the_backbone_of_a_run_that_has_not_begun(weights, 
         assert torch.equal(own[f"backbone.vit.{name}"], tensor)
         assert torch.equal(own[f"teacher.backbone.vit.{name}"], tensor)
     fresh = run.make_trainer(
-        config, RunDir(tmp_path), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+        config, RunDir(RunDir(tmp_path)), torch.device("cpu"), StopFlag(), fresh=True, silent=True
     )
     begun = fresh.model.state_dict()
     rest = [name for name in own if ".vit." not in name]

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from vocl.config.check import check
 from vocl.config.compose import compose
 from vocl.config.run_config import values
-from vocl.errors import EXIT_USER, UserError, printable
+from vocl.errors import EXIT_USER, NonFinite, UserError, printable
 from vocl.interface import Clip
 from vocl.loading import saved_config
 from vocl.run import make_trainer, prepare, restore
 from vocl.rundir.checkpoint import Checkpoints
 from vocl.rundir.results_root import ResultsRoot
 from vocl.stop import StopFlag
-from vocl.trainer import NonFinite, Taken, Trainer
+from vocl.trainer import Taken, Trainer
 
 
 def main(arguments: list[str]) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
 from vocl.config.changing import refuse_changing
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
+logger = logging.getLogger(__name__)
 KEY = re.compile(r"(\w+)(\.\w+)*", re.ASCII)
 SPECIAL = ("hydra", "defaults", "project")  # keys that say how to compose
 
@@ -34,15 +37,31 @@ class Composer:
 
     def __init__(self) -> None:
         self._bases: dict[tuple[str, ...], _Base] = {}
+        self._has_warned = False
 
     def compose(self, overrides: Iterable[str]) -> Config:
         """The resolved config of `overrides` as plain data, not yet checked."""
         overrides = [quoted(override) for override in overrides]
+        trouble: Exception | None = None
         try:
             config = self._shared(overrides)
-        except Exception:  # whatever it is, Hydra's own composition fails likewise and says it right
-            config = None
-        return compose(overrides) if config is None else config
+        except Exception as error:  # a mistake fails in Hydra's own composition too, which says it right
+            config, trouble = None, error
+        if config is None:
+            config = compose(overrides)
+            if trouble is not None:
+                self._warn(trouble)
+        return config
+
+    def _warn(self, trouble: Exception) -> None:
+        """Say once that Hydra's private functions are not what they were: everything works, but slowly."""
+        if not self._has_warned:
+            logger.warning(
+                "each config is composed by itself, which takes long: "
+                "vocl.config.compose_many does not fit hydra-core %s: %s: %s",
+                *(metadata.version("hydra-core"), type(trouble).__name__, trouble),
+            )
+        self._has_warned = True
 
     def _shared(self, overrides: list[str]) -> Config | None:
         """None where values and choices cannot be told apart with certainty."""

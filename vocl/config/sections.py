@@ -47,6 +47,7 @@ class DatasetValues:
     # which frames make a clip; null: consecutive ones, at clip_starts
     sampling: dict[str, Any] | Part[Sampling] | None
     augment: Sequence[dict[str, Any] | Part[Augmentation]]  # further augmentations: `vocl.data.augment`
+    first_batches: Annotated[int, Ge(1)] | None  # of training, again and again; null: batch after batch
     views: Annotated[int, Ge(0)]  # further views of the same frames, under photometric draws of their own
 
 
@@ -84,6 +85,8 @@ class Runtime:
     log_every: Annotated[int, Ge(1)]  # steps
     checkpoint_every: Annotated[int, Ge(1)]  # steps
     checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run
+    profile_from: Annotated[int, Ge(1)]  # steps of an attempt before its profile: `vocl.tracking.profile`
+    profile_steps: Annotated[int, Ge(0)]  # steps that are profiled; 0: none
     keep_masks: bool  # keep soft masks of an evaluation, uint8 at patch resolution
     tracking: Literal["none", "offline", "online"]  # what W&B is shown: `vocl.tracking.wandb_process`
     wandb_project: str

@@ -101,6 +101,7 @@ class Feed:
 
     def batch(self, step: int) -> Clip:
         """This rank's slice of the batch of `step`."""
+        step %= self.dataset.first_batches or step + 1
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
         draws = [self._draw(position) for position in range(first, first + local)]

@@ -26,7 +26,12 @@ START: Kinds = {
     "threads": (int, NoneType),
     "command": (list, NoneType),
 }
-END: Kinds = {"time": NUMBER, "outcome": str, "wall_s": (*NUMBER, NoneType)}
+END: Kinds = {
+    "time": NUMBER,
+    "outcome": str,
+    "wall_s": (*NUMBER, NoneType),
+    "where": (str, NoneType),  # of a crash: file and line
+}
 
 
 @dataclass(frozen=True)

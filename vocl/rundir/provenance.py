@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import platform
 import sys
 from importlib import metadata
@@ -14,6 +15,7 @@ from vocl.config.folders import packages
 from vocl.files import json_or_none
 from vocl.rundir import git, source_files
 
+logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAPSHOT = "snapshot.json"  # lies in a copy of the code, and says what it is a copy of
 CODE = ("vocl", "launch", "hydra_plugins", "pyproject.toml")
@@ -54,7 +56,7 @@ def commit() -> str | None:
     except git.GitError as error:
         if git.is_checkout(REPOSITORY):
             why = f"git does not answer: {error}; no commit and no changes are on record"
-            print(f"note: {REPOSITORY}: {why}", file=sys.stderr)
+            logger.warning("%s: %s", REPOSITORY, why)
         return None
 
 

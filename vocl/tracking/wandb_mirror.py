@@ -2,11 +2,12 @@
 
 The mirror itself (`vocl.tracking.wandb_process`) is another process that reads the run's folder. Nothing
 goes from the loop to it, so no client, network or disk of W&B can slow a step, draw a random number, take
-a signal handler or raise into the training. What it has to say comes as one line on stderr.
+a signal handler or raise into the training. What it has to say comes as one line of its log.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,11 +16,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from vocl.errors import printable
 from vocl.ops.narrow import given
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import shielded
 
+logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLUSH_S = 12.0  # how long the end of a training waits for it
 END = b"end\n"  # what the training says to it when its records are complete
@@ -90,8 +91,7 @@ class Mirror:
     def _warn(self, reason: str) -> None:
         if not self.warned:
             run = self.run.id
-            line = f"W&B: {reason}; the training is not affected; later: vocl sync {run}"
-            print(printable(line), file=sys.stderr)
+            logger.warning("W&B: %s; the training is not affected; later: vocl sync %s", reason, run)
         self.warned = True
 
 
