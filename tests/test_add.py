@@ -9,7 +9,7 @@ import pytest
 from running import at_step, result, send, tiny
 
 from vocl import run
-from vocl.commands import evaluate
+from vocl.commands import evaluate, verbs
 from vocl.evaluate.discovery import Discovery
 from vocl.loading import read_config
 
@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
 
 
 def main(config, *overrides):
-    return evaluate.main(
+    return verbs.evaluate(
         [run.run_folder(config).name, f"runtime.root={config['runtime']['root']}", *overrides]
     )
 
@@ -141,6 +141,6 @@ def test_imported_weights_get_a_result(trained, tmp_path):
     shutil.rmtree(folder / "events")
     shutil.rmtree(folder / "eval")
     (folder / "result.json").unlink()
-    assert evaluate.main([str(folder)]) == 0
+    assert verbs.evaluate([str(folder)]) == 0
     content = json.loads((folder / "result.json").read_text())
     assert content["attempts"] == 0 and content["metrics"] == pytest.approx(result(trained)["metrics"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from launch.run_states import text_table
 from launch.run_states.records import Records
 from launch.selection.submitted import root_of
+from vocl.command_line import defaults
+from vocl.command_line.verb import RUN, RUNS, Line, verb, words
 from vocl.config.diff import diff
 from vocl.errors import UserError, printable
 from vocl.rundir import result
@@ -16,12 +16,12 @@ from vocl.rundir.saved_config import config_of_today
 PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl diff A B [runtime.root=PATH]`: two runs, by id (or its beginning) or folder; always 0."""
-    root, words = root_of(arguments)
-    if len(words) != 2 or any(word.startswith("-") for word in words):
-        raise UserError(f"{' '.join(['vocl diff', *words])}: give two runs, by id or folder")
-    a, b = (Records(find_run(word, root)) for word in words)
+@verb("diff")
+@words("A B [runtime.root=PATH]", RUN, names=2, keys=defaults.OF_ROOT, takes=defaults.ROOT, offers=(RUNS,))
+def main(line: Line) -> int:
+    """Show how two runs differ in config, code and scores; always 0."""
+    root, _ = root_of(line.words)
+    a, b = (Records(find_run(name, root)) for name in line.names)
     print(f"A {a.folder}\nB {b.folder}\n")
     print("\n".join(map(printable, [*_config(a, b), "", *_code(a, b), "", *_scores(a, b)])))
     return 0

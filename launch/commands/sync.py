@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from launch.run_states import alive
+from vocl.command_line import defaults
+from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words
 from vocl.config.wandb_names import refuse_project
-from vocl.errors import EXIT_USER, UserError, printable
+from vocl.errors import UserError, printable
 from vocl.files import parse_json, user_path
 from vocl.rundir import events, result
 from vocl.rundir.find import find_run
@@ -38,12 +40,18 @@ class Failed(Exception):
     """A run could not be uploaded; says why in one line."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit code."""
-    if not arguments:
-        print("vocl sync: give run ids, or --all", file=sys.stderr)
-        return EXIT_USER
-    root, folders, given = _folders(arguments)
+@verb("sync")
+@words(
+    f"RUN... [{'=] ['.join(TAKEN)}=]",
+    f"{RUN} Where to upload to, if not where its config says.",
+    keys=("runtime.",),
+    takes=defaults.ROOT,
+    offers=(RUNS, *(f"{key}=" for key in TAKEN)),
+)
+@option("--all", "every", is_flag=True, help="All runs that were tracked.")
+def main(line: Line, every: bool) -> int:
+    """Upload to W&B what it has not seen of runs; returns 0, or 1 when an upload failed."""
+    root, folders, given = _folders(line, every)
     failed = 0
     for folder in folders:
         try:
@@ -93,16 +101,14 @@ def is_live(folder: Path) -> bool:
     )
 
 
-def _folders(arguments: Sequence[str]) -> tuple[Path, list[Path], dict[str, Any]]:
+def _folders(line: Line, every: bool) -> tuple[Path, list[Path], dict[str, Any]]:
     """The root, the runs that are asked for, and to which project and entity, where the arguments say so."""
     from vocl.config.compose import compose
 
-    runtime = [a for a in arguments if a.startswith("runtime.")]
-    names = [a for a in arguments if a not in runtime and a != "--all"]
-    unknown = [a for a in names if a.startswith("-") or "=" in a]
-    if unknown:
+    runtime, names = line.overrides, line.names
+    if unknown := [name for name in names if "=" in name]:
         raise UserError(f"{unknown[0]}: expected RUN, --all or {', '.join(f'{key}=' for key in TAKEN)}")
-    if bool(names) == ("--all" in arguments):
+    if bool(names) == every:
         raise UserError("vocl sync: choose RUN... or --all")
     composed = compose(runtime)["runtime"]
     refuse_project(composed)

@@ -15,7 +15,7 @@ from launch.commands import fill
 from launch.selection.plan import Spec
 from launch.tables import scores
 from vocl import run
-from vocl.commands import evaluate
+from vocl.commands import verbs
 from vocl.config import folders, identity
 from vocl.config.check import check
 from vocl.config.compose import composed
@@ -33,7 +33,7 @@ SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 def again(config, *arguments):
     """`vocl eval` on the run of `config`."""
     root = f"runtime.root={config['runtime']['root']}"
-    return evaluate.main([run.run_folder(config).name, root, *arguments])
+    return verbs.evaluate([run.run_folder(config).name, root, *arguments])
 
 
 def entries(config):
@@ -158,7 +158,7 @@ dataset:
         (["dataset.source.lever=hard"], "source.lever: unknown key"),
         (["dataset=files", "dataset.name=absent", "dataset.size_px=[16,16]"], "absent"),
         (["train.steps=9"], "choose from eval, dataset, runtime"),
-        (["--twice"], "give RUN, then eval=[...], dataset=..., or --again, --untrained"),
+        (["--twice"], "--twice"),
     ],
 )
 def test_what_is_refused(probed, overrides, told, capsys):
