@@ -6,15 +6,17 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from vocl.command_line import defaults
 from vocl.command_line.ends import exit_code
 from vocl.config.grammar import SIGNS, joined
 from vocl.errors import UserError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 RUNS, ABLATIONS, GROUPS = "runs", "ablations", "groups"  # what words may name, for a shell to complete
