@@ -6,81 +6,92 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vocl import __version__
-from vocl.errors import EXIT_USER, UserError, say_everything
-from vocl.stop import EXIT_STOPPED
-from vocl.tracking import log
+from vocl.command_line.ends import exit_code
+from vocl.errors import UserError, near
 
-VERBS = {  # verb: (module whose main(arguments) it is, what it does)
-    "train": ("vocl.train", "train one run in this process, as python -m vocl.train does: [overrides]"),
+if TYPE_CHECKING:  # the list of verbs is printed without click, whose import takes as long
+    from vocl.command_line.verb import Verb
+
+COMPLETE = "_VOCL_COMPLETE"  # the variable by which a shell asks for completions
+
+VERBS = {  # verb: (module:name of a `Verb`, what it does)
+    "train": ("vocl.train:main", "train one run in this process, as python -m vocl.train does: [overrides]"),
     "plan": (
-        "launch.commands.plan",
+        "launch.commands.plan:main",
         "check the runs of SELECTOR and list them with their state; changes nothing",
     ),
     "submit": (
-        "launch.commands.submit",
+        "launch.commands.submit:main",
         "train the runs of SELECTOR that are absent or were interrupted: cluster=local cluster.slots=N",
     ),
     "cache": (
-        "launch.commands.cache",
+        "launch.commands.cache:main",
         "compute the features that the runs of SELECTOR would keep, before they start",
     ),
     "tend": (
-        "launch.commands.tend",
+        "launch.commands.tend:main",
         "see how lost jobs ended, queue again what deserves it: SELECTOR [--watch]",
     ),
     "retry": (
-        "launch.commands.retry",
+        "launch.commands.retry:main",
         "failed or interrupted runs of SELECTOR again, same code: [--exclude-node NODE] [--new-code]",
     ),
-    "fill": ("launch.commands.fill", "whatever SELECTOR lacks: runs and evaluations"),
-    "cancel": ("launch.commands.cancel", "end the jobs of SELECTOR, or of run ids: [--gone]"),
-    "gc": ("launch.commands.gc", "list what nothing needs any more; --yes removes it"),
-    "export": ("launch.commands.export", "a folder with weights, config, scores, code and a card: RUN OUT"),
-    "pull": ("launch.commands.pull", "merge another results folder, by run id: [USER@]HOST:PATH, or PATH"),
+    "fill": ("launch.commands.fill:main", "whatever SELECTOR lacks: runs and evaluations"),
+    "cancel": ("launch.commands.cancel:main", "end the jobs of SELECTOR, or of run ids: [--gone]"),
+    "gc": ("launch.commands.gc:main", "list what nothing needs any more; --yes removes it"),
+    "export": (
+        "launch.commands.export:main",
+        "a folder with weights, config, scores, code and a card: RUN OUT",
+    ),
+    "pull": (
+        "launch.commands.pull:main",
+        "merge another results folder, by run id: [USER@]HOST:PATH, or PATH",
+    ),
     "status": (
-        "launch.commands.status",
+        "launch.commands.status:main",
         "what has become of runs: [SELECTOR or run ids] [--watch]; of all without a selector",
     ),
     "why": (
-        "launch.commands.why",
+        "launch.commands.why:main",
         "why runs failed or stopped, by cause, with the log's last lines: [SELECTOR]",
     ),
     "ls": (
-        "launch.commands.ls",
+        "launch.commands.ls:main",
         "runs on disk, also by what their configs say: [NAME] [model.num_slots=7 ...]",
     ),
-    "logs": ("launch.commands.logs", "the end of what a run printed: RUN [-n LINES] [-f]"),
-    "diff": ("launch.commands.diff", "how two runs differ in config, code and scores: A B"),
+    "logs": ("launch.commands.logs:main", "the end of what a run printed: RUN [-n LINES] [-f]"),
+    "diff": ("launch.commands.diff:main", "how two runs differ in config, code and scores: A B"),
     "table": (
-        "launch.commands.table",
+        "launch.commands.table:main",
         "scores of ABLATION as table.md, .csv, .tex: [table.digits=2 ...] [--pictures]",
     ),
     "eval": (
-        "vocl.commands.evaluate",
+        "vocl.commands.verbs:evaluate",
         "score a trained run again, otherwise or on other data: RUN [eval=[...]] [dataset=...] [--again]",
     ),
     "predict": (
-        "vocl.commands.predict",
+        "vocl.commands.verbs:predict",
         "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]",
     ),
     "show": (
-        "vocl.commands.show",
+        "vocl.commands.verbs:show",
         "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]",
     ),
-    "import": ("vocl.commands.import_", "official weights to a run: METHOD FILE OUT experiment=..."),
+    "import": ("vocl.commands.verbs:import_", "official weights to a run: METHOD FILE OUT experiment=..."),
     "verify": (
-        "launch.commands.verify",
+        "launch.commands.verify:main",
         "official weights scored beside the published scores: METHOD/DATASET FILE; alone: the table of all",
     ),
     "fetch": (
-        "vocl.commands.fetch",
+        "vocl.commands.verbs:fetch",
         "download backbone weights, for machines without network: NAME or experiment=...",
     ),
-    "sync": ("launch.commands.sync", "upload to W&B what was tracked offline: RUN... or --all"),
+    "sync": ("launch.commands.sync:main", "upload to W&B what was tracked offline: RUN... or --all"),
     "replay": (
-        "vocl.commands.replay",
+        "vocl.commands.verbs:replay",
         "run steps of a run again and name the first module that fails: RUN steps=A:B",
     ),
 }
@@ -90,49 +101,44 @@ USAGE = """usage: vocl VERB [arguments]
 
 SELECTOR: an ablation (demo, or ablation=demo) and overrides for all of its runs, or Hydra overrides
 alone (experiment=slotcontrast/synthetic seed=0,1,2). RUN: a run id, its beginning, or a folder.
-vocl VERB --help says what VERB does, vocl --version which vocl this is."""
+vocl VERB --help lists its options, vocl --version says which vocl this is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0, 1 crashed, 2 the user's mistake, 75 stopped."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    say_everything()
-    log.configure()
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        return EXIT_STOPPED
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(UserError(f"{error.filename}: {error.strerror or error}"), file=sys.stderr)
-        return EXIT_USER
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_code(lambda: _complete() if os.environ.get(COMPLETE) else _run(words))
 
 
-def _run(arguments: list[str]) -> int:
-    """What `arguments` ask for."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(
-            USAGE.format(verbs="\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())),
-            flush=True,
-        )
+def _run(words: Sequence[str]) -> int:
+    """What `words` ask for."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        verbs = "\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items())
+        print(USAGE.format(verbs=verbs), flush=True)
         return 0
-    if arguments[0] == "--version":
+    if words[0] == "--version":
         print(f"vocl {__version__}")
         return 0
-    verb, *rest = arguments
+    verb, *rest = words
     if verb not in VERBS:
-        raise UserError(f"vocl {verb}: no such verb, choose from {', '.join(VERBS)}")
-    if rest and rest[0] in ("-h", "--help"):
-        print(f"vocl {verb}: {VERBS[verb][1]}", flush=True)
-        return 0
-    return importlib.import_module(VERBS[verb][0]).main(rest)
+        choices = ", ".join(VERBS)
+        raise UserError(f"vocl {verb}: no such verb, choose from {choices}{near(verb, VERBS)}")
+    return load(verb)(rest)
+
+
+def load(verb: str) -> Verb:
+    """Import a verb."""
+    module, _, name = VERBS[verb][0].partition(":")
+    found: Verb = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _complete() -> int:
+    """Print what a shell asks for."""
+    from vocl.command_line.completion import answer
+
+    texts = {verb: text for verb, (_, text) in VERBS.items()}
+    return answer(texts, lambda verb: load(verb).command, COMPLETE)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ SLURM = "tests/slurm/"
 # Before torch is loaded: tests that share a machine must not wait for each other's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What somebody has set for their own commands.
+os.environ["VOCL_DEFAULTS"] = ""
+
 # A shell that starts the tests in its background, or nohup, has them and all that they start ignore these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -9,7 +9,7 @@ import pytest
 from running import at_step, result, run_folder, send, tiny
 
 from vocl import run
-from vocl.commands import evaluate
+from vocl.commands import evaluate, verbs
 from vocl.evaluate.discovery import Discovery
 from vocl.rundir.of_config import run_dir_of
 
@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
 
 
 def main(config, *overrides):
-    return evaluate.main([run_folder(config).name, f"runtime.root={config.runtime.root}", *overrides])
+    return verbs.evaluate([run_folder(config).name, f"runtime.root={config.runtime.root}", *overrides])
 
 
 def test_another_setting_is_another_evaluation(trained, monkeypatch, capsys):
@@ -139,6 +139,6 @@ def test_imported_weights_get_a_result(trained, tmp_path):
     shutil.rmtree(folder / "events")
     shutil.rmtree(folder / "eval")
     (folder / "result.json").unlink()
-    assert evaluate.main([str(folder)]) == 0
+    assert verbs.evaluate([str(folder)]) == 0
     content = json.loads((folder / "result.json").read_text())
     assert content["attempts"] == 0 and content["metrics"] == pytest.approx(result(trained)["metrics"])

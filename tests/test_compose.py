@@ -219,8 +219,8 @@ def test_what_the_grammar_refuses_is_told_with_the_quoted_form_that_works(value,
     for main, arguments in ((train.main, ["--cfg", "job"]), (cli.main, ["plan"])):
         if main([*arguments, override]) == 2:
             (line,) = capsys.readouterr().err.splitlines()
-            assert line.startswith(override) and "; as text: " in line
-            (override,) = shlex.split(line.partition("; as text: ")[2])
+            assert line.startswith(override) and "; write " in line
+            (override,) = shlex.split(line.partition("; write ")[2])
         assert compose([override])["runtime"]["root"] == value
     assert root_in([override])[0].path == user_path(value)
 

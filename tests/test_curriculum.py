@@ -55,7 +55,7 @@ class Watch:
 def trainer(tmp_path, stages, *overrides):
     config = tiny(tmp_path, *overrides)
     made = run.make_trainer(
-        config, RunDir(RunDir(tmp_path / "x")), torch.device("cpu"), StopFlag(), True, silent=True
+        config, RunDir(tmp_path / "x"), torch.device("cpu"), StopFlag(), True, silent=True
     )
     made.curriculum = Curriculum(config.train.steps, stages=stages)
     made.curriculum.check(made.trainable)

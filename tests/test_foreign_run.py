@@ -14,15 +14,15 @@ import yaml
 from running import run_folder, tiny
 
 from vocl import run
-from vocl.commands import evaluate, replay, show
+from vocl.commands import verbs
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.nn.backbones import pretrained
 
 VERBS: dict[str, Callable[[str], int]] = {
-    "show": lambda folder: show.main([folder]),
-    "eval": lambda folder: evaluate.main([folder, "eval.discovery.options.seed=7"]),
-    "replay": lambda folder: replay.main([folder, "steps=0:1"]),
+    "show": lambda folder: verbs.show([folder]),
+    "eval": lambda folder: verbs.evaluate([folder, "eval.discovery.options.seed=7"]),
+    "replay": lambda folder: verbs.replay([folder, "steps=0:1"]),
 }
 
 
@@ -131,10 +131,10 @@ def test_no_weights_are_downloaded_to_where_a_foreign_config_says(
     change(foreign, edit)
     monkeypatch.setattr(pretrained, "fetch_weights", fetch)
     mine = ["runtime.weights_root=mine"]
-    assert evaluate.main([str(foreign), "--untrained"]) == 2
-    assert evaluate.main([str(foreign), "--untrained", *mine]) == 2
-    assert replay.main([str(foreign), "steps=0:1"]) == 2
-    assert replay.main([str(foreign), "steps=0:1", *mine]) == 2
+    assert verbs.evaluate([str(foreign), "--untrained"]) == 2
+    assert verbs.evaluate([str(foreign), "--untrained", *mine]) == 2
+    assert verbs.replay([str(foreign), "steps=0:1"]) == 2
+    assert verbs.replay([str(foreign), "steps=0:1", *mine]) == 2
     assert asked == [Path("weights"), Path("mine")] * 2
 
 

@@ -110,7 +110,8 @@ def test_options_of_hydra_that_are_not_here(capsys, option, instead) -> None:
 def test_combinations_that_mean_nothing(tmp_path, capsys) -> None:
     assert "a saved config is one run" in told(capsys, "-m", "--config", str(tmp_path / "config.yaml"))
     assert "a sweeper chooses its runs" in told(capsys, "-m", "hydra/sweeper=basic", "--cfg", "job")
-    assert "invalid choice: 'hydra'" in told(capsys, "--cfg", "hydra")
+    error = told(capsys, "--cfg", "hydra")
+    assert "--cfg" in error and "'hydra'" in error and "'job'" in error
 
 
 SWEEPER = """

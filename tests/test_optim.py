@@ -21,9 +21,7 @@ ADAMW = ("optim=adamw", "optim.weight_decay=0.5", "optim.schedule.warmup_steps=0
 def trainer(root: Path, *overrides: str, stage: dict | None = None) -> Trainer:
     config = tiny(root, *ADAMW, *overrides)
     config.curriculum["stages"]["all"].update(stage or {})
-    return run.make_trainer(
-        config, RunDir(RunDir(root)), torch.device("cpu"), StopFlag(), fresh=True, silent=True
-    )
+    return run.make_trainer(config, RunDir(root), torch.device("cpu"), StopFlag(), fresh=True, silent=True)
 
 
 @pytest.mark.parametrize("decay", ["all", "matrices"])

@@ -14,7 +14,9 @@ from PIL import Image
 
 from vocl import assemble
 from vocl.commands import predict
-from vocl.commands.predict import main, segment
+from vocl.commands.key_values import PREDICT, key_values
+from vocl.commands.predict import segment
+from vocl.commands.verbs import predict as main
 from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import VOID, Grid, SegmentOptions, Segments, VideoModel
@@ -278,4 +280,4 @@ def test_windows_are_read_one_at_a_time():
 
 def test_unknown_key_is_refused_before_anything_is_opened():
     with pytest.raises(UserError, match="unknown key"):
-        predict.key_values(["nonsense"], predict.KEYS)
+        key_values(["nonsense"], PREDICT)

@@ -7,7 +7,7 @@ import json
 from running import final, run_folder, tiny, told
 
 from vocl import run
-from vocl.commands import replay
+from vocl.commands import verbs
 from vocl.rundir.checkpoint import Checkpoints
 
 BLOWN = ("optim.lr=1e30", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "train.clip=null")
@@ -36,7 +36,7 @@ def test_a_step_that_is_not_finite(tmp_path, capsys):
 
     before = files(tmp_path)
     last = spoilt["step"]
-    assert replay.main([folder.name, f"steps={last - 1}:{last + 3}", f"runtime.root={tmp_path}"]) == 0
+    assert verbs.replay([folder.name, f"steps={last - 1}:{last + 3}", f"runtime.root={tmp_path}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert files(tmp_path) == before
     assert lines[1].startswith(f"step {last - 1}: loss ")
@@ -51,7 +51,7 @@ def test_a_replay_says_what_the_run_said(tmp_path, capsys):
     folder = run_folder(config)
     capsys.readouterr()
     before = files(tmp_path)
-    assert replay.main([str(folder), "steps=10:12"]) == 0
+    assert verbs.replay([str(folder), "steps=10:12"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert files(tmp_path) == before
     assert "from step 10" in out[0] and len(out) == 3
@@ -72,7 +72,7 @@ def test_gradients_alone_that_are_not_finite_are_named(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(run.Trainer, "forward", spoilt)
     assert run.run(config) == 1
-    assert replay.main([str(run_folder(config)), "steps=3:4"]) == 0
+    assert verbs.replay([str(run_folder(config)), "steps=3:4"]) == 0
     assert "gradients that are not: " in capsys.readouterr().out
 
 
@@ -88,5 +88,5 @@ def test_mistakes_are_one_line(tmp_path, capsys):
         [folder, "steps=x"],
         [folder, "train.steps=9"],
     ):
-        assert replay.main(arguments) == 2, arguments
+        assert verbs.replay(arguments) == 2, arguments
         assert len(capsys.readouterr().err.splitlines()) == 1, arguments

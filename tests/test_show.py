@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from vocl import assemble
-from vocl.commands.show import main
+from vocl.commands.verbs import show as main
 from vocl.config.compose import composed
 from vocl.rundir.checkpoint import Checkpoints
 

@@ -56,11 +56,21 @@ class NonFinite(Exception):
         self.step, self.record = step, record
 
 
+def near(name: str, choices: Iterable[str]) -> str:
+    """How a message ends that `name` is none of `choices`: with the one that looks most like it."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(choices), 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 class UnknownKey(UserError):
     """A key of a config that nothing takes: `path` is dotted; `expected`: the keys that would be taken."""
 
     def __init__(self, path: str, expected: tuple[str, ...]) -> None:
-        super().__init__(f"{path}: unknown key, choose from {', '.join(expected) or 'none'}")
+        choices = ", ".join(expected) or "none"
+        meant = near(path.rpartition(".")[2], expected)
+        super().__init__(f"{path}: unknown key, choose from {choices}{meant}")
         self.path, self.expected = path, expected
 
 
@@ -68,5 +78,7 @@ class UnknownChoice(UserError):
     """An option that a config group, or a folder of conf/, does not have: `group` and `name`."""
 
     def __init__(self, group: str, name: str, choices: Iterable[str]) -> None:
-        super().__init__(f"{group}={name}: no such choice, choose from {', '.join(choices) or 'none'}")
+        known = list(choices)
+        told = ", ".join(known) or "none"
+        super().__init__(f"{group}={name}: no such choice, choose from {told}{near(name, known)}")
         self.group, self.name = group, name

@@ -6,36 +6,25 @@ runs a saved one; `-m` takes comma lists and hands all of their runs over, as `v
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
+import click
+
+from vocl.command_line import defaults
+from vocl.command_line.verb import GROUPS, Line, option, verb, words
 from vocl.commands import launching
 from vocl.config.run_config import RunConfig
-from vocl.errors import EXIT_USER, RunIsTaken, UserError, say_everything
+from vocl.errors import UserError
 from vocl.rundir import saved_config
 from vocl.rundir.lock import CLAIM
 from vocl.rundir.of_config import run_dir_of
 from vocl.rundir.run_dir import CONFIG
-from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, StopFlag, stop_on_signal
-from vocl.tracking import log
+from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compose, check and run; returns the exit code (see `vocl.run.run`)."""
-    say_everything()
-    log.configure()
-    try:
-        with stop_on_signal() as stop:  # from the start: composing and importing take seconds
-            return _main(_parse(list(sys.argv[1:] if arguments is None else arguments)), stop)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_TAKEN if isinstance(error, RunIsTaken) and CLAIM in os.environ else EXIT_USER
-
-
+PROGRAM = "python -m vocl.train"
 INSTEAD = {
     ("-p", "--package"): "--cfg job prints the whole config",
     ("-cd", "--config-dir"): "project=PATH adds the folder PATH/conf",
@@ -44,48 +33,51 @@ INSTEAD = {
     ("-r", "--run"): "leave it out",
     ("-i", "--info"): "vocl plan says what would run",
     ("--hydra-help",): "see --help",
-    ("-sc", "--shell-completion"): "there is none",
+    ("-sc", "--shell-completion"): "_VOCL_COMPLETE=bash_source vocl prints one for vocl train",
     ("--experimental-rerun",): "run a saved config by --config FILE",
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}; see --help")
-
-
-class _Refuse(argparse.Action):
-    """An option of Hydra's that we lack: says what to use instead."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> NoReturn:
-        raise UserError(f"python -m vocl.train: {option}: not here; {self.const}")
+def _refuse(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Say what to use instead of an option of Hydra's that we lack."""
+    if value is not None and not context.resilient_parsing:
+        flags = tuple(option.opts)
+        raise UserError(f"{context.command_path}: {', '.join(flags)}: not here; {INSTEAD[flags]}")
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m vocl.train", description=__doc__)
-    parser.add_argument("-c", "--cfg", choices=["job"], help="print the composed config and stop")
-    parser.add_argument("--resolve", action="store_true", help="with --cfg, where it is so anyhow")
-    parser.add_argument("--config", type=Path, help="run this saved config instead of composing one")
-    parser.add_argument("-m", "--multirun", action="store_true", help="several runs: seed=0,1,2")
-    parser.add_argument(
-        "overrides", nargs="*", help="Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1"
-    )
-    for flags, instead in INSTEAD.items():
-        parser.add_argument(*flags, action=_Refuse, nargs="?", const=instead, help=argparse.SUPPRESS)
-    return parser.parse_intermixed_args(arguments)
+def _without_those_of_hydra(function: Callable[..., int]) -> Callable[..., int]:
+    for flags in INSTEAD:
+        takes = {"is_flag": False, "flag_value": "", "hidden": True, "expose_value": False}
+        function = option(*flags, callback=_refuse, **takes)(function)
+    return function
 
 
-def _main(options: argparse.Namespace, stop: StopFlag) -> int:
-    if options.config and options.overrides:
-        raise UserError(
-            f"{options.overrides[0]}: a saved config takes no overrides; leave out --config or this"
-        )
-    if options.multirun:
-        return _multirun(options)
-    config = _saved(options.config) if options.config else _composed(options.overrides)
-    if options.cfg:
+@verb("train", PROGRAM)
+@words("[OVERRIDES...]", "Hydra overrides, e.g. experiment=slotcontrast/movi_c seed=1.", offers=(GROUPS,))
+@option("-c", "--cfg", type=click.Choice(["job"]), help="Print the composed config and stop.")
+@option("--resolve", is_flag=True, help="With --cfg, where it is so anyhow.")
+@option("--config", "saved", type=click.Path(), help="Run this saved config instead of composing one.")
+@option("-m", "--multirun", is_flag=True, help="Hand over several runs, as vocl submit does: seed=0,1,2.")
+@_without_those_of_hydra
+def main(line: Line, cfg: str | None, resolve: bool, saved: str | None, multirun: bool) -> int:
+    """Train one run, in this process unless a cluster is chosen.
+
+    Returns 0, 1 when it crashed, 75 when stopped: the same command goes on.
+    """
+    with stop_on_signal() as stop:  # from the start: composing and importing take seconds
+        if saved is not None and line.typed:
+            raise UserError(f"{line.typed[0]}: a saved config takes no overrides; leave out --config or this")
+        if saved is not None and multirun:
+            raise UserError("--config: a saved config is one run; leave out -m")
+        if saved is not None:
+            return _one(_saved(Path(saved)), bool(cfg), stop)
+        taken = defaults.PLACED if multirun else defaults.RUNS
+        asked = (*defaults.beside(line.typed, taken), *line.typed)
+        return _multirun(asked, bool(cfg)) if multirun else _one(_composed(asked), bool(cfg), stop)
+
+
+def _one(config: RunConfig, shows: bool, stop: StopFlag) -> int:
+    if shows:
         _print([config])
         return 0
     if config.cluster.kind != "here":
@@ -96,19 +88,16 @@ def _main(options: argparse.Namespace, stop: StopFlag) -> int:
     return run(config, stop)
 
 
-def _multirun(options: argparse.Namespace) -> int:
+def _multirun(overrides: Sequence[str], shows: bool) -> int:
     """Hand all runs over; a sweeper other than Hydra's own plain one steers through our launcher."""
-    overrides = options.overrides
-    if options.config:
-        raise UserError("--config: a saved config is one run; leave out -m")
     steered = any(override.startswith("hydra/sweeper=") for override in overrides)
-    if options.cfg and steered:
+    if shows and steered:
         raise UserError("--cfg: a sweeper chooses its runs as it goes; leave out hydra/sweeper or --cfg")
-    if options.cfg:
+    if shows:
         _print([spec.config for spec in launching.module("selection.plan").select(overrides).specs])
         return 0
     if not steered:
-        return launching.module("commands.submit").main(overrides)
+        return launching.module("commands.submit").hand_over(overrides)
     return launching.module("submission.sweep").main(overrides)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.selection.plan import select
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, verb, words
 from vocl.config import folders
 from vocl.config.proof import inputs
 from vocl.config.run_config import RunConfig, values
@@ -22,14 +24,16 @@ if TYPE_CHECKING:
 READS = ("backbone", "dataset", "eval", "runtime", "project")  # sections that features depend on
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl cache SELECTOR`: what runtime.feature_cache=auto would keep for these runs, all of it, now.
+@verb("cache")
+@words("SELECTOR", SELECTOR, required=True, takes=defaults.PLACED, offers=(ABLATIONS, GROUPS))
+def main(line: Line) -> int:
+    """Compute what runtime.feature_cache=auto would keep for the runs of SELECTOR, all of it, now.
 
     It is the work that the first of them would do. Returns 0, or 75 when it was stopped: the same
-    command goes on. Raises `UserError` where no run has features that can be kept.
+    command goes on. It is a mistake where no run has features that can be kept.
     """
     wanted, refused = {}, []
-    for spec in select(arguments).runs:
+    for spec in select(line.words).runs:
         reason = inputs.not_cacheable(spec.config.content, folders.packages(spec.config.project))
         if reason:
             refused.append(f"{spec.label}: {reason}")
@@ -37,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
             wanted[_key(spec.config)] = spec.config
     if not wanted:
         raise UserError(f"{refused[0]}; there is nothing to cache")
-    for line in refused:
-        print(f"left out: {line}", file=sys.stderr)
+    for told in refused:
+        print(f"left out: {told}", file=sys.stderr)
     try:
         with stop_on_signal() as stop:
             for config in wanted.values():

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from launch.slurm import client
 from launch.slurm.client import SlurmError
 from launch.submission import resubmit
 from launch.submission.enqueue import recover
-from vocl.errors import UserError, printable
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
+from vocl.errors import printable
 from vocl.rundir import causes, claims, processes
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim
@@ -28,21 +30,22 @@ from vocl.rundir.run_dir import RunDir
 POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl cancel SELECTOR [--gone]`: 0, or 1 when SLURM does not answer or a run could not be cancelled.
+@verb("cancel")
+@words("SELECTOR | RUN...", SUBMITTED, takes=defaults.NAMES, offers=(ABLATIONS, RUNS))
+@option("--gone", is_flag=True, help="A person's word that no job has those runs whose state is unknown.")
+def main(line: Line, gone: bool) -> int:
+    """End the jobs of runs; a cancelled run is taken up again by `vocl retry` alone.
 
-    A cancelled run is "failed: cancelled": `vocl retry` takes it up again, nothing else does. `--gone` is
-    a person's word that no job has those any more whose state is unknown; no job is ended then.
+    With --gone no job is ended: runs whose state is unknown are given up. Returns 0, or 1 when SLURM does
+    not answer or a run could not be cancelled.
     """
-    if wrong := [a for a in arguments if a.startswith("--") and a != "--gone"]:
-        raise UserError(f"vocl cancel {wrong[0]}: no such option, choose from --gone")
-    target = resolve([a for a in arguments if a != "--gone"])
+    target = resolve(line.words)
     with suppress(SlurmError):
         recover(target.root, target.runs)
     states, trouble = look(target.root, target.runs)
     entries = {entry.id: entry for entry in target.entries}
     unknown = {run: entry for run, entry in entries.items() if states[run].name == UNKNOWN}
-    if "--gone" in arguments:
+    if gone:
         return _give_up(unknown, states)
     for run, entry in unknown.items():
         reason = f"{states[run].reason}; {GIVE_UP.format(run=run)}"

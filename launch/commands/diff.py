@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from launch.run_states import text_table
 from launch.selection.submitted import root_in
+from vocl.command_line import defaults
+from vocl.command_line.verb import RUN, RUNS, Line, verb, words
 from vocl.config.diff import diff
 from vocl.errors import UserError, printable
 from vocl.rundir.records import Records
@@ -13,12 +13,12 @@ from vocl.rundir.records import Records
 PLACES = ("runtime", "cluster", "project")  # where a run is computed, not what
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl diff A B [runtime.root=PATH]`: two runs, by id (or its beginning) or folder; always 0."""
-    root, words = root_in(arguments)
-    if len(words) != 2 or any(word.startswith("-") for word in words):
-        raise UserError(f"{' '.join(['vocl diff', *words])}: give two runs, by id or folder")
-    a, b = (Records(root.find(word)) for word in words)
+@verb("diff")
+@words("A B [runtime.root=PATH]", RUN, names=2, keys=defaults.OF_ROOT, takes=defaults.ROOT, offers=(RUNS,))
+def main(line: Line) -> int:
+    """Show how two runs differ in config, code and scores; always 0."""
+    root, _ = root_in(line.words)
+    a, b = (Records(root.find(name)) for name in line.names)
     print(f"A {a.run}\nB {b.run}\n")
     print("\n".join(map(printable, [*_config(a, b), "", *_code(a, b), "", *_scores(a, b)])))
     return 0

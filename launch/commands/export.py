@@ -29,6 +29,8 @@ from launch.selection.submitted import is_word, root_in
 from launch.slurm.ledger import By, Submission
 from launch.submission import codebase, resubmit, snapshot
 from launch.submission.job_config import PATHS
+from vocl.command_line import defaults
+from vocl.command_line.verb import RUN, RUNS, Line, verb, words
 from vocl.config import migrate
 from vocl.config.compose import compose
 from vocl.errors import UserError
@@ -54,16 +56,23 @@ SITE = ("runtime.", "runtime=", "cluster.", "cluster=", "cluster/", "hydra.", "h
 PATH = re.compile(r"(?<![\w.~-])~?/(?:[^\s,'\"\]}]*/)?(?=[^\s,'\"\]}])")  # all but the last name of one
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl export RUN OUT [runtime.root=PATH]`: `vocl.load("OUT")` gives its model, elsewhere too.
+@verb("export")
+@words(
+    "RUN OUT [runtime.root=PATH]",
+    f"{RUN} OUT: a new folder.",
+    names=2,
+    keys=defaults.OF_ROOT,
+    takes=defaults.ROOT,
+    offers=(RUNS,),
+)
+def main(line: Line) -> int:
+    """Make a folder of a finished run that stands alone: `vocl.load("OUT")` gives its model, elsewhere too.
 
     Paths and cluster settings of this machine are left out; what lies beside the code and is not
     copied is said on stderr. Returns 0.
     """
-    root, words = root_in(arguments)
-    if len(words) != 2 or not all(is_word(word) for word in words):
-        raise UserError("vocl export: expected a run and a folder, e.g. vocl export 3f2a9c01bd ~/model")
-    name, out = words
+    root, _ = root_in(line.words)
+    name, out = line.names
     run = root.find_trusted(name)
     if not run.result_path.exists():
         raise UserError(f"{run}: has not finished; only finished runs are exported")

@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch.selection.selector import results_root
-from launch.selection.submitted import is_word
 from launch.slurm import ledger
+from vocl.command_line import defaults
+from vocl.command_line.verb import Line, option, verb, words
 from vocl.errors import UserError, printable
 from vocl.files import TEMPORARY, read_bytes, refuse_planted
 from vocl.rundir import claims, file_times
@@ -46,13 +47,12 @@ class Waste:
         return sum(path.lstat().st_size for path in paths if path.is_symlink() or path.is_file())
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl gc [--yes] [runtime.root=PATH]`: list it, or with `--yes` remove it; returns 0."""
-    for argument in arguments:
-        if argument != "--yes" and not argument.startswith("runtime.root="):
-            kind = "selector" if is_word(argument.removeprefix("ablation=")) else "option"
-            raise UserError(f"vocl gc {argument}: takes no such {kind}, only --yes and runtime.root=PATH")
-    root = results_root(arguments)
+@verb("gc")
+@words("[runtime.root=PATH]", "The results folder.", names=0, keys=defaults.OF_ROOT, takes=defaults.ROOT)
+@option("--yes", is_flag=True, help="Remove it.")
+def main(line: Line, yes: bool) -> int:
+    """List what lies in a results folder and nothing needs any more; returns 0."""
+    root = results_root(line.words)
     if not root.runs_path.is_dir():
         raise UserError(f"runtime.root={root}: no results folder")
     try:
@@ -60,14 +60,14 @@ def main(arguments: Sequence[str]) -> int:
             refuse_planted(place)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
-    total, removes = 0, "--yes" in arguments
+    total = 0
     for waste in find(root):
         with suppress(FileNotFoundError):
             total += waste.size
             print(printable(f"{waste.path.relative_to(root.path)}: {waste.reason}"))
-            if removes:
+            if yes:
                 _remove(waste.path)
-    print(f"{total / 1e6:.1f} MB {'removed' if removes else 'could be removed: vocl gc --yes'}")
+    print(f"{total / 1e6:.1f} MB {'removed' if yes else 'could be removed: vocl gc --yes'}")
     return 0
 
 

@@ -6,10 +6,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from launch.selection.submitted import root_in
+from vocl.command_line import defaults
+from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words
 from vocl.errors import STEERING, UserError
 from vocl.files import open_regular
 
@@ -19,21 +23,18 @@ BLOCK = 65536
 KEPT = re.compile(rf"(\x1b\[[\d;]*m|[\t\n\r])|{STEERING.pattern}")  # colours, lines, bars
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl logs RUN [-n LINES] [-f] [runtime.root=PATH]`: the end of its log; -f goes on with it until
-    Ctrl-C, also where the log does not exist yet. Returns 0."""
-    root, rest = root_in(arguments)
-    number, rest = _number(rest)
-    follow = any(a in ("-f", "--follow") for a in rest)
-    words = [a for a in rest if a not in ("-f", "--follow")]
-    if len(words) != 1 or words[0].startswith("-"):
-        given = " ".join(["vocl logs", *words])
-        raise UserError(f"{given}: give one run id (or its beginning), and -n N or -f")
-    path = root.find(words[0]).log_path
+@verb("logs")
+@words("RUN [runtime.root=PATH]", RUN, names=1, keys=defaults.OF_ROOT, takes=defaults.ROOT, offers=(RUNS,))
+@option("-n", "--lines", type=click.IntRange(min=0), default=LINES, help="So many of its last lines.")
+@option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C, also where there is no log yet.")
+def main(line: Line, lines: int, follow: bool) -> int:
+    """Print the end of what a run printed; returns 0."""
+    root, _ = root_in(line.words)
+    path = root.find(line.names[0]).log_path
     if not path.is_file() and not follow:
         raise UserError(f"{path}: not there: the run has not begun")
     try:
-        at = _print_end(path, number)
+        at = _print_end(path, lines)
         if follow:
             for block in grow(path, at):
                 _emit(block)
@@ -78,18 +79,3 @@ def _emit(block: bytes) -> None:
     text = block.decode(errors="replace")
     sys.stdout.write(KEPT.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", text))
     sys.stdout.flush()
-
-
-def _number(arguments: Sequence[str]) -> tuple[int, list[str]]:
-    """The value of -n N or -nN, and the other arguments."""
-    rest, number, given = [], str(LINES), iter(arguments)
-    for argument in given:
-        if argument == "-n":
-            number = next(given, "")
-        elif argument.startswith("-n"):
-            number = argument[2:]
-        else:
-            rest.append(argument)
-    if not number.isdigit():
-        raise UserError(f"-n {number}: expected a number of lines")
-    return int(number), rest

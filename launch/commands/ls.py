@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,8 @@ from launch.commands.status import PATIENCE_S
 from launch.run_states import text_table
 from launch.selection.selector import Target, resolve_or_all
 from launch.slurm.job_states import ask
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, RUNS, Line, verb, words
 from vocl.errors import UserError
 from vocl.rundir.run_dir import RunDir
 
@@ -24,14 +26,21 @@ HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
 MISSING = object()
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl ls [NAME] [key=value ...] [runtime.root=PATH]`: newest last; always 0.
+@verb("ls")
+@words(
+    "[NAME] [KEY=VALUE...] [runtime.root=PATH]",
+    "An ablation that was submitted, or runs; what their configs say.",
+    takes=defaults.ROOT,
+    offers=(ABLATIONS, RUNS),
+)
+def main(line: Line) -> int:
+    """List the runs on disk, newest last; always 0.
 
     A run is listed when its saved config has every `value` under its `key` (model.num_slots=7). A
     value may be a glob; a part of a config answers to its name: model=*Recurrent, loss=[feature_mse].
     """
-    known = [a for a in arguments if "=" not in a or a.startswith(("ablation=", "runtime.root="))]
-    filters = [a.partition("=") for a in arguments if a not in known]
+    known = [a for a in line.words if "=" not in a or a.startswith(("ablation=", "runtime.root="))]
+    filters = [a.partition("=") for a in line.words if a not in known]
     chosen = resolve_or_all(known, compose=False)
     root = chosen.root
     dated = {run: _date(root.run(run)) for run in chosen.runs}

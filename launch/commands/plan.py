@@ -12,6 +12,8 @@ from launch.selection.plan import Selection, Spec, select
 from launch.slurm import client
 from launch.submission import forecast
 from launch.submission.preflight import warnings
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, verb, words
 from vocl.config.sections import SlurmCluster
 from vocl.rundir.results_root import ResultsRoot
 
@@ -19,22 +21,24 @@ NAMES = {"absent": "new"}  # as people say it before anything was submitted
 SHOWN = 8  # lines of a kind, before the rest is only counted
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl plan SELECTOR`: compose, check and sign every cell; changes nothing.
+@verb("plan")
+@words("SELECTOR", SELECTOR, required=True, takes=defaults.PLACED, offers=(ABLATIONS, GROUPS))
+def main(line: Line) -> int:
+    """Compose, check and sign every run of SELECTOR; changes nothing.
 
     Lists the runs with their states, cells whose config is not what was run under their name, the
     arrays and GPU hours of what is to do, and what is missing for it, as warnings. Returns 0.
     """
-    selection = select(arguments)
+    selection = select(line.words)
     root = selection.root
     states, trouble = look(root, [spec.id for spec in selection.runs])
     _print_runs(selection, states)
-    for line in _summary(selection, states):
-        print(line)
+    for told in _summary(selection, states):
+        print(told)
     _print_changed(forecast.changed(selection.specs, selection.ablation, root))
     todo = [s for s in selection.runs if states[s.id].name in TAKEN]
-    for line in [*_cost(todo, root), *([f"warning: {trouble}"] if trouble else [])]:
-        print(line)
+    for told in [*_cost(todo, root), *([f"warning: {trouble}"] if trouble else [])]:
+        print(told)
     for warning in warnings(selection.runs):
         print(f"warning: {warning}")
     return 0

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Any
 from launch.run_states.states import LIVE, UNKNOWN, RunState, look
 from launch.selection.selector import results_root
 from launch.submission.job_config import PATHS
+from vocl.command_line import defaults
+from vocl.command_line.verb import Line, verb, words
 from vocl.config import identity
 from vocl.config.compose import compose
 from vocl.config.migrate import migrate
@@ -37,27 +39,32 @@ ID = re.compile(r"[0-9a-f]{10}")
 VANISHED = 24  # rsync: a file was removed while it copied, as running jobs do with checkpoints
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl pull [USER@]HOST:PATH | PATH [runtime.root=HERE]`: PATH is a results folder (with runs/).
+@verb("pull")
+@words(
+    "[USER@]HOST:PATH | PATH [runtime.root=HERE]",
+    "A results folder (with runs/).",
+    names=1,
+    keys=defaults.OF_ROOT,
+    takes=defaults.ROOT,
+)
+def main(line: Line) -> int:
+    """Merge another results folder, of this machine or another, by run id.
 
     A run that is done here is kept; one that is done there replaces an unfinished one; what is
     unfinished on both sides, or may still be worked on, is reported and left alone. Returns 0.
     """
-    words = [a for a in arguments if not a.startswith("runtime.root=")]
-    if len(words) != 1 or words[0].startswith("--"):
-        raise UserError("vocl pull: expected one place, e.g. vocl pull me@cluster:vocl/results")
-    root = results_root(arguments)
+    (place,), root = line.names, results_root(line.words)
     try:
         make_folder(root.runs_path)
     except OSError as error:
         raise UserError(f"runtime.root={root}: cannot write there: {error.strerror}") from None
     with (
         tempfile.TemporaryDirectory(dir=root.path, prefix=f"{TEMPORARY}pull-") as temporary,
-        _source(words[0], root, Path(temporary)) as source,
+        _source(place, root, Path(temporary)) as source,
     ):
         counts = _merge(source, root, Path(temporary))
     told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-    print(f"{words[0]}: {told or 'nothing new'}")
+    print(f"{place}: {told or 'nothing new'}")
     return 0
 
 

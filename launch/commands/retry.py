@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import click
+
 from launch.commands.submit import tell
 from launch.run_states.states import RunState, left_alone, look
 from launch.selection.plan import Spec
@@ -16,6 +18,8 @@ from launch.selection.submitted import Entry
 from launch.slurm.client import SlurmError
 from launch.submission import local, resubmit
 from launch.submission.enqueue import enqueue, recover
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
 from vocl.config.compose import project_of
 from vocl.config.grammar import key_of
 from vocl.config.sections import SlurmCluster
@@ -24,19 +28,38 @@ from vocl.files import user_path
 from vocl.rundir.results_root import ResultsRoot
 
 STATES = ("failed", "interrupted")
-OPTIONS = ("--exclude-node", "--new-code")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl retry SELECTOR [--exclude-node NODE] [--new-code] [cluster.KEY=VALUE] [runtime.KEY=VALUE]`.
+def _nodes(context: click.Context, parameter: click.Parameter, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    if any(not node or node.startswith("-") for node in nodes):
+        raise UserError("--exclude-node: name a node, e.g. --exclude-node gpu13")
+    return nodes
 
-    They go on from their last checkpoint, on the cluster of their last submission but for these keys.
-    `--exclude-node`: not on that node (a host list such as gpu[3,7]). `--new-code`: with today's files
-    instead of the snapshot. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 2 when
-    a run's records do not tell how it was submitted; 75 when stopped.
+
+@verb("retry")
+@words(
+    "SELECTOR | RUN... [cluster.KEY=VALUE...] [runtime.KEY=VALUE...]",
+    SUBMITTED,
+    takes=defaults.NAMES,
+    offers=(ABLATIONS, RUNS),
+)
+@option(
+    "--exclude-node",
+    "nodes",
+    metavar="NODE",
+    multiple=True,
+    callback=_nodes,
+    help="Not on this node, or these: gpu[3,7].",
+)
+@option("--new-code", is_flag=True, help="With today's files instead of the snapshot.")
+def main(line: Line, nodes: tuple[str, ...], new_code: bool) -> int:
+    """Queue failed or interrupted runs again, with the code that they were submitted with.
+
+    They go on from their last checkpoint, on the cluster of their last submission but for the keys that
+    are given. Returns 0; 1 when SLURM refused, or a run failed that was trained here; 2 when a run's
+    records do not tell how it was submitted; 75 when stopped.
     """
-    rest, nodes, new_code = _options(arguments)
-    target = resolve([word for word in rest if not _is_of_runtime(word)])
+    target = resolve([word for word in line.words if not _is_of_runtime(word)])
     with suppress(SlurmError):
         recover(target.root, target.runs)
     states, trouble = look(target.root, target.runs)
@@ -45,9 +68,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"not submitted: {trouble}", file=sys.stderr)
         return 1
     print(f"{len(target.runs)} runs: {len(entries)} to do again", flush=True)
-    for line in left_alone(states):
-        print(line, file=sys.stderr)
-    return again(target, list(entries.values()), states, rest, nodes, new_code)
+    for told in left_alone(states):
+        print(told, file=sys.stderr)
+    return again(target, list(entries.values()), states, line.words, nodes, new_code)
 
 
 def again(
@@ -88,24 +111,6 @@ def _frozen(
         print(f"not queued {entry.told}: {error}", file=sys.stderr)
         return None
     return spec
-
-
-def _options(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
-    rest, nodes, new_code = [], [], False
-    words = iter(arguments)
-    for word in words:
-        if word == "--new-code":
-            new_code = True
-        elif word.partition("=")[0] == "--exclude-node":
-            node = word.partition("=")[2] or next(words, "")
-            if not node or node.startswith("-"):
-                raise UserError("--exclude-node: name a node, e.g. --exclude-node gpu13")
-            nodes.append(node)
-        elif word.startswith("--"):
-            raise UserError(f"vocl retry {word}: no such option, choose from {', '.join(OPTIONS)}")
-        else:
-            rest.append(word)
-    return rest, nodes, new_code
 
 
 def _is_of_runtime(word: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launch.run_states import health, text_table
@@ -12,6 +11,8 @@ from launch.run_states.states import STATES, RunState
 from launch.selection.selector import Target, resolve_or_all
 from launch.selection.submitted import Entry
 from launch.slurm.job_states import Asker, ask
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
 
 PATIENCE_S = 20.0  # for SLURM's answer
 HEADERS = ("row", "column", "seed", "run", "state", "step", "rate", "left", "job", "node", "reason")
@@ -36,16 +37,19 @@ class Picture:
         return [*lines, self.summary, *self.warnings]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl status [NAME | SELECTOR | run ids] [--watch] [runtime.root=PATH]`; always 0.
+@verb("status")
+@words("[SELECTOR | RUN...]", SUBMITTED, takes=defaults.NAMES, offers=(ABLATIONS, RUNS))
+@option("--watch", is_flag=True, help="Keep the board up to date until nothing is live, or q.")
+def main(line: Line, watch: bool) -> int:
+    """Show what has become of runs, on a board of rows x columns x seeds; always 0.
 
     An ablation is shown as it was last submitted; without a selector all runs are shown.
     """
-    chosen = resolve_or_all([a for a in arguments if a != "--watch"])
-    if "--watch" in arguments:
-        from launch.commands.watch import watch
+    chosen = resolve_or_all(line.words)
+    if watch:
+        from launch.commands import watch as watching
 
-        return watch(chosen)
+        return watching.watch(chosen)
     if not chosen.groups:
         print(f"no runs in {chosen.root}")
         return 0

@@ -21,6 +21,8 @@ from launch.slurm.request import check_request
 from launch.submission import local, retry_policy, tend_job
 from launch.submission.enqueue import Queued, enqueue, recover
 from launch.submission.preflight import missing
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, option, verb, words
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError
@@ -35,15 +37,22 @@ WAIT_POLL_S = 5.0
 TAKEN = ("absent", "interrupted")  # states of the runs that a submit takes
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl submit SELECTOR [cluster=NAME] [--tend]`: runs that are absent or were interrupted.
+@verb("submit")
+@words("SELECTOR [cluster=NAME]", SELECTOR, required=True, takes=defaults.PLACED, offers=(ABLATIONS, GROUPS))
+@option("--tend", is_flag=True, help="Also queue a one-core job that does `vocl tend` once they are over.")
+def main(line: Line, tend: bool) -> int:
+    """Train the runs of SELECTOR that are absent or were interrupted, each exactly once.
 
-    `--tend` also queues a one-core job that does `vocl tend` once they are over. Returns 0, 1 when
-    SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
+    Returns 0, 1 when SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
     """
-    selection = select([a for a in arguments if a != "--tend"])
+    return hand_over(line.words, tend)
+
+
+def hand_over(words: Sequence[str], tend: bool = False) -> int:
+    """What `vocl submit` does; `tend`: with a job that tends the runs."""
+    selection = select(words)
     code = submit(selection, TAKEN)
-    if "--tend" in arguments and not tend_job.arm(of_selection(selection)):
+    if tend and not tend_job.arm(of_selection(selection)):
         return code or 1
     return code
 

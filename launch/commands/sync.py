@@ -17,8 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vocl.command_line import defaults
+from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words
 from vocl.config.wandb_names import refuse_project
-from vocl.errors import EXIT_USER, UserError, printable
+from vocl.errors import UserError, printable
 from vocl.files import parse_json
 from vocl.rundir.result import Result
 from vocl.rundir.results_root import ResultsRoot
@@ -37,12 +39,18 @@ class Failed(Exception):
     """A run could not be uploaded; says why in one line."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit code."""
-    if not arguments:
-        print("vocl sync: give run ids, or --all", file=sys.stderr)
-        return EXIT_USER
-    root, runs, given = _runs(arguments)
+@verb("sync")
+@words(
+    f"RUN... [{'=] ['.join(TAKEN)}=]",
+    f"{RUN} Where to upload to, if not where its config says.",
+    keys=("runtime.",),
+    takes=defaults.ROOT,
+    offers=(RUNS, *(f"{key}=" for key in TAKEN)),
+)
+@option("--all", "every", is_flag=True, help="All runs that were tracked.")
+def main(line: Line, every: bool) -> int:
+    """Upload to W&B what it has not seen of runs; returns 0, or 1 when an upload failed."""
+    root, runs, given = _runs(line, every)
     failed = 0
     for run in runs:
         try:
@@ -89,16 +97,14 @@ def is_live(run: RunDir) -> bool:
     return all(path.stem.endswith("-start") for path in run.events.glob(f"{beat.attempt:04d}-*.json"))
 
 
-def _runs(arguments: Sequence[str]) -> tuple[ResultsRoot, list[RunDir], dict[str, Any]]:
+def _runs(line: Line, every: bool) -> tuple[ResultsRoot, list[RunDir], dict[str, Any]]:
     """The root, the runs that are asked for, and to which project and entity, where the arguments say so."""
     from vocl.config.compose import compose
 
-    runtime = [a for a in arguments if a.startswith("runtime.")]
-    names = [a for a in arguments if a not in runtime and a != "--all"]
-    unknown = [a for a in names if a.startswith("-") or "=" in a]
-    if unknown:
+    runtime, names = line.overrides, line.names
+    if unknown := [name for name in names if "=" in name]:
         raise UserError(f"{unknown[0]}: expected RUN, --all or {', '.join(f'{key}=' for key in TAKEN)}")
-    if bool(names) == ("--all" in arguments):
+    if bool(names) == every:
         raise UserError("vocl sync: choose RUN... or --all")
     composed = compose(runtime)["runtime"]
     refuse_project(composed["wandb_project"])

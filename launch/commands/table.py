@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 
 from launch.selection.plan import Selection
 from launch.selection.submitted import read_table
 from launch.tables import render
 from launch.tables.tabulate import tabulated
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, Line, option, verb, words
 from vocl.errors import UserError
 from vocl.files import refuse_planted
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl table NAME [table.KEY=VALUE ...] [overrides] [--pictures]`.
+@verb("table")
+@words(
+    "NAME [table.KEY=VALUE...] [OVERRIDES...]",
+    "An ablation, settings of its table, and overrides for all of its runs.",
+    required=True,
+    takes=defaults.NAMES,
+    offers=(ABLATIONS,),
+)
+@option("--pictures", is_flag=True, help="Also a contact sheet per row, from its first finished run.")
+def main(line: Line, pictures: bool) -> int:
+    """Make the table of an ablation: mean, deviation and count per cell.
 
-    Writes table.md, table.csv, table.tex and runs.csv to <runtime.root>/tables/NAME and prints the
-    first. `--pictures` adds one contact sheet per row, from its first finished run.
+    Writes table.md, table.csv, table.tex and runs.csv to <runtime.root>/tables/NAME and prints the first.
     """
-    selection, records, table = tabulated([a for a in arguments if a != "--pictures"])
+    selection, records, table = tabulated(line.words)
     place = selection.root.tables / table.name
     try:
         refuse_planted(selection.root.tables)
@@ -30,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     print(render.markdown(table))
     print(", ".join(str(place / name) for name in render.FILES))
     _tell_others(selection, table.name)
-    if "--pictures" in arguments:
+    if pictures:
         from launch.tables.pictures import draw
 
         return draw(records, selection.root, place)

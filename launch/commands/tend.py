@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +24,8 @@ from launch.slurm.client import SlurmError
 from launch.slurm.ledger import By
 from launch.submission import resubmit, retry_policy, tend_job
 from launch.submission.enqueue import Queued, enqueue, recover
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
 from vocl.config.grammar import setting
 from vocl.config.sections import SlurmCluster
 from vocl.errors import UserError, printable
@@ -35,25 +36,23 @@ from vocl.rundir.run_dir import RunDir
 WATCH_S = 60.0
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl tend NAME|SELECTOR [--watch]`: 0 nothing is left to do or all is well, 1 SLURM does not answer.
+@verb("tend")
+@words("SELECTOR | RUN...", SUBMITTED, takes=defaults.NAMES, offers=(ABLATIONS, RUNS))
+@option("--watch", is_flag=True, help="Repeat until nothing is queued, running or to be queued.")
+@option("--arm", is_flag=True, help="Queue a one-core job that does the same later (vocl submit --tend).")
+def main(line: Line, watch: bool, arm: bool) -> int:
+    """See how lost jobs ended, and queue again what deserves it.
 
-    `--watch` repeats until nothing is queued, running or to be queued; `--arm` (what `vocl submit
-    --tend` does) queues a one-core job that does the same once the arrays of this pass are over. Where
-    SLURM or the disk does not answer, both try again: nobody else would go on once they do.
+    With --watch or --arm it tries again where SLURM or the disk does not answer: nobody else would go on
+    once they do. Returns 0, or 1 where SLURM does not answer.
     """
-    options = [a for a in arguments if a.startswith("--")]
-    if wrong := [o for o in options if o not in ("--watch", "--arm")]:
-        raise UserError(f"vocl tend {wrong[0]}: no such option, choose from --watch, --arm")
-    watches = "--watch" in options
-    lasts = watches or ("--arm" in options and "SLURM_JOB_ID" in os.environ)
+    lasts = watch or (arm and "SLURM_JOB_ID" in os.environ)
     while True:
-        # anew each time: more may have been submitted under the name
-        target = resolve([a for a in arguments if a not in options])
+        target = resolve(line.words)  # anew each time: more may have been submitted under the name
         done = _pass(target, lasts)
-        print(time.strftime("%F %T ") + done.summary if options else done.summary, flush=True)
-        if done.trouble or not (watches and done.live):
-            well = not done.trouble and ("--arm" not in options or _arm(target, done))
+        print(time.strftime("%F %T ") + done.summary if watch or arm else done.summary, flush=True)
+        if done.trouble or not (watch and done.live):
+            well = not done.trouble and (not arm or _arm(target, done))
             if well or not lasts:
                 return 0 if well else 1
         time.sleep(WATCH_S)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from launch.tables import published
 from launch.tables.published import Claim, Findings, claimed
+from vocl.command_line import defaults
+from vocl.command_line.verb import Line, verb, words
 from vocl.config.compose import compose, project_of
 from vocl.config.grammar import key_of
 from vocl.config.run_config import RunConfig
@@ -26,14 +28,19 @@ OUTSIDE = 1  # exit code
 OWN = ("runtime", "cluster", "seed")  # keys that change no score
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl verify METHOD/DATASET FILE [overrides]`: import, score, compare, keep the finding.
+@verb("verify")
+@words(
+    "[METHOD/DATASET FILE] [OVERRIDES...]",
+    "What was published, a released checkpoint, and Hydra overrides.",
+    takes=defaults.RUNS,
+)
+def main(line: Line) -> int:
+    """Score a released checkpoint beside what was published of it, and keep the finding.
 
     Scores FILE on the validation split under the method's protocol. Returns 0 when each score is within
     its tolerance of the published one, else 1. Without METHOD/DATASET: writes and prints the table of all.
     """
-    words = [a for a in arguments if "=" not in a]
-    overrides = [a for a in arguments if "=" in a]
+    words, overrides = line.names, list(line.overrides)
     project = project_of(overrides)
     if not words:
         print(published.write(ResultsRoot.of(compose(overrides)["runtime"]["root"]), project), end="")

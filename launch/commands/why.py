@@ -16,6 +16,8 @@ from launch.run_states.states import GIVE_UP, UNKNOWN, RunState
 from launch.selection.selector import Target, resolve_or_all
 from launch.selection.submitted import Entry
 from launch.slurm.job_states import ask
+from vocl.command_line import defaults
+from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, verb, words
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import LOG
 
@@ -35,9 +37,11 @@ RUN_ID = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{10}\b")
 NUMBER = re.compile(r"0x[0-9a-f]+|\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`vocl why [SELECTOR] [runtime.root=PATH]`: failed, interrupted and unknown runs by cause; always 0."""
-    chosen = resolve_or_all(arguments)
+@verb("why")
+@words("[SELECTOR | RUN...]", SUBMITTED, takes=defaults.NAMES, offers=(ABLATIONS, RUNS))
+def main(line: Line) -> int:
+    """Show what kept runs from their end, by cause, with the log's last lines; always 0."""
+    chosen = resolve_or_all(line.words)
     states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
     if trouble:
         print(f"warning: {trouble}; this is what the records say", file=sys.stderr)

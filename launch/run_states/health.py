@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 
 from vocl.rundir.records import Records
 
@@ -36,6 +35,8 @@ def _collapse(records: Records) -> str | None:
     steps = said.steps if said else None
     if not reports or not steps or reports[0]["step"] < WARM_SHARE * steps:
         return None
+    import statistics  # a board of runs that report nothing starts without it
+
     used = statistics.fmean(report["slots_used"] for report in reports)
     entropy = statistics.fmean(report.get("mask_entropy") or 0.0 for report in reports)
     if used >= USED and entropy < FULL * math.log(2):
@@ -56,6 +57,8 @@ def _spike(records: Records) -> str | None:
     losses = records.losses
     if len(losses) < FEWEST:
         return None
+    import statistics
+
     values = [loss for _, loss in losses]
     changes = [abs(b - a) for a, b in itertools.pairwise(values)]
     threshold = max(JUMP * statistics.median(changes), RISE * abs(statistics.median(values)))

@@ -70,8 +70,6 @@ def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
     """
     if not any(_selects(argument) for argument in arguments):
         raise UserError("no selector: give run ids, an ablation's name, or Hydra overrides")
-    for option in (a for a in arguments if a.startswith("-")):
-        raise UserError(f"{option}: no such option of this verb")
     root = results_root(arguments)
     plain = [a.removeprefix("ablation=") for a in arguments]
     words = [a for a in plain if is_word(a)]
@@ -93,7 +91,7 @@ def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
 
 def resolve_or_all(arguments: Sequence[str], *, compose: bool = True) -> Target:
     """As `resolve`; all there are, by table, where nothing is selected."""
-    if any(_selects(argument) or argument.startswith("-") for argument in arguments):
+    if any(map(_selects, arguments)):
         return resolve(arguments, compose=compose)
     root = results_root(arguments)
     groups = {}
@@ -134,7 +132,7 @@ def results_root(overrides: Iterable[str]) -> ResultsRoot:
 
 def _selects(argument: str) -> bool:
     """Whether an argument says which runs, and not only where they are."""
-    return argument.startswith("seed=") or not (_is_beside(argument) or argument.startswith("-"))
+    return argument.startswith("seed=") or not _is_beside(argument)
 
 
 def _is_beside(argument: str) -> bool:

@@ -13,6 +13,7 @@ from launch.selection.selector import Target
 from launch.slurm import client, sbatch
 from launch.slurm.client import SlurmError
 from launch.submission import resubmit, retry_policy, snapshot
+from vocl.command_line.defaults import ELSEWHERE
 from vocl.config.grammar import setting
 from vocl.files import open_plain, write_text
 
@@ -69,6 +70,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     lines = [
         "#!/bin/sh",
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
+        f"export {ELSEWHERE}=",  # what was submitted says all
         *cluster.setup,
         f"exec {sbatch.interpreter(cluster)} {shlex.join(words)}",
     ]

@@ -14,7 +14,7 @@ from vocl.rundir.results_root import ResultsRoot
 if TYPE_CHECKING:
     from launch.tables.scores import Record
 
-SHOW = (sys.executable, "-c", "import sys; from vocl.commands.show import main; sys.exit(main(sys.argv[1:]))")
+SHOW = (sys.executable, "-m", "vocl.commands.launching", "show")
 
 
 def draw(records: Sequence[Record], root: ResultsRoot, place: Path) -> int:

@@ -15,7 +15,7 @@ from launch.commands import fill
 from launch.selection.plan import Spec
 from launch.tables import scores
 from vocl import run
-from vocl.commands import evaluate
+from vocl.commands import verbs
 from vocl.config import folders, identity
 from vocl.config.check import check
 from vocl.config.compose import compose, composed
@@ -36,7 +36,7 @@ SMALL = ("train.steps=2", "eval.area_probe.max_videos=2")
 def again(config, *arguments):
     """`vocl eval` on the run of `config`."""
     root = f"runtime.root={config.runtime.root}"
-    return evaluate.main([run_folder(config).name, root, *arguments])
+    return verbs.evaluate([run_folder(config).name, root, *arguments])
 
 
 def entries(config):
@@ -161,7 +161,7 @@ dataset:
         (["dataset.source.lever=hard"], "source.lever: unknown key"),
         (["dataset=files", "dataset.name=absent", "dataset.size_px=[16,16]"], "absent"),
         (["train.steps=9"], "choose from eval, dataset, runtime"),
-        (["--twice"], "give RUN, then eval=[...], dataset=..., or --again, --untrained"),
+        (["--twice"], "--twice"),
     ],
 )
 def test_what_is_refused(probed, overrides, told, capsys):
@@ -395,7 +395,12 @@ def test_the_untrained_model_as_a_control(probed):
     assert found["area_probe:untrained"]["eval_id"] != found["area_probe"]["eval_id"]
     assert "area_probe" not in run_dir_of(probed).reports({"x": found["area_probe:untrained"]})
     trainer = make_trainer(
-        probed, RunDir(RunDir(run_folder(probed))), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+        probed,
+        RunDir(run_folder(probed)),
+        torch.device("cpu"),
+        StopFlag(),
+        fresh=True,
+        silent=True,
     )
     own = initial_model(probed).state_dict()
     assert own.keys() == trainer.model.state_dict().keys()

@@ -22,7 +22,7 @@ GROWING = ("train.steps=20", "curriculum=slotcurri", "loss=[feature_mse,slot_con
 def trainer(tmp_path, *overrides):
     config = tiny(tmp_path, *GROWING, *overrides)
     made = run.make_trainer(
-        config, RunDir(RunDir(tmp_path / "x")), torch.device("cpu"), StopFlag(), True, silent=True
+        config, RunDir(tmp_path / "x"), torch.device("cpu"), StopFlag(), True, silent=True
     )
     made.save = lambda step: None
     return made
@@ -148,7 +148,8 @@ def test_slots_that_are_merged_cannot_be_judged_one_by_one(capsys):
     assert "curriculum.spawn: model.merge puts slots together" in capsys.readouterr().err
     assert cli.main([*words, "model.merge=null"]) == 0
     assert cli.main([*words, "curriculum/spawn=papers"]) == 2
-    assert capsys.readouterr().err == "curriculum/spawn=papers: no such choice, choose from paper, release\n"
+    told = "curriculum/spawn=papers: no such choice, choose from paper, release; did you mean paper?\n"
+    assert capsys.readouterr().err == told
     assert cli.main([*words, "curriculum.spawn.beta=0"]) == 2
     assert capsys.readouterr().err == "curriculum.spawn.beta=0.0: out of range, choose a value > 0\n"
 

@@ -90,10 +90,11 @@ def test_it_is_said_when_another_submit_was_faster(sweep, monkeypatch, capsys, v
     assert [claim.token for claim in claims.history(RunDir(it.folder(run)))][1:] == ["abc"]
 
 
-@pytest.mark.parametrize("option", ["--exclude-node", "--exclude-nodes=x", "--newcode"])
+@pytest.mark.parametrize("option", ["--exclude-node", "--exclude-nodes=x"])
 def test_retry_refuses_options_it_does_not_know(option, capsys) -> None:
     assert main(["retry", "duo", option]) == 2
-    assert capsys.readouterr().err.startswith(("--exclude-node: name", "vocl retry --"))
+    error = capsys.readouterr().err
+    assert error.startswith("vocl retry: ") and "--exclude-node" in error and error.count("\n") == 1
 
 
 def test_cancel_ends_jobs_of_the_runs_named_and_no_others(sweep, capsys) -> None:

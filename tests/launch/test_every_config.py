@@ -42,8 +42,8 @@ def test_the_globs_found_something() -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_composes(experiment: str, debug: str) -> None:
     config = check(compose([f"experiment={experiment}", f"debug={debug}"]))
-    assert (config["dataset"]["first_batches"] == 1) == (debug == "overfit")
-    assert (config["runtime"]["profile_steps"] > 0) == (debug == "profile")
+    assert (config.dataset.first_batches == 1) == (debug == "overfit")
+    assert (config.runtime.profile_steps > 0) == (debug == "profile")
     if debug == "tiny":
         assert config.dataset.name == "synthetic"
         assert config.backbone["_target_"] == "vocl.nn.backbones.vit.RandomViT"

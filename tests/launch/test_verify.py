@@ -17,7 +17,7 @@ from PIL import Image
 from launch.cli import main
 from launch.tables.published import claims, keep, write
 from vocl import assemble
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.config.compose import composed, group_choices
 from vocl.reference import importer
 from vocl.rundir.results_root import ResultsRoot
@@ -244,7 +244,7 @@ def test_a_projects_own_method_and_names(place: Place, capsys) -> None:
     assert place.record()["run"].startswith("imported/theirs/")
     assert "theirs" in importer.methods(str(place.project)) and "theirs" not in importer.methods()
     arguments = [*place.settings, f"project={place.project}", "experiment=theirs/frames"]
-    assert import_.main(["theirs", str(place.file), str(place.root / "out"), *arguments]) == 0
+    assert verbs.import_(["theirs", str(place.file), str(place.root / "out"), *arguments]) == 0
     (published / "others.yaml").write_text(text)
     place.name = "others"
     assert place.verify() == 2

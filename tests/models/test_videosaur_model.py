@@ -11,7 +11,7 @@ from running import at_step, final, on_ranks, result, same, send, tiny
 from safetensors.torch import save_file
 
 from vocl import assemble, run
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import Clip, VideoModel
@@ -186,14 +186,14 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path, capsys) -> None:
     path = tmp_path / "a.safetensors"
     state = _released(_model(*SMALL).state_dict())
     save_file({f"state_dict.{name}": tensor.contiguous() for name, tensor in state.items()}, path)
-    assert import_.main(["videosaur", str(path), str(tmp_path / "out"), *SMALL]) == 0
+    assert verbs.import_(["videosaur", str(path), str(tmp_path / "out"), *SMALL]) == 0
     capsys.readouterr()
     wrong = ["slotcontrast", str(path), str(tmp_path / "b"), "experiment=slotcontrast/movi_c", "debug=tiny"]
-    assert import_.main(wrong) == 2
+    assert verbs.import_(wrong) == 2
     (line,) = capsys.readouterr().err.splitlines()
     expected = (str(path), "not a checkpoint of slotcontrast", "METHOD is one of", "videosaur")
     assert all(part in line for part in expected), line
-    assert import_.main(["videosaur", str(path), str(tmp_path / "b"), *BOTH]) == 2
+    assert verbs.import_(["videosaur", str(path), str(tmp_path / "b"), *BOTH]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "does not fit the config" in line and "model.target" in line
     assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "out"]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from vocl import assemble
-from vocl.commands import fetch
+from vocl.commands import verbs
 from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.nn.backbones.vit import TimmViT
@@ -125,7 +125,7 @@ def test_frames_that_are_no_multiple_of_the_patch():
 
 def test_without_network_or_file_one_line_says_what_to_do(offline, tmp_path, capfd):
     began = time.monotonic()
-    assert fetch.main(["backbone=dinov2_s14", f"runtime.weights_root={tmp_path}"]) == 2
+    assert verbs.fetch(["backbone=dinov2_s14", f"runtime.weights_root={tmp_path}"]) == 2
     assert time.monotonic() - began < 20
     (line,) = capfd.readouterr().err.splitlines()
     assert f"{tmp_path}/vit_small_patch14_dinov2.lvd142m.safetensors" in line
@@ -135,10 +135,10 @@ def test_without_network_or_file_one_line_says_what_to_do(offline, tmp_path, cap
 
 def test_fetch_of_what_is_there_names_the_file(weights, capsys, offline):
     root, _ = weights
-    assert fetch.main([NAME, f"runtime.weights_root={root}"]) == 0
+    assert verbs.fetch([NAME, f"runtime.weights_root={root}"]) == 0
     assert capsys.readouterr().out.strip() == str(root / f"{NAME}.safetensors")
 
 
 def test_fetch_for_a_backbone_without_weights(capsys):
-    assert fetch.main(["backbone=filters"]) == 2
+    assert verbs.fetch(["backbone=filters"]) == 2
     assert "needs no weights" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from torch import nn
 
 from launch.cli import main
 from vocl import assemble
-from vocl.commands import fetch
+from vocl.commands import verbs
 from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.nn.backbones.resnet import ResNet
@@ -118,7 +118,7 @@ def test_frames_that_are_no_multiple_of_the_stride():
 
 def test_missing_weights_are_told_with_where_they_are(tmp_path, capsys):
     arguments = ["backbone=resnet50_moco", f"runtime.weights_root={tmp_path}"]
-    assert fetch.main(arguments) == 2
+    assert verbs.fetch(arguments) == 2
     hub = "download it from github.com/facebookresearch/moco"
     told = f"moco_v2_800ep_pretrain.pth.tar: no such weights file; {hub}"
     assert f"{tmp_path}/{told}\n" == capsys.readouterr().err

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from vocl import assemble
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.config.compose import composed
 from vocl.loading import load
 from vocl.nn.backbones.weights_file import read_state_dict
@@ -67,7 +67,7 @@ def state(weights) -> dict[str, torch.Tensor]:
 
 
 def run(source: Path, out: Path, *overrides: str) -> int:
-    return import_.main(["slotcontrast", str(source), str(out), *TINY, *overrides])
+    return verbs.import_(["slotcontrast", str(source), str(out), *TINY, *overrides])
 
 
 def complaint(capsys) -> str:
@@ -309,12 +309,12 @@ def test_a_place_that_cannot_be_written(state, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["slotcontrast"], ["slotcontrast", "a", "b", "c"]])
 def test_usage(arguments, capsys):
-    assert import_.main(arguments) == 2
-    assert "usage: vocl import METHOD FILE OUT" in complaint(capsys)
+    assert verbs.import_(arguments) == 2
+    assert "vocl import" in complaint(capsys)
 
 
 def test_unknown_method_names_the_known_ones(tmp_path, capsys):
-    assert import_.main(["slotformer", "a", "b"]) == 2
+    assert verbs.import_(["slotformer", "a", "b"]) == 2
     assert "choose from dino, slotcontrast" in complaint(capsys)
 
 

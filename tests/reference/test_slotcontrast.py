@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vocl import run
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.config.compose import composed
 from vocl.interface import Output
 from vocl.loading import load
@@ -32,7 +32,7 @@ def imported(golden, sizes, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("reference") / "imported"
     overrides = sizes(part(values, "state_dict."), values["video"])
     overrides.append(f"loss.slot_contrast.temperature={metadata['temperature']}")
-    assert import_.main(["slotcontrast", str(path), str(out), *overrides]) == 0
+    assert verbs.import_(["slotcontrast", str(path), str(out), *overrides]) == 0
     return out
 
 
@@ -132,7 +132,7 @@ def train(golden, sizes, tmp_path, monkeypatch):
         first = {n: t for n, t in values.items() if n.startswith("state_dict.")}
         nudged = {n: t * (1 + nudge * torch.randn(t.shape, generator=noise)) for n, t in first.items()}
         save_file(nudged, path)
-        assert import_.main(["slotcontrast", str(path), str(out), *overrides]) == 0
+        assert verbs.import_(["slotcontrast", str(path), str(out), *overrides]) == 0
         config = composed(
             [
                 *overrides,

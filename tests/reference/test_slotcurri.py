@@ -11,7 +11,7 @@ from comparing import clip_of, distance, forward_and_backward, part
 from torch import Tensor
 
 from vocl import assemble
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.events.spawn_slots import allot
 from vocl.interface import Output, SegmentOptions
 from vocl.loading import load
@@ -40,7 +40,7 @@ def imported(golden, sizes, counts, tmp_path_factory) -> Path:
     overrides += ["curriculum=slotcurri", "curriculum/spawn=release", f"train.steps={STEPS}"]
     stages = zip(("few", "more", "all"), counts, strict=True)
     overrides += [f"curriculum.stages.{name}.active_slots={count}" for name, count in stages]
-    assert import_.main(["slotcurri", str(path), str(out), *overrides]) == 0
+    assert verbs.import_(["slotcurri", str(path), str(out), *overrides]) == 0
     return out
 
 

@@ -304,7 +304,7 @@ def test_a_step_and_the_teacher_after_it(imported, values, facts, config, monkey
     from vocl.stop import StopFlag
 
     trainer = run.make_trainer(
-        config, RunDir(RunDir(tmp_path)), torch.device("cpu"), StopFlag(), fresh=False, silent=True
+        config, RunDir(tmp_path), torch.device("cpu"), StopFlag(), fresh=False, silent=True
     )
     trainer.model.load_state_dict(make(imported, values).state_dict())
     own, gradients = trainer.trainable, wanted(values, "grad.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vocl import assemble, run
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.config.compose import composed
 from vocl.loading import load
 from vocl.rundir.run_dir import RunDir
@@ -80,7 +80,7 @@ def complaint(capsys) -> str:
 
 def test_a_checkpoint_becomes_student_and_teacher(weights, state, tmp_path):
     file = save(state, tmp_path / "checkpoint_9500_loss_1.2.pth")
-    assert import_.main(["smtc", str(file), str(tmp_path / "out"), *TINY]) == 0
+    assert verbs.import_(["smtc", str(file), str(tmp_path / "out"), *TINY]) == 0
     own = load(str(tmp_path / "out")).model.state_dict()
     assert own.keys() == weights.keys() | {f"teacher.{name}" for name in weights}
     for name, tensor in weights.items():
@@ -101,7 +101,7 @@ def test_a_checkpoint_becomes_student_and_teacher(weights, state, tmp_path):
 )
 def test_a_config_that_does_not_fit(state, tmp_path, capsys, overrides, parts):
     file = save(state, tmp_path / "a.pth")
-    assert import_.main(["smtc", str(file), str(tmp_path / "out"), *TINY, *overrides]) == 2
+    assert verbs.import_(["smtc", str(file), str(tmp_path / "out"), *TINY, *overrides]) == 2
     line = complaint(capsys)
     assert all(part in line for part in parts), line
     assert not (tmp_path / "out").exists()
@@ -111,13 +111,13 @@ def test_a_plain_dino_file_is_the_backbone_of_a_run_that_has_not_begun(weights, 
     vit = {n.removeprefix("backbone.vit."): t for n, t in weights.items() if n.startswith("backbone.")}
     torch.save(vit | {"norm.weight": torch.ones(48), "norm.bias": torch.zeros(48)}, tmp_path / "dino.pth")
     config = composed(TINY)
-    assert import_.main(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 0
+    assert verbs.import_(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 0
     own = load(str(tmp_path / "out")).model.state_dict()
     for name, tensor in vit.items():
         assert torch.equal(own[f"backbone.vit.{name}"], tensor)
         assert torch.equal(own[f"teacher.backbone.vit.{name}"], tensor)
     fresh = run.make_trainer(
-        config, RunDir(RunDir(tmp_path)), torch.device("cpu"), StopFlag(), fresh=True, silent=True
+        config, RunDir(tmp_path), torch.device("cpu"), StopFlag(), fresh=True, silent=True
     )
     begun = fresh.model.state_dict()
     rest = [name for name in own if ".vit." not in name]
@@ -134,7 +134,7 @@ def test_a_plain_dino_file_is_a_backbone_alone_with_its_final_norm(weights, tmp_
         "backbone.layer_scale=null",
         "runtime.threads=1",
     ]
-    assert import_.main(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *settings]) == 0
+    assert verbs.import_(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *settings]) == 0
     own = load(str(tmp_path / "out")).model.state_dict()
     assert own.keys() == {f"backbone.vit.{name}" for name in vit | norm}
     assert all(torch.equal(own[f"backbone.vit.{name}"], tensor) for name, tensor in (vit | norm).items())
@@ -142,11 +142,11 @@ def test_a_plain_dino_file_is_a_backbone_alone_with_its_final_norm(weights, tmp_
 
 def test_a_dino_file_is_no_checkpoint_of_smtc_and_the_other_way_round(state, tmp_path, capsys):
     torch.save({"blocks.0.norm1.weight": torch.ones(48)}, tmp_path / "dino.pth")
-    assert import_.main(["smtc", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 2
+    assert verbs.import_(["smtc", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 2
     assert "not a checkpoint of smtc: unknown blocks.0.norm1.weight" in complaint(capsys)
-    assert import_.main(["dino", str(save(state, tmp_path / "a.pth")), str(tmp_path / "out"), *TINY]) == 2
+    assert verbs.import_(["dino", str(save(state, tmp_path / "a.pth")), str(tmp_path / "out"), *TINY]) == 2
     assert "not a checkpoint of dino: unknown encoder." in complaint(capsys)
-    assert import_.main(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 2
+    assert verbs.import_(["dino", str(tmp_path / "dino.pth"), str(tmp_path / "out"), *TINY]) == 2
     assert "the file lacks backbone.vit." in complaint(capsys)
 
 
@@ -156,5 +156,5 @@ def test_a_file_without_weights_is_told(tmp_path, capsys):
     told += [({"a": torch.ones(1), "b": 2}, "not a checkpoint of smtc: unknown a;")]
     for i, (content, why) in enumerate(told):
         torch.save(content, tmp_path / f"{i}.pth")
-        assert import_.main(["smtc", str(tmp_path / f"{i}.pth"), str(tmp_path / "out"), *TINY]) == 2
+        assert verbs.import_(["smtc", str(tmp_path / f"{i}.pth"), str(tmp_path / "out"), *TINY]) == 2
         assert why in complaint(capsys)

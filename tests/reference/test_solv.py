@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl import assemble
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.interface import Backbone, Clip, Features, Grid, Output, SegmentOptions
 from vocl.loading import load
 from vocl.models import solv as model_module
@@ -79,7 +79,7 @@ def imported(golden, overrides, tmp_path_factory) -> dict[str, Path]:
     for name, bug in (("plain", "false"), ("legacy", "true")):
         folders[name] = tmp_path_factory.mktemp("reference") / name
         asked = [*overrides, f"model.legacy_index_bug={bug}"]
-        assert import_.main(["solv", str(golden(FILE)[0]), str(folders[name]), *asked]) == 0
+        assert verbs.import_(["solv", str(golden(FILE)[0]), str(folders[name]), *asked]) == 0
     return folders
 
 
@@ -163,7 +163,7 @@ def test_a_file_as_the_release_saves_it(values, imported, overrides, tmp_path):
     content = {"model": state, "epoch": 3, "args": argparse.Namespace(root="/home/somebody")}
     torch.save(content, tmp_path / "best_checkpoint.pt")
     out = tmp_path / "out"
-    assert import_.main(["solv", str(tmp_path / "best_checkpoint.pt"), str(out), *overrides]) == 0
+    assert verbs.import_(["solv", str(tmp_path / "best_checkpoint.pt"), str(out), *overrides]) == 0
     ours, theirs = (load(str(folder)).model.state_dict() for folder in (out, imported["plain"]))
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 

@@ -9,7 +9,7 @@ import torch
 from comparing import assert_same_hard_masks, clip_of, count, distance, forward_and_backward, part
 from torch import Tensor
 
-from vocl.commands import import_
+from vocl.commands import verbs
 from vocl.interface import Output, SegmentOptions
 from vocl.loading import load
 from vocl.nn import slot_init
@@ -69,7 +69,7 @@ def imported(golden, tmp_path_factory) -> Path:
     path, values, _ = golden("videosaur.safetensors")
     out = tmp_path_factory.mktemp("reference") / "imported"
     settings = [*overrides(part(values, "state_dict."), values), "runtime.threads=1"]
-    assert import_.main(["videosaur", str(path), str(out), *settings]) == 0
+    assert verbs.import_(["videosaur", str(path), str(out), *settings]) == 0
     return out
 
 

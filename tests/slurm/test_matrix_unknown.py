@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import grp
-import importlib
 import os
 import pwd
 import shutil
@@ -180,7 +179,7 @@ def as_colleague(sweeps: Sweeps, function: Callable[[], None], log: Path) -> str
         return 0
 
     for verb in ("status", *VERBS):  # she may not be able to read this interpreter's own modules
-        importlib.import_module(cli.VERBS[verb][0])
+        cli.load(verb)
     log.touch()
     log.chmod(0o666)
     assert wait(child(act, log=log), 1200) == 0, log.read_text()

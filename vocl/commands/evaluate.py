@@ -1,7 +1,4 @@
-"""`vocl eval RUN [eval=[...]] [eval.<name>.<key>=value ...] [dataset=NAME] [dataset.<key>=value ...]
-[runtime.<key>=value ...] [--again] [--untrained]`
-
-Scores a trained run again, by evaluations it was not trained with or by its own under other
+"""`vocl eval`: scores a trained run again, by evaluations it was not trained with or by its own under other
 settings or on another dataset, and adds them to its result under keys of their own. It never
 trains. An evaluation that the run's config has starts from the settings there, any other from
 conf/eval. What is scored already is not scored twice, and said when it was by other code;
@@ -22,7 +19,7 @@ from vocl.config.compose import completed, compose
 from vocl.config.grammar import key_of, setting
 from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import Config
-from vocl.errors import EXIT_USER, UserError, printable
+from vocl.errors import UserError, printable
 from vocl.evaluate import score_table
 from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
@@ -33,23 +30,14 @@ from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
 
-FLAGS = ("--again", "--untrained")
 SECTIONS = ("eval", "dataset", "runtime")
 OTHER = "other_dataset"  # where the dataset to score on is composed
 
 
-def main(arguments: list[str]) -> int:
-    """The command; returns its exit code: 0, 1 an evaluation failed, 2 the user's mistake, 75 stopped."""
-    flags = [argument for argument in arguments if argument.startswith("--")]
-    run, *overrides = [argument for argument in arguments if argument not in flags] or [""]
-    if not run or "=" in run or not set(flags) <= set(FLAGS):
-        print(f"vocl eval: give RUN, then eval=[...], dataset=..., or {', '.join(FLAGS)}", file=sys.stderr)
-        return EXIT_USER
+def run(name: str, overrides: list[str], again: bool, untrained: bool) -> int:
+    """Evaluate the run `name` as `add` does; returns the exit code: 0, 1 an evaluation failed, 75 stopped."""
     try:
-        found = add(run, overrides, again="--again" in flags, untrained="--untrained" in flags)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_USER
+        found = add(name, overrides, again, untrained)
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command begins that evaluation again", file=sys.stderr)
         return EXIT_STOPPED
@@ -196,7 +184,3 @@ def _put(config: Any, key: str, value: Any) -> None:
 def _root(overrides: list[str]) -> str:
     """Where runs lie: runtime.root of the overrides, or of conf/."""
     return compose([o for o in overrides if _key(o) == "runtime.root"])["runtime"]["root"]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -34,3 +34,7 @@ def module(name: str) -> ModuleType:
         return importlib.import_module(f"launch.{name}")
     finally:
         sys.path.remove(str(HERE.parent))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

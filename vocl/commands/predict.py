@@ -18,12 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from vocl import assemble
 from vocl.commands.overlay import OverlayWriter, blend, contact_sheet, spaced, write_label_map, write_picture
-from vocl.config.folders import CONF
 from vocl.config.sections import Dataset
 from vocl.data.reader import VideoReader, open_video
 from vocl.data.transforms import crop_box, pad_box, to_input
@@ -45,16 +43,6 @@ OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0)
 SHEET: dict[str, Any] = {"columns": 8, "cell_px": 240, "opacity": 0.7, "outline": 1}
 SMALL_PX = 160  # frames of a sheet narrower than this are enlarged by a whole factor
 OPACITY = 0.55  # of the overlay video
-KEYS = {  # what may be set, and what it is when it is not; ... must be set
-    "video": ...,
-    "checkpoint": ...,
-    "out": None,
-    "fps": None,
-    "max_frames": None,
-    "fit": None,
-    "runtime.root": "root",
-    "runtime.device": "device",
-}
 
 
 class Segmented(NamedTuple):
@@ -76,18 +64,14 @@ class Request:
     device: torch.device
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Segment a video as `arguments` say; returns the exit code.
+def run(values: dict[str, Any]) -> int:
+    """Segment a video as `values` (see `key_values.PREDICT`) say; returns the exit code.
 
-    0 done, 2 a mistake told in one line, 75 stopped by a signal. A folder that is not complete is
-    not left behind.
+    0 done, 75 stopped by a signal. A folder that is not complete is not left behind.
     """
     try:
         with stop_on_signal() as stop:
-            out = predict(_request(key_values(arguments, KEYS)), stop)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+            out = predict(_request(values), stop)
     except Stopped as stopped:
         print(f"stopped at {stopped}; nothing was written", file=sys.stderr)
         return EXIT_STOPPED
@@ -221,25 +205,6 @@ def _watched(windows: Iterator[Segmented], length: int, stop: StopFlag) -> Itera
 
 
 # --------------------------------------------------------------------------------- the command line
-
-
-def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` (key=value each) over the defaults `keys`; empty and null values are the default.
-
-    A default of `...` must be set; one of a `runtime.` key names the value in the config.
-    """
-    given = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in keys:
-            raise UserError(f"{key}: unknown key, choose from {', '.join(keys)}")
-        given[key] = value if value not in ("", "null") else keys[key]
-    lacking = [k for k, default in keys.items() if default is ... and given.get(k, ...) is ...]
-    if lacking:
-        raise UserError(f"{lacking[0]}: missing, give {' '.join(f'{k}=...' for k in lacking)}")
-    runtime = yaml.safe_load((CONF / "runtime" / "default.yaml").read_text())
-    defaults = {k: runtime[d] if k.startswith("runtime.") and d is not None else d for k, d in keys.items()}
-    return defaults | {k: v for k, v in given.items() if v != keys[k]}
 
 
 def number(values: dict[str, Any], key: str, kind: type) -> Any:

@@ -1,15 +1,12 @@
-"""`vocl replay RUN steps=A:B [runtime.root=PATH]`
-
-Runs steps A to B - 1 of a run again, from its nearest checkpoint at or before A and on its own
-config, and prints what each says. Where a step is not finite, it names the first module whose
+"""`vocl replay`: runs steps A to B - 1 of a run again, from its nearest checkpoint at or before A and on its
+own config, and prints what each says. Where a step is not finite, it names the first module whose
 output is not. Writes nothing.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -19,7 +16,7 @@ from torch import Tensor, nn
 from vocl.config.check import check
 from vocl.config.compose import compose
 from vocl.config.run_config import values
-from vocl.errors import EXIT_USER, NonFinite, UserError, printable
+from vocl.errors import NonFinite, UserError, printable
 from vocl.interface import Clip
 from vocl.loading import saved_config
 from vocl.run import make_trainer, prepare, restore
@@ -29,20 +26,7 @@ from vocl.stop import StopFlag
 from vocl.trainer import Taken, Trainer
 
 
-def main(arguments: list[str]) -> int:
-    """The command; returns its exit code: 0, also where a step is not finite; 2 the user's mistake."""
-    if len(arguments) < 2:
-        print("vocl replay: give RUN steps=A:B", file=sys.stderr)
-        return EXIT_USER
-    try:
-        replay(arguments[0], arguments[1:])
-        return 0
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_USER
-
-
-def replay(run: str, arguments: list[str]) -> None:
+def replay(run: str, arguments: Sequence[str]) -> None:
     """Print steps of the run `run` (an id or a folder); stops after one that is not finite."""
     given = [a for a in arguments if a.startswith("steps=")]
     runtime = [a for a in arguments if a not in given]
@@ -139,7 +123,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,39 +10,19 @@ import numpy as np
 
 from vocl import assemble
 from vocl.commands.overlay import spaced, write_picture
-from vocl.commands.predict import SHEET, device_of, key_values, picture, segment, window
+from vocl.commands.predict import SHEET, device_of, picture, segment, window
 from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.files import user_path
 from vocl.interface import Source, Video
 from vocl.loading import load
 
-KEYS = {
-    "out": None,
-    "video": None,
-    "runtime.root": "root",
-    "runtime.data_root": None,
-    "runtime.device": "device",
-}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Draw as `arguments` (RUN, then key=value) say; returns the exit code (0, or 2 for a mistake).
-
-    `out`: where the picture goes, default <run>/overlay.png; `video`: a name, default the first.
-    """
-    try:
-        if not arguments or "=" in arguments[0]:
-            raise UserError(f"usage: vocl show RUN [{'=] ['.join(KEYS)}=]")
-        print(show(arguments[0], key_values(arguments[1:], KEYS)))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
 
 def show(run: str, values: dict[str, Any]) -> Path:
-    """Write the picture of `run` and return its path. The video is segmented up to its end."""
+    """Write the picture of `run`, as `values` (see `key_values.SHOW`) say; returns its path.
+
+    The video is segmented up to its end.
+    """
     device = device_of(values["runtime.device"])
     loaded = load(run, values["runtime.root"], device)
     config = loaded.config

@@ -20,7 +20,7 @@ from vocl.config.run_config import RunConfig
 from vocl.config.safe_yaml import read_yaml, refuse_unreadable
 from vocl.config.schema import Config
 from vocl.config.wandb_names import refuse_project
-from vocl.errors import UnknownChoice, UnknownKey, UserError, brief
+from vocl.errors import UnknownChoice, UnknownKey, UserError, brief, near
 from vocl.files import user_path
 
 if TYPE_CHECKING:
@@ -127,6 +127,12 @@ def group_choices(group: str, project: str | None = None) -> list[str]:
     roots = conf_folders(project)
     files = [(root / group, path) for root in roots for path in (root / group).rglob("*.yaml")]
     return sorted({path.relative_to(base).with_suffix("").as_posix() for base, path in files})
+
+
+def top_choices(group: str, project: str | None = None) -> list[str]:
+    """Those of `group_choices` that are none of a group within this one, unless all are."""
+    options = group_choices(group, project)
+    return [option for option in options if "/" not in option] or options
 
 
 def unresolved(overrides: list[str]) -> DictConfig:
@@ -281,7 +287,8 @@ def _explained(error: Exception, overrides: list[str]) -> UserError:
     if "Ambiguous value" in text:
         swept = next((o for o in overrides if o.partition("=")[0] in text and "," in o), "")
         return UserError(
-            f"{swept}: several values, but this trains one run; for all of them: vocl submit {swept}"
+            f"{swept}: several values, but this trains one run; "
+            f"for all of them: vocl submit {swept}{quoting_hint(swept, 'if it is one: ')}"
         )
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
@@ -291,9 +298,11 @@ def _explained(error: Exception, overrides: list[str]) -> UserError:
         given = (o.lstrip("+").partition("=") for o in overrides)
         spelt = next(((key, value) for key, _, value in given if f"{key}/{value}" == choice.group(1)), None)
         group, name = spelt or choice.group(1).split("/", 1)
-        options = group_choices(group, project_of(overrides))
-        own = [option for option in options if "/" not in option] or options  # not those of groups below
-        return UnknownChoice(group, name, own)
+        options = top_choices(group, project_of(overrides))
+        parts = name.replace(",", " ").split()
+        if len(parts) > 1 and set(parts) <= set(options):
+            return UserError(f"{group}={name}: no such choice; write '{group}=[{','.join(parts)}]'")
+        return UnknownChoice(group, name, options)
     if "full_key:" in text:
         key = text.split("full_key:")[1].split()[0]
         return UserError(f"{key}: {text.split('full_key:')[0].strip()}")
@@ -319,5 +328,6 @@ def _explain_key(key: str, overrides: list[str]) -> str:
     last = key.split(".")[-1]
     if hasattr(node, "keys") and last in node:  # a mapping, whose entries are not these
         return f"{key}: cannot be set as a whole; entry by entry: {key}.<name>=..., +{key}.<name>=... if new"
-    choices = f", choose from {', '.join(path + str(k) for k in node)}" if hasattr(node, "keys") else ""
-    return f"{key}: no such key{choices}"
+    known = [path + str(k) for k in node] if hasattr(node, "keys") else []
+    choices = f", choose from {', '.join(known)}" if known else ""
+    return f"{key}: no such key{choices}{near(key, known)}"

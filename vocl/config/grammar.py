@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
+SIGNS = ("+", "~")  # with which an override begins that adds or removes
 PLAIN = re.compile(r"/[A-Za-z0-9_./-]+")  # a path that reads the same without quotes
 
 
@@ -39,15 +41,40 @@ def quoted(override: str) -> str:
     return override if value.isascii() or value[:1] in "'\"[{" else f"{key}{sign}{literal(value)}"
 
 
-def quoting_hint(override: str) -> str:
-    """How to write, in a shell, an override whose value Hydra's grammar refuses; "" if quotes do not help."""
+def quoting_hint(override: str, condition: str = "") -> str:
+    """How to write, in a shell, an override whose value is to be text; "" if quotes do not help.
+
+    Of a list it is the items that are text.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     key, sign, value = override.partition("=")
-    better = f"{key}{sign}{literal(value)}"
+    if not sign:
+        return ""
+    items = [item if item[:1] in ("'", '"') else literal(item.strip()) for item in value[1:-1].split(",")]
+    is_list = value[:1] == "[" and value[-1:] == "]"
+    better = f"{key}=[{','.join(items)}]" if is_list else f"{key}={literal(value)}"
     try:
         OverridesParser.create().parse_overrides([better])
     except HydraException:
         return ""
-    return f"; as text: {shlex.quote(better)}"
+    return f"; {condition}write {shlex.quote(better)}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """The override that a shell took apart at its spaces: the first whose brackets close in a later word;
+    "" without one. In a list what stands between spaces was meant to be apart."""
+    for at, word in enumerate(words):
+        key, sign, value = word.partition("=")
+        if sign and value[:1] in ("[", "{") and _open(value) > 0:
+            for end in range(at + 2, len(words) + 1):
+                if _open(" ".join(words[at:end])) == 0:
+                    parts = [part.strip(",") for part in (value, *words[at + 1 : end])]
+                    return f"{key}={','.join(part for part in parts if part)}"
+    return ""
+
+
+def _open(text: str) -> int:
+    """How many brackets of `text` are not closed."""
+    return sum(text.count(sign) for sign in "[{") - sum(text.count(sign) for sign in "]}")

@@ -1,0 +1,48 @@
+"""Words `key=value` of the verbs that compose no config. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from vocl.config.folders import CONF
+from vocl.errors import UnknownKey, UserError
+
+PREDICT = {  # what may be set, and what it is when it is not; ... must be set
+    "video": ...,
+    "checkpoint": ...,
+    "out": None,
+    "fps": None,
+    "max_frames": None,
+    "fit": None,
+    "runtime.root": "root",
+    "runtime.device": "device",
+}
+SHOW = {
+    "out": None,
+    "video": None,
+    "runtime.root": "root",
+    "runtime.data_root": None,
+    "runtime.device": "device",
+}
+
+
+def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` (key=value each) over the defaults `keys`; empty and null values are the default.
+
+    A default of `...` must be set; one of a `runtime.` key names the value in the config.
+    """
+    given = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in keys:
+            raise UnknownKey(key, tuple(keys))
+        given[key] = value if value not in ("", "null") else keys[key]
+    lacking = [k for k, default in keys.items() if default is ... and given.get(k, ...) is ...]
+    if lacking:
+        raise UserError(f"{lacking[0]}: missing, give {' '.join(f'{k}=...' for k in lacking)}")
+    runtime = yaml.safe_load((CONF / "runtime" / "default.yaml").read_text())
+    defaults = {k: runtime[d] if k.startswith("runtime.") and d is not None else d for k, d in keys.items()}
+    return defaults | {k: v for k, v in given.items() if v != keys[k]}

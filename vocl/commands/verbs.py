@@ -1,0 +1,116 @@
+"""The command lines of the verbs that need torch, which is imported when they run."""
+
+from __future__ import annotations
+
+import click
+
+from vocl.command_line import defaults
+from vocl.command_line.verb import GROUPS, RUN, RUNS, Line, option, verb, words
+from vocl.commands.key_values import PREDICT, SHOW, key_values
+
+
+@verb("eval")
+@words(
+    "RUN [eval=[...]] [dataset=NAME] [OVERRIDES...]",
+    f"{RUN} Overrides: of eval, dataset and runtime.",
+    names=1,
+    takes=defaults.ROOT,
+    offers=(RUNS, "eval=", "dataset=", "runtime.root="),
+)
+@option("--again", is_flag=True, help="Score again what is scored already.")
+@option("--untrained", is_flag=True, help="Score the model as the run started with it, as a control.")
+def evaluate(line: Line, again: bool, untrained: bool) -> int:
+    """Score a trained run again, in another way or on another dataset.
+
+    Adds the scores to its result.json under keys of their own; it never trains. An evaluation that the
+    run's config has starts from the settings there, any other from conf/eval. What is scored already is
+    not scored twice, and said when it was by other code. Returns 0, 1 when an evaluation failed, 75 when
+    stopped.
+    """
+    from vocl.commands import evaluate as evaluating
+
+    return evaluating.run(line.names[0], list(line.overrides), again, untrained)
+
+
+@verb("predict")
+@words(
+    "video=FILE checkpoint=RUN [KEY=VALUE...]",
+    "KEY: out (a new folder), fps, max_frames, fit (crop, stretch or pad), runtime.root, runtime.device.",
+    names=0,
+    takes=defaults.ROOT,
+    offers=tuple(f"{key}=" for key in PREDICT),
+)
+def predict(line: Line) -> int:
+    """Segment a video of one's own: an mp4, a gif, a folder of frames.
+
+    Writes a folder with label maps (labels/00000.png ..., indexed, at the size of the source), overlay.mp4
+    and sheet.png. Returns 0, or 75 when stopped.
+    """
+    from vocl.commands import predict as predicting
+
+    return predicting.run(key_values(line.words, PREDICT))
+
+
+@verb("show")
+@words(
+    "RUN [KEY=VALUE...]",
+    f"{RUN} KEY: out (default: overlay.png of the run), video (a name, default the first), "
+    "runtime.root, runtime.data_root, runtime.device.",
+    names=1,
+    takes=defaults.ROOT,
+    offers=(RUNS, *(f"{key}=" for key in SHOW)),
+)
+def show(line: Line) -> int:
+    """Draw a run's masks on a held-out video, beside the truth."""
+    from vocl.commands import show as showing
+
+    print(showing.show(line.names[0], key_values(line.overrides, SHOW)))
+    return 0
+
+
+@verb("replay")
+@words(
+    "RUN steps=A:B [runtime.KEY=VALUE...]",
+    f"{RUN} Steps A to B - 1.",
+    names=1,
+    takes=defaults.ROOT,
+    offers=(RUNS, "steps=", "runtime.root="),
+)
+def replay(line: Line) -> int:
+    """Run steps of a run again, and name the first module whose output is not finite.
+
+    They are run from the nearest checkpoint at or before A, on the run's own config. Writes nothing.
+    Returns 0, also where a step is not finite.
+    """
+    from vocl.commands import replay as replaying
+
+    replaying.replay(line.names[0], line.overrides)
+    return 0
+
+
+@verb("import")
+@click.argument("method")
+@click.argument("source", metavar="FILE", type=click.Path())
+@click.argument("out", type=click.Path())
+@words("[OVERRIDES...]", "Of the run, as experiment=NAME.", names=0, takes=defaults.RUNS, offers=(GROUPS,))
+def import_(method: str, source: str, out: str, line: Line) -> int:
+    """Make a run folder OUT of the official checkpoint FILE of a method."""
+    from vocl.commands import import_ as importing
+
+    importing.import_(method, source, out, line.overrides)
+    return 0
+
+
+@verb("fetch")
+@words(
+    "NAME... | experiment=NAME | backbone=NAME",
+    "Backbones by timm's names; or what chooses one.",
+    takes=defaults.RUNS,
+    offers=("experiment=", "backbone=", "runtime.weights_root="),
+)
+def fetch(line: Line) -> int:
+    """Download weights of backbones, for machines without network."""
+    from vocl.commands import fetch as fetching
+
+    fetching.fetch(line.names, line.overrides)
+    return 0
