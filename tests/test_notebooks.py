@@ -34,6 +34,7 @@ def test_a_notebook_defines_nothing_and_keeps_no_output(path: Path) -> None:
         assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, defined)]
 
 
+@pytest.mark.slow
 def test_methods_davis_runs_from_top_to_bottom_on_tiny_runs(tmp_path: Path, monkeypatch, capfd) -> None:
     project, root = tmp_path / "project", tmp_path / "results"
     (project / "conf" / "ablation").mkdir(parents=True)

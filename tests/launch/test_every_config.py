@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +21,19 @@ from vocl.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPERIMENTS = group_choices("experiment")
+DEBUG = {"none": True, "tiny": True, "overfit": False, "profile": False}  # whether with all in the fast tests
 ABLATIONS = group_choices("ablation")
+
+
+@functools.cache
+def as_it_is(experiment: str) -> dict[str, Any]:
+    """The composed experiment, not to be changed: composing takes long."""
+    return compose([f"experiment={experiment}"])
 
 
 def terms_set_by(experiment: str) -> list[str]:
     """Loss terms that the experiment chooses or sets numbers of."""
-    composed = list(compose([f"experiment={experiment}"])["loss"])
+    composed = list(as_it_is(experiment)["loss"])
     own = read_yaml(folders.CONF / "experiment" / f"{experiment}.yaml").get("loss") or {}
     return sorted({*composed, *own})
 
@@ -38,8 +47,13 @@ def test_the_globs_found_something() -> None:
     assert CASES
 
 
-@pytest.mark.parametrize("debug", ["none", "tiny", "overfit", "profile"])
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    ("experiment", "debug"),
+    [
+        pytest.param(experiment, debug, marks=[] if kept or "synthetic" in experiment else pytest.mark.slow)
+        for experiment, (debug, kept) in itertools.product(EXPERIMENTS, DEBUG.items())
+    ],
+)
 def test_an_experiment_composes(experiment: str, debug: str) -> None:
     config = check(compose([f"experiment={experiment}", f"debug={debug}"]))
     assert (config.dataset.first_batches == 1) == (debug == "overfit")
@@ -64,7 +78,7 @@ def test_an_ablation_composes(ablation: str, debug: str) -> None:
 
 @pytest.mark.parametrize(("experiment", "term"), CASES)
 def test_a_term_left_out_is_gone_though_the_experiment_sets_its_numbers(experiment: str, term: str) -> None:
-    composed = compose([f"experiment={experiment}"])
+    composed = as_it_is(experiment)
     rest = [name for name in composed["loss"] if name != term] or [
         t for t in group_choices("loss") if t != term
     ][:1]

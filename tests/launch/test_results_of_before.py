@@ -80,6 +80,7 @@ def test_scoring_a_run_again_gives_its_scores_of_then(root: Path) -> None:
     assert json.loads(path.read_text())["metrics"] == pytest.approx(before, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_runs_go_on(root: Path, project: str, tmp_path: Path, capsys) -> None:
     """A stopped one as a fresh one would, an absent one begins, a failed one fails again when asked to."""
     fresh = config_of(root, LONG)

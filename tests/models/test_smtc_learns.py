@@ -39,6 +39,7 @@ def test_on_sprites(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (DAVIS / "davis2016").is_dir(), reason=f"no DAVIS frames and weights under {DAVIS}")
+@pytest.mark.slow
 def test_on_real_video(tmp_path: Path) -> None:
     check(
         *first_and_last(

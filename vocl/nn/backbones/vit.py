@@ -201,7 +201,8 @@ def _timm_vit(name: str, file: Path | None) -> Any:
     check_name(name)
     options: dict[str, Any] = {"dynamic_img_size": True}
     if file is not None:
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
+        # custom_load: some models came as .npz, which older releases of timm take any file for
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file), "custom_load": False}}
     try:
         # The number of classes is left as it is: timm compares names strictly only then.
         vit: Any = timm.create_model(name, **options)
