@@ -28,8 +28,8 @@ from types import FrameType
 from typing import NoReturn
 
 from launch import ports
-from launch.node import advance
-from launch.node.advance import Mark
+from launch.node import headway
+from launch.node.headway import Mark
 from launch.node.log_tail import last_line
 from launch.slurm import client, ledger
 from vocl.files import open_plain
@@ -113,7 +113,7 @@ class Agent:
         if source is None or root_of(run).run(source).is_done():
             return False
         claim = claims.newest(run)
-        line = causes.told(Cause.NO_SOURCE, source=source)
+        line = causes.sentence(Cause.NO_SOURCE, source=source)
         logger.warning("%s: %s", run.id, line)
         if rank == 0 and claim is not None and claim.token == self.token and claim.end is None:
             claims.over(claim, "withdrawn", Cause.NO_SOURCE, line=line)
@@ -153,7 +153,7 @@ class Agent:
                 # allocation, which the scheduler gives to somebody else
                 preexec_fn=functools.partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
-        self.children.append(Child(claim, process, advance.mark(run), idle))
+        self.children.append(Child(claim, process, headway.mark(run), idle))
 
     def _claim(self, run: RunDir) -> Claim | None:
         """Whose the run is: this submission's, or a later one's. None where none of them is to be seen
@@ -228,7 +228,7 @@ class Agent:
         left = [child for child in self.children if child.code in LEFT or (child.code or 0) < 0]
         if restart >= most:
             for child in left:
-                why = causes.told(Cause.MAX_REQUEUES, count=restart)
+                why = causes.sentence(Cause.MAX_REQUEUES, count=restart)
                 claims.over(child.claim, "stopped", Cause.MAX_REQUEUES, code=child.code, line=why)
             return EXIT_STOPPED
         going = [child for child in left if self._may_go_on(child)]
@@ -242,12 +242,12 @@ class Agent:
 
     def _may_go_on(self, child: Child) -> bool:
         """Whether another slice may bring the run further; on record, also that it may not."""
-        now = advance.mark(child.claim.run)
-        idle = 0 if advance.is_further(now, child.began_at) else child.idle + 1
+        now = headway.mark(child.claim.run)
+        idle = 0 if headway.is_further(now, child.began_at) else child.idle + 1
         if idle < IDLE_SLICES:
             self._began(child.claim, idle)
             return True
-        why = causes.told(Cause.IDLE, count=idle, step=now[0])
+        why = causes.sentence(Cause.IDLE, count=idle, step=now[0])
         logger.error("%s: %s", child.claim.run.id, why)
         claims.over(child.claim, "failed", Cause.IDLE, code=child.code, reason=why, line=why)
         return False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vocl import __version__
-from vocl.command_line.ends import exit_code
+from vocl.command_line.exit_codes import exit_code
 from vocl.errors import UserError, near
 
 if TYPE_CHECKING:  # the list of verbs is printed without click, whose import takes as long

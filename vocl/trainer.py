@@ -43,7 +43,7 @@ class Taken:
 
 @dataclass
 class Trainer:
-    """One run's training: the world at a step, and how it goes on from there."""
+    """The training of one run: its state at a step, and how it goes on from there."""
 
     seed: int
     train: Train
@@ -230,7 +230,7 @@ class Trainer:
     # -------------------------------------------------------------------------- state, and reports
 
     def save(self, step: int) -> None:
-        """Write the checkpoint of the world before `step` (rank 0; the others wait for it)."""
+        """Write the checkpoint of the state before `step` (rank 0; the others wait for it)."""
         if dist.rank() == 0:
             self.checkpoints.save(step, self.state(step))
         dist.barrier()
@@ -254,7 +254,7 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Go back to the world that `state` describes, its model's weights excepted (`loading.fill`)."""
+        """Go back to what `state` describes, its model's weights excepted (`loading.fill`)."""
         self.objective.load_state_dict(state["loss"])
         self.torch_optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

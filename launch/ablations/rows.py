@@ -32,7 +32,7 @@ ELSEWHERE = {  # what a cell cannot set, since something else does
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class WarmStartRow:
     """Start from the run of `row`, a label, in the same column and with the same seed."""
 
     row: str
@@ -46,7 +46,7 @@ class Variant:
     label: str
     name: str  # as declared, before grid, zip and list
     overrides: Overrides
-    warm_start: WarmStart | None = None
+    warm_start: WarmStartRow | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Draft:
 
     said: Said = ()
     overrides: Overrides | None = None
-    warm_start: WarmStart | None = None
+    warm_start: WarmStartRow | None = None
 
     def then(self, inner: _Draft, where: str) -> _Draft:
         """Both, `inner` winning; but what this label says must stay true."""
@@ -179,12 +179,12 @@ def _lists(values: Any, where: str) -> Mapping[str, list[Any]]:
     return lists
 
 
-def _warm_start(node: Mapping[str, Any], where: str) -> WarmStart:
+def _warm_start(node: Mapping[str, Any], where: str) -> WarmStartRow:
     known_keys(node, ("row", "take"), where)
     take = node.get("take")
     if not isinstance(take, list) or not take or not all(isinstance(glob, str) for glob in take):
         raise UserError(f"{where}.take={take}: expected a list of globs of parameter names")
-    return WarmStart(str(node["row"]), take)
+    return WarmStartRow(str(node["row"]), take)
 
 
 # --------------------------------------------------------------------------------------------- labels

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch.run_states.states import GIVE_UP, LIVE, UNKNOWN, RunState, look
 from launch.selection.selector import resolve
-from launch.selection.submitted import Entry
+from launch.selection.submitted import PlacedRun
 from launch.slurm import client
 from launch.slurm.client import SlurmError
 from launch.submission import resubmit
@@ -49,14 +49,14 @@ def main(line: Line, gone: bool) -> int:
         return _give_up(unknown, states)
     for run, entry in unknown.items():
         reason = f"{states[run].reason}; {GIVE_UP.format(run=run)}"
-        print(printable(f"not cancelled {entry.told}: {reason}"), file=sys.stderr)
+        print(printable(f"not cancelled {entry.described}: {reason}"), file=sys.stderr)
     if trouble:
         print(f"not cancelled: {trouble}", file=sys.stderr)
         return 1
     live = {run: entry for run, entry in entries.items() if states[run].name in (*LIVE, "blocked")}
     on_slurm = {run: states[run] for run in live if _is_job(states[run])}
-    spared = _spared(target.root, on_slurm, set(target.runs))
-    jobs = {run: state.job for run, state in on_slurm.items() if run not in spared}
+    sharing = _sharing(target.root, on_slurm, set(target.runs))
+    jobs = {run: state.job for run, state in on_slurm.items() if run not in sharing}
     try:
         client.cancel(sorted(set(jobs.values())))
     except SlurmError as error:
@@ -64,21 +64,21 @@ def main(line: Line, gone: bool) -> int:
         return 1
     for run, job in jobs.items():
         _end(states[run].claim)
-        print(f"cancelled {live[run].told}: job {job}")
-    for run, reason in spared.items():
-        print(printable(f"not cancelled {live[run].told}: {reason}"), file=sys.stderr)
+        print(f"cancelled {live[run].described}: job {job}")
+    for run, reason in sharing.items():
+        print(printable(f"not cancelled {live[run].described}: {reason}"), file=sys.stderr)
     here = {run: entry for run, entry in live.items() if run not in on_slurm}
     left = sum(not _stop_here(target.root.run(run), entry, states[run]) for run, entry in here.items())
-    left += len(spared) + len(unknown)
+    left += len(sharing) + len(unknown)
     print(f"{len(target.runs)} runs: {len(live) + len(unknown) - left} cancelled, {left} not")
     return 1 if left else 0
 
 
-def _give_up(unknown: Mapping[str, Entry], states: Mapping[str, RunState]) -> int:
+def _give_up(unknown: Mapping[str, PlacedRun], states: Mapping[str, RunState]) -> int:
     """End the claims of runs of which a person says that no job has them; returns 0."""
     for run, entry in unknown.items():
         _end(states[run].claim)
-        print(printable(f"given up {entry.told}: {states[run].reason}"))
+        print(printable(f"given up {entry.described}: {states[run].reason}"))
     print(f"{len(states)} runs: {len(unknown)} given up")
     return 0
 
@@ -87,18 +87,18 @@ def _is_job(state: RunState) -> bool:
     return state.claim is not None and state.claim.cluster == "slurm" and state.in_queue
 
 
-def _spared(root: ResultsRoot, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
+def _sharing(root: ResultsRoot, states: dict[str, RunState], chosen: set[str]) -> dict[str, str]:
     """Runs whose job others share that are not among `chosen`, and the reason to tell."""
-    spared = {}
+    sharing = {}
     for run, state in states.items():
         submission = resubmit.submission_of(root, state.claim)
         if submission is None:
             continue
-        mates = set(submission.elements[submission.index(run)]) - chosen
-        others = [mate for mate in sorted(mates) if _works_on(root.run(mate), submission.token)]
+        same_job = set(submission.elements[submission.index(run)]) - chosen
+        others = [other for other in sorted(same_job) if _works_on(root.run(other), submission.token)]
         if others:
-            spared[run] = f"shares job {state.job} with {', '.join(others)}; cancel them together"
-    return spared
+            sharing[run] = f"shares job {state.job} with {', '.join(others)}; cancel them together"
+    return sharing
 
 
 def _works_on(run: RunDir, token: str) -> bool:
@@ -110,10 +110,10 @@ def _end(claim: Claim | None) -> None:
     """Record that a person ended the claim, unless it has ended by itself."""
     now = claims.newest(claim.run) if claim is not None else None
     if now is not None and claim is not None and now.number == claim.number and now.end is None:
-        claims.over(now, "failed", Cause.CANCELLED, reason=causes.told(Cause.CANCELLED))
+        claims.over(now, "failed", Cause.CANCELLED, reason=causes.sentence(Cause.CANCELLED))
 
 
-def _stop_here(run: RunDir, entry: Entry, state: RunState) -> bool:
+def _stop_here(run: RunDir, entry: PlacedRun, state: RunState) -> bool:
     """Have a process of this machine save and leave; whether it has."""
     claim, child, trouble = state.claim, None, ""
     if claim is None:
@@ -127,15 +127,15 @@ def _stop_here(run: RunDir, entry: Entry, state: RunState) -> bool:
     elif (child := claims.worker(claim)) is None:
         trouble = _out_of_reach(claim, state)
     if claim is None or child is None:
-        print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
+        print(printable(f"not cancelled {entry.described}: {trouble}"), file=sys.stderr)
         return False
     behind = "" if processes.is_alive(claim.pid, claim.born) else ", left behind by its pool"
     if trouble := _send_away(child, claim):
-        print(printable(f"not cancelled {entry.told}: {trouble}"), file=sys.stderr)
+        print(printable(f"not cancelled {entry.described}: {trouble}"), file=sys.stderr)
         return False
     if not run.is_done():
-        claims.over(claim, "failed", Cause.CANCELLED, reason=causes.told(Cause.CANCELLED))
-    print(f"cancelled {entry.told}: process {child}{behind}")
+        claims.over(claim, "failed", Cause.CANCELLED, reason=causes.sentence(Cause.CANCELLED))
+    print(f"cancelled {entry.described}: process {child}{behind}")
     return True
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from launch.commands.status import PATIENCE_S
 from launch.run_states import text_table
-from launch.selection.selector import Target, resolve_or_all
+from launch.selection.selector import ChosenRuns, resolve_or_all
 from launch.slurm.job_states import ask
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, Line, verb, words
@@ -64,7 +64,7 @@ def main(line: Line) -> int:
 
 
 def _rows(
-    chosen: Target, configs: dict[str, Any], dated: dict[str, float], kept: set[str]
+    chosen: ChosenRuns, configs: dict[str, Any], dated: dict[str, float], kept: set[str]
 ) -> list[list[str]]:
     states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
     if trouble:

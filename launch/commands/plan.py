@@ -53,7 +53,7 @@ def _print_runs(selection: Selection, states: dict[str, RunState]) -> None:
     table = Table("row", "column", "seed", "run", "state", box=box.SIMPLE)
     for spec in selection.specs:
         state = states[spec.id]
-        words = NAMES.get(state.name, state.name) + (f" ({state.told})" if state.told else "")
+        words = NAMES.get(state.name, state.name) + (f" ({state.full_reason})" if state.full_reason else "")
         texts = (spec.row, spec.column, str(spec.seed), spec.id, words)
         table.add_row(*(Text(one_line(text)) for text in texts))
     console = Console()

@@ -13,8 +13,8 @@ import click
 from launch.commands.submit import tell
 from launch.run_states.states import RunState, left_alone, look
 from launch.selection.plan import Spec
-from launch.selection.selector import Target, resolve
-from launch.selection.submitted import Entry
+from launch.selection.selector import ChosenRuns, resolve
+from launch.selection.submitted import PlacedRun
 from launch.slurm.client import SlurmError
 from launch.submission import local, resubmit
 from launch.submission.enqueue import enqueue, recover
@@ -74,8 +74,8 @@ def main(line: Line, nodes: tuple[str, ...], new_code: bool) -> int:
 
 
 def again(
-    target: Target,
-    entries: Sequence[Entry],
+    target: ChosenRuns,
+    entries: Sequence[PlacedRun],
     states: Mapping[str, RunState],
     arguments: Sequence[str],
     nodes: Sequence[str] = (),
@@ -100,7 +100,7 @@ def again(
 
 
 def _frozen(
-    root: ResultsRoot, entry: Entry, state: RunState, changes: Mapping[str, Any], new_code: bool
+    root: ResultsRoot, entry: PlacedRun, state: RunState, changes: Mapping[str, Any], new_code: bool
 ) -> Spec | None:
     """The run as it was submitted; where its records do not tell, it says so, and the others go on."""
     try:
@@ -108,7 +108,7 @@ def _frozen(
         if isinstance(spec.config.cluster, SlurmCluster) and not new_code:
             resubmit.code_of(root, entry.id, state.claim)
     except UserError as error:
-        print(f"not queued {entry.told}: {error}", file=sys.stderr)
+        print(f"not queued {entry.described}: {error}", file=sys.stderr)
         return None
     return spec
 

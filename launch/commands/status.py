@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from launch.run_states import health, text_table
 from launch.run_states.states import STATES, RunState
-from launch.selection.selector import Target, resolve_or_all
-from launch.selection.submitted import Entry
+from launch.selection.selector import ChosenRuns, resolve_or_all
+from launch.selection.submitted import PlacedRun
 from launch.slurm.job_states import Asker, ask
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
@@ -20,7 +20,7 @@ LINES = 60  # of the reason, in characters; `vocl why` shows all
 
 
 @dataclass(frozen=True)
-class Picture:
+class Board:
     """What there is to show: lines per group of runs, and lines about all."""
 
     groups: dict[str, list[list[str]]]
@@ -57,7 +57,7 @@ def main(line: Line, watch: bool) -> int:
     return 0
 
 
-def take(chosen: Target, asked: Asker = ask) -> Picture:
+def take(chosen: ChosenRuns, asked: Asker = ask) -> Board:
     """Look at the runs now."""
     states, trouble = chosen.look(asked)
     groups = {
@@ -73,16 +73,16 @@ def take(chosen: Target, asked: Asker = ask) -> Picture:
             label = f" ({entry.label})" if entry.label else ""
             warnings.append(f"warning: {run}{label}: {'; '.join(found)}")
     states = {run: states[run] for run in runs}
-    return Picture(groups, states, _summary(states), warnings)
+    return Board(groups, states, _summary(states), warnings)
 
 
-def _row(entry: Entry, state: RunState) -> list[str]:
+def _row(entry: PlacedRun, state: RunState) -> list[str]:
     step = "" if state.step is None or state.name == "done" else f"{state.step}/{state.steps}"
     rate = f"{state.rate:.3g}/s" if state.rate else ""
     seed = "" if entry.seed is None else str(entry.seed)
     where = (state.job, state.node) if state.name != "done" else ("", "")
     left = text_table.duration(state.left_s)
-    reason = text_table.cut(state.told, LINES)
+    reason = text_table.cut(state.full_reason, LINES)
     return [entry.row, entry.column, seed, entry.id, state.name, step, rate, left, *where, reason]
 
 

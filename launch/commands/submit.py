@@ -18,7 +18,7 @@ from launch.selection.selector import of_selection
 from launch.selection.submitted import Submitted, read_submitted, spelt
 from launch.slurm.client import SlurmError, announced
 from launch.slurm.request import check_request
-from launch.submission import local, retry_policy, tend_job
+from launch.submission import local, tend_job, tend_policy
 from launch.submission.enqueue import Queued, enqueue, recover
 from launch.submission.preflight import missing
 from vocl.command_line import defaults
@@ -52,7 +52,7 @@ def hand_over(words: Sequence[str], tend: bool = False) -> int:
     """What `vocl submit` does; `tend`: with a job that tends the runs."""
     selection = select(words)
     code = submit(selection, TAKEN)
-    if tend and not tend_job.arm(of_selection(selection)):
+    if tend and not tend_job.schedule(of_selection(selection)):
         return code or 1
     return code
 
@@ -197,5 +197,5 @@ def _is_for_tend(root: ResultsRoot, spec: Spec, cause: Cause | None) -> bool:
     if claim is None and spec.after is not None:
         claim = claims.newest(root.run(spec.after))
     if claim is not None:
-        return retry_policy.is_left_out(claim)
+        return tend_policy.is_left_out(claim)
     return cause is not None and cause.passes

@@ -17,12 +17,12 @@ from typing import Any
 
 from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look, with_sources
 from launch.selection.plan import Spec, select
-from launch.selection.selector import Target, resolve
-from launch.selection.submitted import Entry
+from launch.selection.selector import ChosenRuns, resolve
+from launch.selection.submitted import PlacedRun
 from launch.slurm import client
 from launch.slurm.client import SlurmError
 from launch.slurm.ledger import By
-from launch.submission import resubmit, retry_policy, tend_job
+from launch.submission import resubmit, tend_job, tend_policy
 from launch.submission.enqueue import Queued, enqueue, recover
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
@@ -52,13 +52,13 @@ def main(line: Line, watch: bool, arm: bool) -> int:
         done = _pass(target, lasts)
         print(time.strftime("%F %T ") + done.summary if watch or arm else done.summary, flush=True)
         if done.trouble or not (watch and done.live):
-            well = not done.trouble and (not arm or _arm(target, done))
+            well = not done.trouble and (not arm or _schedule(target, done))
             if well or not lasts:
                 return 0 if well else 1
         time.sleep(WATCH_S)
 
 
-def _pass(target: Target, lasts: bool) -> Pass:
+def _pass(target: ChosenRuns, lasts: bool) -> Pass:
     try:
         return tend(target)
     except OSError as error:
@@ -68,8 +68,8 @@ def _pass(target: Target, lasts: bool) -> Pass:
         raise UserError(trouble) from None
 
 
-def _arm(target: Target, done: Pass) -> bool:
-    return tend_job.arm(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
+def _schedule(target: ChosenRuns, done: Pass) -> bool:
+    return tend_job.schedule(target, 0 if done.queued.arrays else int(WATCH_S))  # never in a tight circle
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Pass:
         """Whether something may happen yet without a person."""
         return any(
             state.name in (*LIVE, UNKNOWN)
-            or (state.name != "blocked" and retry_policy.is_left_out(state.claim))
+            or (state.name != "blocked" and tend_policy.is_left_out(state.claim))
             for state in self.states.values()
         )
 
@@ -104,7 +104,7 @@ class Pass:
         return f"{told}; {self.trouble}" if self.trouble else told
 
 
-def tend(target: Target) -> Pass:
+def tend(target: ChosenRuns) -> Pass:
     """One pass over the runs of `target`."""
     root, labels = target.root, {entry.id: entry for entry in target.entries}
     with suppress(SlurmError):
@@ -132,16 +132,16 @@ def tend(target: Target) -> Pass:
         queued.add(enqueue(root, new, states, name, by=By.TEND))
     for job, runs in queued.arrays.items():
         for run in runs:
-            print(printable(f"queued {labels[run].told} in job {job}: {reasons[run]}"))
+            print(printable(f"queued {labels[run].described} in job {job}: {reasons[run]}"))
             states[run] = RunState("queued", reasons[run])
     well = queued.cause is None or queued.cause.is_limit
     return Pass(states, queued, "" if well else queued.trouble)
 
 
-def _collect(run: RunDir, state: RunState, entry: Entry) -> RunState:
+def _collect(run: RunDir, state: RunState, entry: PlacedRun) -> RunState:
     """Write down how a job ended that is gone and has not said it itself."""
     claim = state.claim
-    if claim is None or claim.end is not None or claim.cluster != "slurm" or not retry_policy.is_mine(claim):
+    if claim is None or claim.end is not None or claim.cluster != "slurm" or not tend_policy.is_mine(claim):
         return state
     if state.name not in ("interrupted", "failed") or claims.newest(run) != claim:
         return state  # it has moved since: the next pass sees more
@@ -152,21 +152,21 @@ def _collect(run: RunDir, state: RunState, entry: Entry) -> RunState:
     texts = {"reason": state.reason, "line": state.reason}
     claims.over(claim, outcome, state.cause, **texts, job=state.job, step=step)
     where = f" on {state.node}" if state.node else ""
-    print(printable(f"collected {entry.told}: {state.reason}{where}, saved at step {step}"))
+    print(printable(f"collected {entry.described}: {state.reason}{where}, saved at step {step}"))
     return _seen(run, state)
 
 
-def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str]]:
+def _wanted(target: ChosenRuns, states: dict[str, RunState]) -> list[tuple[Spec, str]]:
     """Runs to queue again, and why; gives up, on record, those that would come to nothing."""
-    killed = {run: state for run, state in states.items() if retry_policy.lost_in_the_dark(state)}
-    ended = retry_policy.accounted(target.root, killed)
+    killed = {run: state for run, state in states.items() if tend_policy.was_sigkilled(state)}
+    ended = tend_policy.accounted(target.root, killed)
     found, seen = [], set()
     for entry in target.entries:
         folder, state = target.root.run(entry.id), states[entry.id]
-        if entry.id in seen or retry_policy.is_left_out(state.claim) or not retry_policy.is_mine(state.claim):
+        if entry.id in seen or tend_policy.is_left_out(state.claim) or not tend_policy.is_mine(state.claim):
             continue
         seen.add(entry.id)
-        verdict = retry_policy.judge(target.root, folder, state, ended.get(entry.id))
+        verdict = tend_policy.judge(target.root, folder, state, ended.get(entry.id))
         if verdict is None or state.claim is None:
             continue
         if verdict.again:
@@ -176,16 +176,16 @@ def _wanted(target: Target, states: dict[str, RunState]) -> list[tuple[Spec, str
             kept = {key: value for key, value in (state.claim.end or {}).items() if key != "time"}
             changed = {"outcome": "failed", "cause": verdict.cause, "reason": verdict.reason}
             claims.over(state.claim, **kept | changed)
-            print(printable(f"gave up {entry.told}: {verdict.reason}"))
+            print(printable(f"gave up {entry.described}: {verdict.reason}"))
             states[entry.id] = _seen(folder, state)
     return found
 
 
-def _left_out(target: Target, states: dict[str, RunState]) -> tuple[list[Spec], int | None]:
+def _left_out(target: ChosenRuns, states: dict[str, RunState]) -> tuple[list[Spec], int | None]:
     """Runs that were selected and never let in, and for how many of them there may be room by now."""
     unclaimed = [e for e in target.entries if states[e.id].name == "absent" and states[e.id].claim is None]
     able = {e.id: e for e in target.entries if states[e.id].name not in ("waiting", "blocked")}
-    entries = {run: entry for run, entry in able.items() if retry_policy.is_left_out(states[run].claim)}
+    entries = {run: entry for run, entry in able.items() if tend_policy.is_left_out(states[run].claim)}
     found = [_frozen(target, entry, states[run].claim, {}) for run, entry in entries.items()]
     specs = [spec for spec in found if spec is not None]
     specs += _composed(target, {entry.id for entry in unclaimed})
@@ -205,7 +205,7 @@ def _found_full(claim: Claim | None) -> int | None:
     return end.get("in_queue") if cause is not None and cause.is_limit else None
 
 
-def _composed(target: Target, runs: set[str]) -> list[Spec]:
+def _composed(target: ChosenRuns, runs: set[str]) -> list[Spec]:
     """Runs whose submission broke off before they were claimed; those of other ids by now are left."""
     if not runs or not target.arguments:
         return []
@@ -214,13 +214,15 @@ def _composed(target: Target, runs: set[str]) -> list[Spec]:
     return [spec for spec in specs if isinstance(spec.config.cluster, SlurmCluster)]
 
 
-def _frozen(target: Target, entry: Entry, claim: Claim | None, cluster: dict[str, Any]) -> Spec | None:
+def _frozen(
+    target: ChosenRuns, entry: PlacedRun, claim: Claim | None, cluster: dict[str, Any]
+) -> Spec | None:
     """The run as it was submitted; where that is not to be had it says so, and the others go on."""
     try:
         resubmit.code_of(target.root, entry.id, claim)
         return resubmit.spec_of(target.root, entry, claim, cluster)
     except UserError as error:
-        print(f"not queued {entry.told}: {error}")
+        print(f"not queued {entry.described}: {error}")
         return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.tables import published
-from launch.tables.published import Claim, Findings, claimed
+from launch.tables.published import Findings, PublishedScores, claimed
 from vocl.command_line import defaults
 from vocl.command_line.verb import Line, verb, words
 from vocl.config.compose import compose, project_of
@@ -58,7 +58,7 @@ def main(line: Line) -> int:
         raise UserError(f"{error.filename or words[1]}: {error.strerror or error}") from None
 
 
-def _verify(claim: Claim, source: Path, overrides: list[str]) -> int:
+def _verify(claim: PublishedScores, source: Path, overrides: list[str]) -> int:
     method = _importer(claim, project_of(overrides))
     if not source.is_file():
         raise UserError(f"{source}: no such checkpoint file")
@@ -81,7 +81,7 @@ def _verify(claim: Claim, source: Path, overrides: list[str]) -> int:
     return 0 if record["within"] else OUTSIDE
 
 
-def _importer(claim: Claim, project: str | None) -> Any:
+def _importer(claim: PublishedScores, project: str | None) -> Any:
     from vocl.reference.importer import find_method, methods
 
     known = methods(project)
@@ -94,7 +94,7 @@ def _importer(claim: Claim, project: str | None) -> Any:
     return find_method(claim.importer, project)
 
 
-def _config(claim: Claim, overrides: Sequence[str]) -> RunConfig:
+def _config(claim: PublishedScores, overrides: Sequence[str]) -> RunConfig:
     """The experiment METHOD/DATASET with every evaluation that knows several under the claim's protocol."""
     from vocl.config.compose import composed
 
@@ -112,7 +112,7 @@ def _config(claim: Claim, overrides: Sequence[str]) -> RunConfig:
 
 
 def _record(
-    claim: Claim,
+    claim: PublishedScores,
     source: Path,
     overrides: Sequence[str],
     config: RunConfig,
@@ -141,7 +141,7 @@ def _record(
     }
 
 
-def _show(claim: Claim, record: dict[str, Any], root: ResultsRoot) -> None:
+def _show(claim: PublishedScores, record: dict[str, Any], root: ResultsRoot) -> None:
     print(
         f"{claim.name}: {record['file']} on {record['num_videos']} videos, "
         f"protocol {record['protocol']}, fractions x 100"

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from launch.commands.status import HEADERS, PATIENCE_S, Picture, take
+from launch.commands.status import HEADERS, PATIENCE_S, Board, take
 from launch.run_states import text_table
 from launch.run_states.states import LIVE
-from launch.selection.selector import Target
-from launch.slurm.job_states import View, ask
+from launch.selection.selector import ChosenRuns
+from launch.slurm.job_states import SchedulerAnswer, ask
 from vocl.rundir.claims import Claim
 from vocl.rundir.results_root import ResultsRoot
 
@@ -28,10 +28,10 @@ class Patient:
 
     def __init__(self) -> None:
         self.every_s, self.asked_at = FIRST_S, -LAST_S
-        self.view: View | None = None
+        self.view: SchedulerAnswer | None = None
         self.known: list[object] = []
 
-    def __call__(self, root: ResultsRoot, unclear: list[Claim]) -> View:
+    def __call__(self, root: ResultsRoot, unclear: list[Claim]) -> SchedulerAnswer:
         """The scheduler's answer, perhaps an earlier one."""
         facts: list[object] = [(c.run, c.number, c.start, c.end) for c in unclear]
         if facts != self.known:
@@ -45,7 +45,7 @@ class Patient:
         return view
 
 
-def watch(chosen: Target) -> int:
+def watch(chosen: ChosenRuns) -> int:
     """Until q or Ctrl-C; where the output is no terminal, a board per change until nothing is live."""
     try:
         return _on_terminal(chosen) if sys.stdout.isatty() else _in_lines(chosen)
@@ -53,7 +53,7 @@ def watch(chosen: Target) -> int:
         return 0
 
 
-def _in_lines(chosen: Target) -> int:
+def _in_lines(chosen: ChosenRuns) -> int:
     patient, before = Patient(), None
     while True:
         picture = take(chosen, patient)
@@ -65,7 +65,7 @@ def _in_lines(chosen: Target) -> int:
         time.sleep(REDRAW_S)
 
 
-def _on_terminal(chosen: Target) -> int:
+def _on_terminal(chosen: ChosenRuns) -> int:
     from rich.live import Live
     from rich.text import Text
 
@@ -78,7 +78,7 @@ def _on_terminal(chosen: Target) -> int:
                 return 0
 
 
-def fit(picture: Picture, height: int, width: int) -> list[str]:
+def fit(picture: Board, height: int, width: int) -> list[str]:
     """The board in a terminal's size: where it is longer, the runs that matter now come first."""
     lines = picture.lines
     if len(lines) > height - 1:

@@ -13,8 +13,8 @@ from launch.commands.status import PATIENCE_S
 from launch.node.log_tail import last_lines
 from launch.run_states import text_table
 from launch.run_states.states import GIVE_UP, UNKNOWN, RunState
-from launch.selection.selector import Target, resolve_or_all
-from launch.selection.submitted import Entry
+from launch.selection.selector import ChosenRuns, resolve_or_all
+from launch.selection.submitted import PlacedRun
 from launch.slurm.job_states import ask
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, verb, words
@@ -49,7 +49,7 @@ def main(line: Line) -> int:
     groups: dict[tuple[str, str], list[str]] = {}
     for run in known:
         if states[run].name in HINTS:
-            groups.setdefault((states[run].name, cause(states[run].told)), []).append(run)
+            groups.setdefault((states[run].name, cause(states[run].full_reason)), []).append(run)
     for name, reason in sorted(groups, key=lambda key: (list(HINTS).index(key[0]), -len(groups[key]))):
         found = [(known[run], states[run]) for run in groups[name, reason]]
         text_table.write([*_describe(chosen, name, reason, found), ""])
@@ -66,11 +66,13 @@ def cause(reason: str) -> str:
     return named or NUMBER.sub("#", RUN_ID.sub("RUN", reason))
 
 
-def _describe(chosen: Target, name: str, reason: str, found: Sequence[tuple[Entry, RunState]]) -> list[str]:
+def _describe(
+    chosen: ChosenRuns, name: str, reason: str, found: Sequence[tuple[PlacedRun, RunState]]
+) -> list[str]:
     (_, first), *_ = found
     lines = [f"{len(found)} {name}: {reason or 'unknown'}"]
-    if first.told != reason:
-        lines.append(f"  such as: {first.told}")
+    if first.full_reason != reason:
+        lines.append(f"  such as: {first.full_reason}")
     nodes = _counted(state.node for _, state in found)
     steps = sorted(state.step for _, state in found if state.step is not None)
     span = f"{steps[0]} to {steps[-1]}" if len(set(steps)) > 1 else "".join(map(str, steps[:1]))

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import IO
 
 from launch.node.log_tail import last_line
-from launch.node.progress import Board
+from launch.node.progress import PoolProgress
 from vocl.files import open_plain
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
@@ -92,7 +92,7 @@ class Pool:
     submit doubles it, and `vocl cancel` ends it also then.
     """
 
-    def __init__(self, slots: int, environment: Mapping[str, str], board: Board) -> None:
+    def __init__(self, slots: int, environment: Mapping[str, str], board: PoolProgress) -> None:
         self.slots, self.environment, self.board = slots, {**os.environ, **environment}, board
         self.children: list[_Child] = []
         self.signals: list[int] = []

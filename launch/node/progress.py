@@ -19,7 +19,7 @@ UPDATE_S = 0.5
 logger = logging.getLogger(__name__)
 
 
-class Board:
+class PoolProgress:
     """Counts `total` runs and logs a line for each that starts or ends."""
 
     def __init__(self, total: int) -> None:
@@ -63,7 +63,7 @@ class Board:
         return f"{self.counts['done']} of {self.total} done{failed}, {minutes}:{seconds:02d}"
 
 
-class Bars(Board):
+class PoolBars(PoolProgress):
     """A bar per running run, and one for all, kept up to date on a terminal."""
 
     def __init__(self, total: int) -> None:
@@ -112,9 +112,9 @@ class Bars(Board):
         self.progress.console.print(line, markup=False, highlight=False)
 
 
-def make_board(total: int) -> Board:
-    """Bars on a terminal, else lines."""
-    return Bars(total) if sys.stderr.isatty() else Board(total)
+def make_board(total: int) -> PoolProgress:
+    """PoolBars on a terminal, else lines."""
+    return PoolBars(total) if sys.stderr.isatty() else PoolProgress(total)
 
 
 def steps_done(run: RunDir) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from launch.run_states import ends
 from launch.slurm.client import QueuedJob
-from launch.slurm.job_states import Asker, View, ask
+from launch.slurm.job_states import Asker, SchedulerAnswer, ask
 from vocl.errors import UserError, printable
 from vocl.rundir import causes, claims, file_times, processes
 from vocl.rundir.causes import Cause
@@ -53,11 +53,11 @@ class RunState:
         return None
 
     @property
-    def told(self) -> str:
+    def full_reason(self) -> str:
         """`reason`, after the records that could not be read."""
         damaged = self.records.damaged if self.records else []
         names = ", ".join(name for name in damaged if name not in self.reason)
-        damage = causes.told(Cause.DAMAGED, record=names) if names else ""
+        damage = causes.sentence(Cause.DAMAGED, record=names) if names else ""
         return "; ".join(part for part in (damage, self.reason) if part)
 
 
@@ -134,7 +134,7 @@ def _sources_first(sources: dict[str, str]) -> list[tuple[str, str]]:
     return sorted(sources.items(), key=lambda item: depth(item[0]))
 
 
-def state_of(records: Records, view: View) -> RunState:
+def state_of(records: Records, view: SchedulerAnswer) -> RunState:
     """The state of a run. One that left a damaged result, and that no job has, has failed."""
     found = replace(_state_of(records, view), records=records)
     if records.has_damaged_result and found.name in ("absent", "interrupted", "failed"):
@@ -142,7 +142,7 @@ def state_of(records: Records, view: View) -> RunState:
     return found
 
 
-def _state_of(records: Records, view: View) -> RunState:
+def _state_of(records: Records, view: SchedulerAnswer) -> RunState:
     if records.is_done:  # also where an evaluation failed: that needs no training, `vocl eval` tries it again
         failed = records.result.failed if records.result else {}
         reason = "; ".join(f"eval {name} failed: {why}" for name, why in failed.items())
@@ -162,7 +162,7 @@ def _state_of(records: Records, view: View) -> RunState:
     return _of_job(records, claim, view, beats)
 
 
-def _of_job(records: Records, claim: Claim, view: View, beats: Callable[[], bool]) -> RunState:
+def _of_job(records: Records, claim: Claim, view: SchedulerAnswer, beats: Callable[[], bool]) -> RunState:
     """The state of a run whose claim is a job of SLURM that has not said how it ended."""
     submission = view.submissions.get(claim.token)
     queued = view.queued.get(view.element(claim))
@@ -190,7 +190,7 @@ def _of_job(records: Records, claim: Claim, view: View, beats: Callable[[], bool
     return _of_ended_job(records, claim, view, submission.job)
 
 
-def _unanswered(records: Records, claim: Claim, view: View) -> RunState:
+def _unanswered(records: Records, claim: Claim, view: SchedulerAnswer) -> RunState:
     """The state of a run whose job the scheduler says nothing about."""
     if records.ended is not None:
         found = _from_records(records, None, view)  # it may be queued again
@@ -199,7 +199,7 @@ def _unanswered(records: Records, claim: Claim, view: View) -> RunState:
     return replace(_running(records, None), name=name, reason="SLURM did not answer")
 
 
-def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunState:
+def _of_ended_job(records: Records, claim: Claim, view: SchedulerAnswer, job: str) -> RunState:
     """The state of a run whose job is over, as accounting and its records say."""
     ended, own = view.accounted(claim), records.ended if records.ended_under(claim) else None
     name, cause = ends.of_job(ended, claim.start is not None, own["outcome"] if own else ends.NOTHING)
@@ -211,10 +211,10 @@ def _of_ended_job(records: Records, claim: Claim, view: View, job: str) -> RunSt
 
 def _ended(state: str, cause: Cause, records: Records, **facts: Any) -> RunState:
     """The state of a run that ended for `cause`, told with `facts`."""
-    return RunState(state, causes.told(cause, **facts), cause=cause, **_facts(records))
+    return RunState(state, causes.sentence(cause, **facts), cause=cause, **_facts(records))
 
 
-def _from_records(records: Records, claim: Claim | None, view: View) -> RunState:
+def _from_records(records: Records, claim: Claim | None, view: SchedulerAnswer) -> RunState:
     """The state of a run that nobody works on."""
     last, event = claim.end if claim else None, records.ended
     facts = _facts(records) | {"cause": last["cause"] if last else None}
@@ -241,7 +241,7 @@ def _reason(event: dict[str, Any] | None, end: dict[str, Any]) -> str:
     if event is not None and event["outcome"] == "failed" and (code in (None, 1, 2)):
         return f"{event.get('kind', 'failed')}: {' '.join(str(event.get('message', '')).split())}"
     if code is not None and code < 0:
-        return causes.told(Cause.KILLED, signal=-code)
+        return causes.sentence(Cause.KILLED, signal=-code)
     return end.get("line") or f"exit code {code}"
 
 

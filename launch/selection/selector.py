@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from launch.run_states.states import RunState, look, with_sources
-from launch.selection.submitted import Entry, Table, is_word, read_table, root_in, tables
+from launch.selection.submitted import PlacedRun, SubmittedTable, is_word, read_table, root_in, tables
 from launch.slurm.job_states import Asker, ask
 from vocl.config.grammar import key_of, setting
 from vocl.errors import UnknownChoice, UserError
@@ -28,24 +28,24 @@ BESIDE = ("runtime.root=", "seed=", "project=")
 
 
 @dataclass(frozen=True)
-class Target:
+class ChosenRuns:
     """The runs of a command line under `root` (absolute), by title of the group."""
 
     root: ResultsRoot
-    groups: dict[str, list[Entry]]
+    groups: dict[str, list[PlacedRun]]
     name: str | None  # of the submitted table, where it is one
     arguments: tuple[str, ...]  # by which `plan.select` finds the same runs; () for run ids
     selection: Selection | None  # where it had to be composed
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[PlacedRun]:
         """All places; ids may repeat."""
         return [entry for group in self.groups.values() for entry in group]
 
     @cached_property
-    def by_id(self) -> dict[str, Entry]:
+    def by_id(self) -> dict[str, PlacedRun]:
         """Runs by id, each with the first of its places."""
-        found: dict[str, Entry] = {}
+        found: dict[str, PlacedRun] = {}
         for entry in self.entries:
             found.setdefault(entry.id, entry)
         return found
@@ -62,7 +62,7 @@ class Target:
         return with_sources(states, sources), trouble
 
 
-def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
+def resolve(arguments: Sequence[str], *, compose: bool = True) -> ChosenRuns:
     """The runs that `arguments` name: submitted tables, run ids or beginnings of ids, with seed=... those
     of these seeds; or what `plan.select` takes (unless `compose` is false), with runtime.root=PATH.
 
@@ -89,7 +89,7 @@ def resolve(arguments: Sequence[str], *, compose: bool = True) -> Target:
         raise
 
 
-def resolve_or_all(arguments: Sequence[str], *, compose: bool = True) -> Target:
+def resolve_or_all(arguments: Sequence[str], *, compose: bool = True) -> ChosenRuns:
     """As `resolve`; all there are, by table, where nothing is selected."""
     if any(map(_selects, arguments)):
         return resolve(arguments, compose=compose)
@@ -99,19 +99,19 @@ def resolve_or_all(arguments: Sequence[str], *, compose: bool = True) -> Target:
         damaged = "" if table else f" (damaged record: by-name/{name}/selection.json)"
         groups[f"ablation {name}{damaged}"] = table.entries if table else []
     inside = {entry.id for entries in groups.values() for entry in entries}
-    outside = [Entry("", "", None, run) for run in root.run_ids() if run not in inside]
-    return Target(root, groups | ({OUTSIDE: outside} if outside else {}), None, (), None)
+    outside = [PlacedRun("", "", None, run) for run in root.run_ids() if run not in inside]
+    return ChosenRuns(root, groups | ({OUTSIDE: outside} if outside else {}), None, (), None)
 
 
-def of_selection(chosen: Selection) -> Target:
+def of_selection(chosen: Selection) -> ChosenRuns:
     """What was composed, as a target."""
-    entries = [Entry(s.row, s.column, s.seed, s.id, s.after) for s in chosen.specs]
+    entries = [PlacedRun(s.row, s.column, s.seed, s.id, s.after) for s in chosen.specs]
     name = chosen.ablation.name if chosen.ablation else None
     title = " ".join(a for a in chosen.arguments if not a.startswith("runtime.root="))
-    return Target(chosen.root.absolute(), {title: entries}, name, chosen.arguments, chosen)
+    return ChosenRuns(chosen.root.absolute(), {title: entries}, name, chosen.arguments, chosen)
 
 
-def _composed(arguments: Sequence[str]) -> Target:
+def _composed(arguments: Sequence[str]) -> ChosenRuns:
     from launch.selection.plan import select
 
     return of_selection(select(arguments))
@@ -140,7 +140,7 @@ def _is_beside(argument: str) -> bool:
     return argument.startswith(BESIDE) or key_of(argument).partition(".")[0] == "cluster"
 
 
-def _known(root: ResultsRoot, word: str) -> Table | None:
+def _known(root: ResultsRoot, word: str) -> SubmittedTable | None:
     """What `word` stands for under `root`, without composing anything."""
     table = read_table(root, word)
     if table is not None or not any(run.startswith(word) for run in root.run_ids()):
@@ -148,12 +148,12 @@ def _known(root: ResultsRoot, word: str) -> Table | None:
     run = root.find(word)
     saved = run.config_path.read_text(errors="replace") if run.has_config() else ""
     seed = re.search(r"^seed: (\d+)$", saved, re.MULTILINE)
-    return Table(None, [Entry("", "", int(seed[1]) if seed else None, run.id)], ())
+    return SubmittedTable(None, [PlacedRun("", "", int(seed[1]) if seed else None, run.id)], ())
 
 
-def _stored(root: ResultsRoot, known: dict[str, Table], seeds: list[int] | None) -> Target:
+def _stored(root: ResultsRoot, known: dict[str, SubmittedTable], seeds: list[int] | None) -> ChosenRuns:
     """The tables and runs `known`, those of `seeds` alone if given."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[PlacedRun]] = {}
     for table in known.values():
         title = f"ablation {table.name}" if table.name else OF_IDS
         groups[title] = groups.get(title, []) + [e for e in table.entries if seeds is None or e.seed in seeds]
@@ -167,4 +167,4 @@ def _stored(root: ResultsRoot, known: dict[str, Table], seeds: list[int] | None)
             if not name:
                 raise UserError(f"seed={missing[0]}: {', '.join(known)}: no run of this seed")
             return _composed((*arguments, setting("runtime.root", root.path)))  # not submitted yet
-    return Target(root, groups, name, arguments, None)
+    return ChosenRuns(root, groups, name, arguments, None)

@@ -22,7 +22,7 @@ ROW: Kinds = {"row": str, "column": str, "seed": (int, NoneType), "id": str, "af
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlacedRun:
     """A run, and the place in a table that wants it; the same run may have several."""
 
     row: str
@@ -38,7 +38,7 @@ class Entry:
         return one_line(", ".join(part for part in (self.row, self.column, seed) if part))
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """Id and label, for lines about one run."""
         return f"{self.id} ({self.label})"
 
@@ -55,12 +55,12 @@ SUBMITTED: Kinds = {field.name: list for field in fields(Submitted)}
 
 
 @dataclass(frozen=True)
-class Table:
+class SubmittedTable:
     """An ablation as it was submitted last: its runs, and the words of the `vocl submit`. Without a name,
     runs that were given by their ids."""
 
     name: str | None
-    entries: list[Entry]
+    entries: list[PlacedRun]
     arguments: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def is_word(argument: str) -> bool:
     return "=" not in argument and argument[:1] not in ("-", "+", "~", "")
 
 
-def read_table(root: ResultsRoot, name: str) -> Table | None:
+def read_table(root: ResultsRoot, name: str) -> SubmittedTable | None:
     """What was submitted last as ablation `name`, if it was; raises `UserError` where that is damaged."""
     name = name.lstrip("/")
     path = root.by_name / name / "selection.json"
@@ -93,8 +93,8 @@ def read_table(root: ResultsRoot, name: str) -> Table | None:
         return None
     if found is None:
         raise UserError(f"{path}: damaged; vocl submit {name} writes it again")
-    entries = [Entry(r["row"], r["column"], r["seed"], r["id"], r["after"]) for r in found.runs]
-    return Table(name, entries, tuple(found.arguments))
+    entries = [PlacedRun(r["row"], r["column"], r["seed"], r["id"], r["after"]) for r in found.runs]
+    return SubmittedTable(name, entries, tuple(found.arguments))
 
 
 def read_submitted(path: Path) -> Submitted | None:
@@ -116,9 +116,9 @@ def spelt(table: Submitted) -> str:
     return json.dumps(asdict(table), indent=1) + "\n"
 
 
-def tables(root: ResultsRoot) -> dict[str, Table | None]:
+def tables(root: ResultsRoot) -> dict[str, SubmittedTable | None]:
     """All that were submitted, by name; None for what cannot be read."""
-    found: dict[str, Table | None] = {}
+    found: dict[str, SubmittedTable | None] = {}
     for name in _names(root.by_name):
         try:
             found[name] = read_table(root, name)

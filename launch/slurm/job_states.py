@@ -16,7 +16,7 @@ from vocl.rundir.results_root import ResultsRoot
 
 
 @dataclass
-class View:
+class SchedulerAnswer:
     """The scheduler's answer for some submissions; `trouble` where it did not answer."""
 
     submissions: dict[str, Submission]
@@ -62,15 +62,15 @@ class View:
         return "" if cancelled else f"not in the queue, but accounting says {said.state}"
 
 
-Asker = Callable[[ResultsRoot, list[Claim]], View]
+Asker = Callable[[ResultsRoot, list[Claim]], SchedulerAnswer]
 
 
-def ask(root: ResultsRoot, unclear: list[Claim], timeout_s: float = client.TIMEOUT_S) -> View:
+def ask(root: ResultsRoot, unclear: list[Claim], timeout_s: float = client.TIMEOUT_S) -> SchedulerAnswer:
     """Ask the scheduler about claims; about those on SLURM alone, and not at all without any."""
     found = {token: ledger.read(root, token) for token in sorted({claim.token for claim in unclear})}
     submissions = {token: entry for token, entry in found.items() if entry is not None}
     damaged = {token: name for token in found.keys() - submissions if (name := ledger.damaged(root, token))}
-    view = View(submissions, {}, None, damaged=damaged)
+    view = SchedulerAnswer(submissions, {}, None, damaged=damaged)
     still = [claim for claim in unclear if claim.is_open and claim.token in submissions]
     try:
         view.queued = client.queue((submissions[claim.token].name for claim in still), timeout_s)
@@ -81,11 +81,11 @@ def ask(root: ResultsRoot, unclear: list[Claim], timeout_s: float = client.TIMEO
         lacking = {claim.token for claim in still if view.element(claim) not in view.queued}
         _ask_again(view, [submissions[token] for token in sorted(lacking)], timeout_s)
     except SlurmError as error:
-        return View(submissions, {}, None, str(error), damaged)
+        return SchedulerAnswer(submissions, {}, None, str(error), damaged)
     return view
 
 
-def _ask_again(view: View, lacking: list[Submission], timeout_s: float) -> None:
+def _ask_again(view: SchedulerAnswer, lacking: list[Submission], timeout_s: float) -> None:
     """Complete `view` by what the controller knows of submissions of which the queue lacked something."""
     if not lacking:
         return

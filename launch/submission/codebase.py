@@ -17,7 +17,7 @@ from vocl.errors import UserError
 from vocl.files import json_or_none, make_folder, permitted, set_mode, sync_folder, user_path
 from vocl.rundir import git
 from vocl.rundir.provenance import REPOSITORY, SNAPSHOT
-from vocl.rundir.source_files import Found, Why, told, walk
+from vocl.rundir.source_files import Found, Why, summary, walk
 
 PARTS = ("vocl", "launch", "conf", "hydra_plugins", "pyproject.toml", "setup.py")
 MAX_MB = 20.0
@@ -47,7 +47,7 @@ class Code:
 
     def lines(self) -> list[str]:
         """What to tell whoever asked for a copy: a line each."""
-        left = [f"not among the copied code: {told(self.left_out)}"] if self.left_out else []
+        left = [f"not among the copied code: {summary(self.left_out)}"] if self.left_out else []
         return [*self.notes, *left]
 
 

@@ -142,7 +142,7 @@ def _send(
     more than it lets in; returns its id of them, the entry narrowed to them, and what kept the others."""
     refusal = None
     if len(submission.elements) > room:
-        refusal = Refused(causes.told(Cause.MAX_JOBS), Cause.MAX_JOBS)
+        refusal = Refused(causes.sentence(Cause.MAX_JOBS), Cause.MAX_JOBS)
         if room <= 0:
             return None, submission, refusal
         submission = ledger.narrow(submission, submission.elements[:room])
@@ -166,7 +166,7 @@ def _withdraw(made: dict[str, Claim | None], runs: Iterable[str], cause: Cause, 
 
 def _give_back(claim: Claim, cause: Cause, **facts: Any) -> None:
     """Record that no job of a claim ever began."""
-    claims.over(claim, "withdrawn", cause, **(facts or {"line": causes.told(cause)}))
+    claims.over(claim, "withdrawn", cause, **(facts or {"line": causes.sentence(cause)}))
 
 
 def _in_queue() -> int | None:
@@ -256,7 +256,7 @@ def _with_source(root: ResultsRoot, specs: list[Spec], queued: Queued) -> list[S
     going = {run for run, state in found.items() if state.name == "done" or state.name in LIVE}
     for spec in specs:
         if spec.after and spec.after not in going:
-            queued.refuse([spec], Cause.NO_SOURCE, causes.told(Cause.NO_SOURCE, source=spec.after))
+            queued.refuse([spec], Cause.NO_SOURCE, causes.sentence(Cause.NO_SOURCE, source=spec.after))
     return [spec for spec in specs if not spec.after or spec.after in going]
 
 

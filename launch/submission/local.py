@@ -42,7 +42,7 @@ def run_all(
     left = [job for job in jobs if job.id not in begun]
     for job in left:
         cause = Cause.NOT_BEGUN if pool.stopped else Cause.NO_SOURCE
-        why = causes.told(cause, source=job.after)
+        why = causes.sentence(cause, source=job.after)
         claims.over(job.claim, "withdrawn", cause, line=why)
         if not pool.stopped:
             print(f"not started: {job.id} ({job.label}): {why}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 
 from launch.run_states.states import RunState
 from launch.selection.plan import Spec
-from launch.selection.submitted import Entry
+from launch.selection.submitted import PlacedRun
 from launch.slurm import ledger
 from launch.slurm.ledger import By, Submission
 from launch.slurm.request import check_limit
@@ -39,14 +39,14 @@ def submission_of(root: ResultsRoot, claim: Claim | None) -> Submission | None:
 
 
 def spec_of(
-    root: ResultsRoot, entry: Entry, claim: Claim | None, cluster: Mapping[str, Any] | None = None
+    root: ResultsRoot, entry: PlacedRun, claim: Claim | None, cluster: Mapping[str, Any] | None = None
 ) -> Spec:
     """The run `entry` as it was frozen, for the cluster of its last submission with `cluster`'s changes.
 
     Raises `UserError` where its config or its ledger entry is damaged.
     """
     frozen = config_of(root.run(entry.id))
-    owner = _sound(claim)
+    owner = _valid(claim)
     submission = submission_of(root, owner)
     if owner is not None and "kind" not in (cluster or {}) and (name := ledger.damaged(root, owner.token)):
         raise UserError(
@@ -94,7 +94,7 @@ def config_of(run: RunDir) -> dict[str, Any]:
 def code_of(root: ResultsRoot, run: str, claim: Claim | None) -> Path | None:
     """The snapshot that a run was last submitted with; None where it ran from a checkout. Raises
     `UserError` where it is gone, or nobody knows which it is."""
-    owner = _sound(claim)
+    owner = _valid(claim)
     submission = submission_of(root, owner)
     if owner is not None and (name := ledger.damaged(root, owner.token)):
         raise UserError(f"{root.path / name}: damaged, it says with which code {run} was submitted")
@@ -127,12 +127,12 @@ def again(
     return whole
 
 
-def _sound(claim: Claim | None) -> Claim | None:
+def _valid(claim: Claim | None) -> Claim | None:
     """`claim`, or the newest before it whose request SLURM did not call wrong."""
     if claim is None or not _is_wrong(claim):
         return claim
-    sound = [earlier for earlier in claims.history(claim.run) if not _is_wrong(earlier)]
-    return sound[-1] if sound else claim
+    valid = [earlier for earlier in claims.history(claim.run) if not _is_wrong(earlier)]
+    return valid[-1] if valid else claim
 
 
 def _is_wrong(claim: Claim) -> bool:

@@ -9,10 +9,10 @@ import shlex
 from collections.abc import Sequence
 
 from launch.run_states.states import LIVE, RunState, look, with_sources
-from launch.selection.selector import Target
+from launch.selection.selector import ChosenRuns
 from launch.slurm import client, sbatch
 from launch.slurm.client import SlurmError
-from launch.submission import resubmit, retry_policy, snapshot
+from launch.submission import resubmit, snapshot, tend_policy
 from vocl.command_line.defaults import ELSEWHERE
 from vocl.config.grammar import setting
 from vocl.files import open_plain, write_text
@@ -22,7 +22,7 @@ TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is awa
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
 
 
-def arm(target: Target, after_s: int = 0) -> bool:
+def schedule(target: ChosenRuns, after_s: int = 0) -> bool:
     """Queue the job behind what is live of `target`, `after_s` seconds from now at the earliest; where
     nothing is left but runs that limits kept out, behind nothing, `LEFT_OUT_S` from now.
 
@@ -33,7 +33,7 @@ def arm(target: Target, after_s: int = 0) -> bool:
     live = [state for state in states.values() if state.name in LIVE and state.in_queue and state.claim]
     sourced = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})
     able = [states[run] for run, state in sourced.items() if state.name != "blocked"]
-    left = [state for state in able if retry_policy.is_left_out(state.claim)]
+    left = [state for state in able if tend_policy.is_left_out(state.claim)]
     try:
         if (live or left) and not trouble and not _waits(_name(target)):
             _queue(target, live or left, after_s if live else max(after_s, LEFT_OUT_S))
@@ -50,7 +50,7 @@ def _waits(name: str) -> bool:
     return any(job.state in client.PENDING for job in client.queue([name]).values())
 
 
-def _queue(target: Target, states: Sequence[RunState], after_s: int) -> None:
+def _queue(target: ChosenRuns, states: Sequence[RunState], after_s: int) -> None:
     """Queue the job for when the jobs of `states` are over, if they have any."""
     arrays = sorted({state.job.partition("_")[0] for state in states if state.name in LIVE})
     job = client.ask("sbatch", "--parsable", f"--begin=now+{after_s}", *_options(target, states, arrays))
@@ -58,7 +58,7 @@ def _queue(target: Target, states: Sequence[RunState], after_s: int) -> None:
     logger.info("job %s tends them %s", job.strip(), when)
 
 
-def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> list[str]:
+def _options(target: ChosenRuns, states: Sequence[RunState], arrays: list[str]) -> list[str]:
     name = _name(target)
     claim = next(state.claim for state in states if state.claim)
     submission = resubmit.submission_of(target.root, claim)
@@ -94,7 +94,7 @@ def _options(target: Target, states: Sequence[RunState], arrays: list[str]) -> l
     ]
 
 
-def _name(target: Target) -> str:
+def _name(target: ChosenRuns) -> str:
     """The job's name: one per user, who tends none but their own runs, results folder and selection."""
     chosen = [target.name] if target.name else ["", *sorted(target.runs)]
     text = "\0".join([getpass.getuser(), str(target.root), *chosen])

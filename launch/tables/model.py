@@ -12,7 +12,7 @@ Place = tuple[str, str, str]  # row, column, metric
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column."""
 
     summary: Summary | None
@@ -37,7 +37,7 @@ class Table:
     ablation: Ablation
     settings: TableSettings
     measures: dict[str, Measure]
-    cells: dict[Place, Cell]
+    cells: dict[Place, TableCell]
     published: dict[Place, float]
     notes: list[str]
 

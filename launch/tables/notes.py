@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launch.ablations.ablation import Ablation, TableSettings
 from launch.selection.plan import Selection
-from launch.tables.scores import Record
+from launch.tables.scores import RunScores
 from vocl.measure import Measure
 
 EMPTY = "\N{DAGGER} and --"
@@ -18,7 +18,7 @@ def notes(
     chosen: Ablation,
     settings: TableSettings,
     measures: Mapping[str, Measure],
-    records: Sequence[Record],
+    records: Sequence[RunScores],
     selection: Selection,
 ) -> list[str]:
     """The lines below a table."""
@@ -37,7 +37,7 @@ def notes(
 
 
 def _units(
-    chosen: Ablation, settings: TableSettings, measures: Mapping[str, Measure], records: Sequence[Record]
+    chosen: Ablation, settings: TableSettings, measures: Mapping[str, Measure], records: Sequence[RunScores]
 ) -> str:
     scores = (record.score(metric) for record in records for metric in chosen.metrics)
     protocols = ", ".join(sorted({score.protocol for score in scores if score and score.protocol}))
@@ -57,7 +57,7 @@ def _directions(measures: Mapping[str, Measure]) -> Iterator[str]:
     yield from _spelt("neither direction is better", neither)
 
 
-def _not_scored(records: Sequence[Record], command: str) -> Iterator[str]:
+def _not_scored(records: Sequence[RunScores], command: str) -> Iterator[str]:
     """Evaluations that finished runs lack, and those that were tried and failed."""
     failed = Counter((name, why) for r in records for name, why in r.failed.items() if name in r.lacking)
     lacking = [(record, [n for n in record.lacking if n not in record.failed]) for record in records]
@@ -69,7 +69,7 @@ def _not_scored(records: Sequence[Record], command: str) -> Iterator[str]:
         yield f"{EMPTY}: {name} failed in {count} runs ({why}); to try it again: vocl fill {command}"
 
 
-def _undefined(chosen: Ablation, records: Sequence[Record]) -> Iterator[str]:
+def _undefined(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
     scores = ((record, metric, record.score(metric)) for record in records for metric in chosen.metrics)
     found = [(record, metric) for record, metric, score in scores if score and score.value is None]
     if found:
@@ -81,7 +81,7 @@ def _undefined(chosen: Ablation, records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def _missing(records: Sequence[Record], command: str) -> Iterator[str]:
+def _missing(records: Sequence[RunScores], command: str) -> Iterator[str]:
     runs = {record.spec.id: record for record in records}
     lacking = Counter(record.state for record in runs.values() if record.state != "done")
     if lacking:
@@ -89,12 +89,12 @@ def _missing(records: Sequence[Record], command: str) -> Iterator[str]:
         yield f"{EMPTY}: {lacking.total()} of {len(runs)} runs missing ({told}); vocl submit {command}"
 
 
-def _damaged(records: Sequence[Record]) -> Iterator[str]:
+def _damaged(records: Sequence[RunScores]) -> Iterator[str]:
     for line in dict.fromkeys(record.damaged for record in records if record.damaged):
         yield f"{EMPTY}: {line}"
 
 
-def _versions(records: Sequence[Record]) -> Iterator[str]:
+def _versions(records: Sequence[RunScores]) -> Iterator[str]:
     """Mixtures of code: of the runs, and of each evaluation."""
     runs = {record.spec.id: record for record in records}
     codes = Counter(record.code for record in runs.values() if record.code)

@@ -12,14 +12,14 @@ from launch.ablations.overrides import slug
 from vocl.rundir.results_root import ResultsRoot
 
 if TYPE_CHECKING:
-    from launch.tables.scores import Record
+    from launch.tables.scores import RunScores
 
 SHOW = (sys.executable, "-m", "vocl.commands.launching", "show")
 
 
-def draw(records: Sequence[Record], root: ResultsRoot, place: Path) -> int:
+def draw(records: Sequence[RunScores], root: ResultsRoot, place: Path) -> int:
     """<place>/<row>.png, a contact sheet of each row's first finished run; names what it drew."""
-    first: dict[str, Record] = {}
+    first: dict[str, RunScores] = {}
     for record in records:
         if record.state == "done":
             first.setdefault(record.spec.row, record)

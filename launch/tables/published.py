@@ -35,7 +35,7 @@ Findings = dict[str, dict[str, Any]]  # by metric: ours, published, tolerance, w
 
 
 @dataclass(frozen=True)
-class Claim:
+class PublishedScores:
     """Published scores of one checkpoint (fractions), and how far off ours may be."""
 
     method: str
@@ -66,13 +66,13 @@ class Claim:
         return found
 
 
-def claims(project: str | None) -> dict[str, dict[str, Claim]]:
+def claims(project: str | None) -> dict[str, dict[str, PublishedScores]]:
     """All claims, by method and dataset; methods without any are left out."""
     found = {method: _read(method, project) for method in group_choices("published", project)}
     return {method: own for method, own in found.items() if own}
 
 
-def claimed(name: str, project: str | None) -> Claim:
+def claimed(name: str, project: str | None) -> PublishedScores:
     """The claim METHOD/DATASET; `UserError` with the choices."""
     known = claims(project)
     method, _, dataset = name.partition("/")
@@ -84,7 +84,7 @@ def claimed(name: str, project: str | None) -> Claim:
     return known[method][dataset]
 
 
-def _read(method: str, project: str | None) -> dict[str, Claim]:
+def _read(method: str, project: str | None) -> dict[str, PublishedScores]:
     path = find("published", method, project)
     content = read_mapping(path)
     rows = mapping(content.get("rows"), f"{path}: rows")
@@ -102,7 +102,7 @@ def _read(method: str, project: str | None) -> dict[str, Claim]:
                 raise UserError(f"{where}.tolerance.{metric}={value}: expected a fraction >= 0")
         if not tolerance:
             raise UserError(f"{where}.tolerance: missing or empty")
-        found[dataset] = Claim(
+        found[dataset] = PublishedScores(
             method=method,
             dataset=dataset,
             protocol=content.get("protocol", method),
@@ -129,7 +129,7 @@ def place(root: ResultsRoot) -> Path:
     return root.tables / "reproduced"
 
 
-def keep(root: ResultsRoot, claim: Claim, record: dict[str, Any]) -> None:
+def keep(root: ResultsRoot, claim: PublishedScores, record: dict[str, Any]) -> None:
     """Keep `record` of `claim`, in place of an earlier one under the same settings."""
     name = claim.dataset
     if record["settings"]:
@@ -170,7 +170,7 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     return record["method"], record["dataset"] + settings, verdict, scores, record["run"], code, date
 
 
-def _not_yet(claim: Claim) -> tuple[str, ...]:
+def _not_yet(claim: PublishedScores) -> tuple[str, ...]:
     scores = {m: {"published": claim.published[m], "tolerance": t} for m, t in claim.tolerance.items()}
     spelt = ", ".join(f"{metric} -- {_around(found)}" for metric, found in scores.items())
     verdict = "no importer yet" if claim.no_importer else "not yet run"

@@ -13,14 +13,14 @@ from vocl.files import write_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from launch.tables.model import Cell, Table
-    from launch.tables.scores import Record
+    from launch.tables.model import Table, TableCell
+    from launch.tables.scores import RunScores
 
 FILES = ("table.md", "table.csv", "table.tex", "runs.csv")
 Header = tuple[str, str]  # column, metric
 
 
-def write(table: Table, records: Sequence[Record], place: Path) -> None:
+def write(table: Table, records: Sequence[RunScores], place: Path) -> None:
     """Write FILES into folder `place`, each atomically."""
     runs = _runs_csv(records, table.ablation.metrics)
     contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs)
@@ -110,14 +110,14 @@ def _published_rows(table: Table) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _markdown_cell(cell: Cell, digits: int) -> str:
+def _markdown_cell(cell: TableCell, digits: int) -> str:
     if cell.summary is None:
         return "--"
     mean = f"{cell.summary.mean:.{digits}f}"
     return f"{f'**{mean}**' if cell.best else mean}{_spread(cell.summary, digits)} {_count(cell)}"
 
 
-def _latex_cell(cell: Cell, digits: int) -> str:
+def _latex_cell(cell: TableCell, digits: int) -> str:
     if cell.summary is None:
         return "--"
     mean = f"{cell.summary.mean:.{digits}f}".replace("-", "$-$")
@@ -125,7 +125,7 @@ def _latex_cell(cell: Cell, digits: int) -> str:
     return bold + escape.latex(f"{_spread(cell.summary, digits)} {_count(cell)}")
 
 
-def _delta(cell: Cell, digits: int, show: Any) -> str:
+def _delta(cell: TableCell, digits: int, show: Any) -> str:
     if cell.delta is None:
         return ""
     text = f"{cell.delta.mean:+.{digits}f}{_spread(cell.delta, digits)}"
@@ -136,7 +136,7 @@ def _spread(summary: Summary, digits: int) -> str:
     return "" if summary.std is None else f" ± {summary.std:.{digits}f}"
 
 
-def _count(cell: Cell) -> str:
+def _count(cell: TableCell) -> str:
     """n, or how many of the seeds there are."""
     assert cell.summary is not None
     return f"({cell.summary.n})" if cell.complete else f"({cell.summary.n}/{cell.wanted})†"
@@ -175,7 +175,7 @@ def _cells_csv(table: Table) -> str:
     return frame.to_csv(index=False)
 
 
-def _runs_csv(records: Sequence[Record], metrics: Sequence[str]) -> str:
+def _runs_csv(records: Sequence[RunScores], metrics: Sequence[str]) -> str:
     """A line per row, column and seed, with scores as the records have them: those of the table by their
     names there, then every one as <evaluation>/<metric>."""
     import pandas as pd

@@ -30,7 +30,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Record:
+class RunScores:
     """A run that a table wants: its state and, once done, its scores.
 
     `entries`: by the names of the row's evaluations, in their order; `lacking`: those that the run was not
@@ -69,22 +69,22 @@ class Record:
         return [f"{name}/{metric}" for name, entry in self.entries.items() for metric in entry["metrics"]]
 
 
-def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> Record:
+def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> RunScores:
     """The record of the run of `spec`; `protocol` as in `TableSettings`."""
     run = root.run(spec.id)
     try:
         found = run.result(spec.seed)
     except UserError as error:
-        return Record(spec, "failed" if state == "done" else state, damaged=str(error))
+        return RunScores(spec, "failed" if state == "done" else state, damaged=str(error))
     except OSError:
-        return Record(spec, state)
+        return RunScores(spec, state)
     if state != "done":
-        return Record(spec, state)
+        return RunScores(spec, state)
     evals = found.evals
     reports = run.reports(evals)
     keys = {name: _key(run, spec, name, evals, reports, protocol) for name in spec.config.eval or evals}
     there = {name: key for name, key in keys.items() if key is not None}
-    return Record(
+    return RunScores(
         spec=spec,
         state=state,
         entries={name: evals[key] for name, key in there.items()},
@@ -137,7 +137,7 @@ def _asked(settings: Entry) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != "protocol"}
 
 
-def refuse_metrics_not_given(path: Path, metrics: Sequence[str], records: Sequence[Record]) -> None:
+def refuse_metrics_not_given(path: Path, metrics: Sequence[str], records: Sequence[RunScores]) -> None:
     """Refuse names that none of the runs has a score of, although each was scored as its row asks."""
     done = [record for record in records if record.state == "done"]
     for metric in metrics:

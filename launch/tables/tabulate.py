@@ -12,9 +12,9 @@ from launch.ablations.overrides import read_mapping
 from launch.run_states.states import look
 from launch.selection.metric_names import refuse_unknown_protocol
 from launch.selection.plan import Selection, select
-from launch.tables.model import Cell, Place, Table
+from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes
-from launch.tables.scores import Record, read, refuse_metrics_not_given
+from launch.tables.scores import RunScores, read, refuse_metrics_not_given
 from launch.tables.stats import paired_difference, summarise
 from vocl.config.compose import project_of
 from vocl.config.grammar import quoting_hint
@@ -23,7 +23,7 @@ from vocl.measure import Measure
 from vocl.ops.narrow import given
 
 
-def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[Record], Table]:
+def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[RunScores], Table]:
     """The runs, their records and the table of `arguments`: NAME [table.KEY=VALUE ...] [overrides]."""
     selection = select([a for a in arguments if not a.startswith("table.")])
     chosen = selection.ablation
@@ -37,7 +37,7 @@ def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[Record], Table]
 
 
 def tabulate(
-    chosen: Ablation, settings: TableSettings, records: Sequence[Record], selection: Selection
+    chosen: Ablation, settings: TableSettings, records: Sequence[RunScores], selection: Selection
 ) -> Table:
     """The table of `records`; refuses what cannot stand in one column."""
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
@@ -83,13 +83,13 @@ def _cells(
     settings: TableSettings,
     measures: Mapping[str, Measure],
     wanted: Counter[tuple[str, str]],
-) -> dict[Place, Cell]:
+) -> dict[Place, TableCell]:
     cells = {}
     for (row, column, metric), values in scores.items():
         delta = None
         if settings.baseline not in (None, row):
             delta = paired_difference(values, scores.get((settings.baseline, column, metric), {}))
-        cells[row, column, metric] = Cell(summarise(list(values.values())), delta, wanted[row, column])
+        cells[row, column, metric] = TableCell(summarise(list(values.values())), delta, wanted[row, column])
     shown = {
         place: round(given(cell.summary).mean, settings.digits_of(measures[place[2]]))
         for place, cell in cells.items()
@@ -106,7 +106,7 @@ def _published(
     settings: TableSettings,
     chosen: Ablation,
     measures: Mapping[str, Measure],
-    records: Sequence[Record],
+    records: Sequence[RunScores],
     selection: Selection,
 ) -> dict[Place, float]:
     """Published scores, scaled: of the datasets in the columns, those of <evaluation>/<metric> of the

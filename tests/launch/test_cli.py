@@ -38,7 +38,7 @@ def test_help_of_a_verb_lists_what_it_takes(verb: str, capsys) -> None:
             assert all(flag in told for flag in parameter.opts), parameter.name
             assert parameter.help and parameter.help.split()[0] in told
         elif isinstance(parameter, Words):
-            assert parameter.told.split()[0] in told
+            assert parameter.description.split()[0] in told
     assert command.help and command.help.split()[0] in told
     assert main([verb, "-h"]) == 0 and capsys.readouterr().out == told
 

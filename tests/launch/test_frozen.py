@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from launch.selection.plan import Spec, select
-from launch.selection.submitted import Entry
+from launch.selection.submitted import PlacedRun
 from launch.submission.job_config import freeze
 from launch.submission.resubmit import asked_of_cluster, spec_of
 from vocl.config.compose import compose
@@ -28,8 +28,8 @@ def frozen(tmp_path: Path) -> Spec:
     return spec
 
 
-def entry(spec: Spec) -> Entry:
-    return Entry("", "", 0, spec.id)
+def entry(spec: Spec) -> PlacedRun:
+    return PlacedRun("", "", 0, spec.id)
 
 
 def test_a_job_reads_the_run_and_that_it_trains_in_its_own_process(frozen: Spec, tmp_path: Path) -> None:

@@ -303,9 +303,9 @@ def test_output_that_knows_ascii_alone_shows_escapes(arguments: list[str], root:
 
 
 def test_the_progress_bars_show_names_as_they_are() -> None:
-    from launch.node.progress import Bars
+    from launch.node.progress import PoolBars
 
-    board = Bars(1)
+    board = PoolBars(1)
     board.started("run", "two [/b]", 10)
     column = board.progress.columns[0]
     assert Text.from_markup("x") and column.render(board.progress.tasks[-1]).plain == "two [/b]"

@@ -80,7 +80,7 @@ def test_the_run_of_a_killed_pool_is_running_and_can_be_cancelled(orphan: Orphan
     place = f"runtime.root={orphan.root}"
     assert main(["cancel", orphan.id, place]) == 0
     assert f"process {orphan.pid}, left behind by its pool\n" in capsys.readouterr().out
-    assert processes.born(orphan.pid) is None
+    assert processes.start_ticks(orphan.pid) is None
     assert (orphan.state.name, orphan.state.reason) == ("failed", "cancelled")
     assert json.loads((orphan.run / "events" / "0001-stopped.json").read_text())["signal"] == signal.SIGTERM
     assert main(["cancel", orphan.id, place]) == 0
@@ -203,4 +203,4 @@ def test_a_process_that_has_ended_is_gone_before_its_parent_asks_how() -> None:
     """An orphan's new parent, as in a container, may never ask."""
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert processes.born(process.pid) is None
+        assert processes.start_ticks(process.pid) is None

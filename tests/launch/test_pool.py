@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launch.node.pool import Job, Pool
-from launch.node.progress import Bars, Board, steps_done
+from launch.node.progress import PoolBars, PoolProgress, steps_done
 from vocl.rundir import claims
 from vocl.rundir.run_dir import RunDir
 
@@ -45,7 +45,7 @@ def test_a_failing_child_does_not_stop_the_others(tmp_path: Path) -> None:
         job(tmp_path / "user", "import sys; sys.exit(2)"),
         job(tmp_path / "late", "print('fine too')"),
     ]
-    outcomes = {o.job.id: o for o in Pool(1, {}, Board(4)).run(jobs)}
+    outcomes = {o.job.id: o for o in Pool(1, {}, PoolProgress(4)).run(jobs)}
     assert {name: (o.code, o.state) for name, o in outcomes.items()} == {
         "bad": (1, "failed"),
         "good": (0, "done"),
@@ -59,14 +59,14 @@ def test_a_failing_child_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_a_log_is_added_to_and_the_last_line_is_of_this_attempt(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "log.txt").write_text("of an earlier attempt\n")
-    (outcome,) = Pool(1, {}, Board(1)).run([job(tmp_path / "a", "import sys; sys.exit(1)")])
+    (outcome,) = Pool(1, {}, PoolProgress(1)).run([job(tmp_path / "a", "import sys; sys.exit(1)")])
     assert outcome.last_line == "no output"
     assert (tmp_path / "a" / "log.txt").read_text().startswith("of an earlier attempt")
 
 
 def test_no_more_than_the_slots_at_a_time(tmp_path: Path) -> None:
     jobs = [job(tmp_path / str(i), WORK) for i in range(4)]
-    Pool(2, {}, Board(4)).run(jobs)
+    Pool(2, {}, PoolProgress(4)).run(jobs)
     began, ended = ([float((j.run.path / n).read_text()) for j in jobs] for n in ("began", "ended"))
     at_once = [sum(b <= t < e for b, e in zip(began, ended, strict=True)) for t in began]
     assert max(at_once) == 2
@@ -83,7 +83,7 @@ def test_a_signal_stops_all_and_starts_no_more(number: int, tmp_path: Path) -> N
 
     before = signal.getsignal(number)
     threading.Thread(target=interrupt, daemon=True).start()
-    pool = Pool(2, {}, Board(3))
+    pool = Pool(2, {}, PoolProgress(3))
     outcomes = pool.run(jobs)
     assert pool.stopped
     assert [(o.job.id, o.code, o.state) for o in outcomes] == [("a", 75, "stopped"), ("b", 75, "stopped")]
@@ -104,7 +104,7 @@ def test_a_second_ctrl_c_kills_a_child_that_does_not_listen(tmp_path: Path) -> N
             time.sleep(0.3)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    (outcome,) = Pool(1, {}, Board(1)).run([job(tmp_path / "a", deaf)])
+    (outcome,) = Pool(1, {}, PoolProgress(1)).run([job(tmp_path / "a", deaf)])
     assert (outcome.code, outcome.state) == (-signal.SIGKILL, "stopped")
 
 
@@ -117,7 +117,7 @@ from pathlib import Path
 from vocl.rundir import claims
 from vocl.rundir.run_dir import RunDir
 from launch.node.pool import Job, Pool
-from launch.node.progress import Board
+from launch.node.progress import PoolProgress
 code = '''import os, signal, sys, time
 os.chdir({str(tmp_path)!r})
 seen = []
@@ -125,7 +125,7 @@ signal.signal(signal.SIGINT, lambda n, f: seen.append(n))
 signal.signal(signal.SIGTERM, lambda n, f: (seen.append(n), print(seen), sys.exit(75)))
 open("up", "w")
 time.sleep(30)'''
-pool = Pool(1, {{}}, Board(1))
+pool = Pool(1, {{}}, PoolProgress(1))
 run = RunDir(Path({str(tmp_path)!r}))
 claim = claims.make(RunDir(run), None, "token", "local")
 pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), run, 1, claim)])
@@ -152,7 +152,7 @@ def test_steps_come_from_the_log_or_the_heartbeat(tmp_path: Path) -> None:
 
 
 def test_bars_follow_runs(tmp_path: Path) -> None:
-    with Bars(2) as board:
+    with PoolBars(2) as board:
         board.started("a", "row, seed 0", 100)
         (tmp_path / "metrics.jsonl").write_text('{"step": 49}\n')
         board.update("a", RunDir(tmp_path))

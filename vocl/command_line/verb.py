@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vocl.command_line import defaults
-from vocl.command_line.ends import exit_code
+from vocl.command_line.exit_codes import exit_code
 from vocl.config.grammar import SIGNS, joined
 from vocl.errors import UserError
 from vocl.tracking import log
@@ -76,9 +76,9 @@ def option(*flags: str, **attributes: Any) -> Decorator:
     return click.option(*flags, **attributes)
 
 
-def words(shown: str, told: str, **attributes: Any) -> Decorator:
-    """What a verb takes beside options: `shown` in its usage, `told` in its help. See `Words`."""
-    made = click.argument("line", cls=Words, metavar=shown, told=told, **attributes)
+def words(shown: str, description: str, **attributes: Any) -> Decorator:
+    """What a verb takes beside options: `shown` in its usage, `description` in its help. See `Words`."""
+    made = click.argument("line", cls=Words, metavar=shown, description=description, **attributes)
     return made
 
 
@@ -94,7 +94,7 @@ class Words(click.Argument):
         self,
         declared: Sequence[str],
         *,
-        told: str,
+        description: str,
         names: int | None = None,
         keys: tuple[str, ...] = (),
         takes: tuple[str, ...] = (),
@@ -105,7 +105,13 @@ class Words(click.Argument):
         super().__init__(
             declared, required=required, nargs=-1, type=click.UNPROCESSED, callback=_read, **attributes
         )
-        self.told, self.names, self.keys, self.takes, self.offers = told, names, keys, takes, offers
+        self.description, self.names, self.keys, self.takes, self.offers = (
+            description,
+            names,
+            keys,
+            takes,
+            offers,
+        )
 
     def make_metavar(self, *context: Any) -> str:
         """As it is declared: which words may be left out, a verb's own text says."""
@@ -125,7 +131,7 @@ class _Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Arguments, then options."""
-        rows = [(each.make_metavar(), each.told) for each in self.params if isinstance(each, Words)]
+        rows = [(each.make_metavar(), each.description) for each in self.params if isinstance(each, Words)]
         if rows:
             with formatter.section("Arguments"):
                 formatter.write_dl(rows)

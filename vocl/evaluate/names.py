@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import Config
-from vocl.evaluate.store import Entry, Evaluated
+from vocl.evaluate.store import Evaluated, EvaluationEntry
 from vocl.files import open_plain
 from vocl.rundir.attempts import result_of
 from vocl.rundir.result import UNTRAINED
@@ -52,11 +52,11 @@ def add_to_result(
 
 def _free_key(
     run: RunDir,
-    evals: dict[str, Entry],
+    evals: dict[str, EvaluationEntry],
     bare: Config,
     settings: Config,
     name: str,
-    entry: Entry,
+    entry: EvaluationEntry,
     dataset: Config,
     untrained: bool,
 ) -> str:

@@ -26,7 +26,7 @@ from vocl.ops.random import seed_of
 from vocl.rundir.result import ENTRY
 from vocl.rundir.run_dir import EVALUATIONS, RunDir
 
-Entry = dict[str, Any]
+EvaluationEntry = dict[str, Any]
 Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
 
 
@@ -35,7 +35,7 @@ class Evaluated:
     """What the evaluations of a run say, by their names: `entries` as the run's result has them, `failed` why
     one says nothing, `outdated` those whose entry was scored by other code than today's."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, EvaluationEntry] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     outdated: list[str] = field(default_factory=list)
 
@@ -90,7 +90,7 @@ class _Place:
         self.code = code_digest(config.eval[name].part, folders.packages(config.project))
         self.folder = run.evaluations / identity.evaluation_id(self.identity)
 
-    def stored(self, reuse: Reuse) -> tuple[Entry | None, bool]:
+    def stored(self, reuse: Reuse) -> tuple[EvaluationEntry | None, bool]:
         """The entry that lies here and counts, and whether it is by other code than today's."""
         report = self.run.report(self.folder.name)
         if report is None or reuse == "nothing" or (self._masks and not self._masks.is_dir()):
@@ -117,7 +117,7 @@ class _Place:
             advance=advance,
         )
 
-    def keep(self, report: Report) -> Entry:
+    def keep(self, report: Report) -> EvaluationEntry:
         """Write `report`, on the first rank; returns its entry in the result."""
         entry = {
             "eval_id": self.folder.name,

@@ -14,7 +14,7 @@ import torch
 from vocl import assemble
 from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
-from vocl.evaluate.store import Entry, evaluate
+from vocl.evaluate.store import EvaluationEntry, evaluate
 from vocl.files import user_path
 from vocl.loading import load_run, pick_device
 from vocl.reference.importer import import_checkpoint
@@ -29,7 +29,7 @@ class Scored:
     run: RunDir
     sha256: str
     device: str
-    entries: dict[str, Entry]
+    entries: dict[str, EvaluationEntry]
 
     @property
     def metrics(self) -> dict[str, float | None]:

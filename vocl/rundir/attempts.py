@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl.files import finite, write_bytes, write_json
-from vocl.rundir import events
-from vocl.rundir.events import Heartbeat
+from vocl.rundir import attempt_events
+from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import RunDir
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vocl.config.run_config import RunConfig
 
 RESERVE_BYTES = 16384  # given back when the disk is full, so that the record of it can be written
-END = re.compile(r"^\d{4}-(done|stopped|failed|killed)\.json$")
+END_NAME = re.compile(r"^\d{4}-(done|stopped|failed|killed)\.json$")
 
 
 class Attempts:
@@ -54,7 +54,7 @@ class Attempts:
     def spent(self) -> tuple[float, float]:
         """(seconds, GPU hours) of all attempts; see `spent`."""
         names = [path.name for path in self.events.glob("*.json")]
-        return spent(names, lambda name: events.event(self.events / name), self.run.beat())
+        return spent(names, lambda name: attempt_events.event(self.events / name), self.run.beat())
 
     @property
     def _reserve(self) -> Path:
@@ -63,9 +63,9 @@ class Attempts:
     def _end_killed(self) -> None:
         """Give earlier attempts that left no end event one, from the last heartbeat."""
         last = self.run.beat()
-        ended = {path.name[:4] for path in self.events.glob("*.json") if END.match(path.name)}
+        ended = {path.name[:4] for path in self.events.glob("*.json") if END_NAME.match(path.name)}
         for path in self.events.glob("*-start.json"):
-            start = events.event(path)
+            start = attempt_events.event(path)
             if path.name[:4] not in ended and start:
                 number, seen = start["attempt"], _seen(start, last)
                 event = {"attempt": number, "time": seen, "outcome": "killed", "wall_s": seen - start["time"]}
@@ -99,7 +99,7 @@ def spent(
     """(seconds, GPU hours) of the attempts whose events have these names. One that has not ended, or was
     killed, counts up to its last heartbeat."""
     names = sorted(names)
-    ends = {name[:4]: name for name in names if END.match(name)}
+    ends = {name[:4]: name for name in names if END_NAME.match(name)}
     wall_s = gpu_s = 0.0
     for name in names:
         start = read(name) if name.endswith("-start.json") else None

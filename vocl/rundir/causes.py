@@ -146,7 +146,7 @@ OLD = (  # what earlier versions wrote, the first that matches
 )
 
 
-def told(cause: Cause, **facts: Any) -> str:
+def sentence(cause: Cause, **facts: Any) -> str:
     """The sentence about a cause, with its `facts`: what SLURM said, the number of a signal, ..."""
     return SENTENCES[cause].format(**facts)
 

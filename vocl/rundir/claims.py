@@ -47,7 +47,7 @@ from vocl.rundir.run_dir import JOBS, RunDir
 MADE_NAME = re.compile(r"\d{4}\.json")
 WORD = re.compile(r"[\w-][\w.-]*", re.ASCII)  # a token, a run id, a snapshot: no path that leads elsewhere
 TEXT, COUNT = (str, NoneType), (int, NoneType)
-MADE: Kinds = {
+MADE_KINDS: Kinds = {
     "token": str,
     "cluster": str,
     "user": str,
@@ -56,8 +56,8 @@ MADE: Kinds = {
     "born": COUNT,
     "time": NUMBER,
 }
-START: Kinds = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT, "pid": COUNT, "born": COUNT}
-END: Kinds = {
+START_KINDS: Kinds = {"time": NUMBER, "job": TEXT, "node": TEXT, "idle": COUNT, "pid": COUNT, "born": COUNT}
+END_KINDS: Kinds = {
     "time": NUMBER,
     "outcome": str,
     "cause": TEXT,
@@ -136,7 +136,7 @@ def make(run: RunDir, after: Claim | None, token: str, cluster: str) -> Claim | 
         "user": getpass.getuser(),
         "host": os.uname().nodename,
         "pid": os.getpid(),
-        "born": processes.born(os.getpid()),
+        "born": processes.start_ticks(os.getpid()),
         "time": time.time(),
     }
     for place in (run.path.parent, run.path):
@@ -167,7 +167,7 @@ def began(claim: Claim, pid: int | None = None, **facts: Any) -> None:
         "time": time.time(),
         "node": os.uname().nodename,
         "pid": pid,
-        "born": processes.born(pid),
+        "born": processes.start_ticks(pid),
         **facts,
     }
     write_json(claim.start_path, event)
@@ -192,21 +192,21 @@ def _read(run: RunDir, number: str, names: list[str]) -> Claim:
     def part(suffix: str, kinds: Kinds) -> dict[str, Any] | None:
         name = f"{number}{suffix}.json"
         found = record_or_none(f"{run.path}/{JOBS}/{name}", kinds) if name in names else None
-        if found is not None and kinds is MADE and not WORD.fullmatch(found["token"]):
+        if found is not None and kinds is MADE_KINDS and not WORD.fullmatch(found["token"]):
             found = None
         if found is None and name in names:
             damaged.append(f"{JOBS}/{name}")
         return found
 
-    made, start, end = part("", MADE), part("-start", START), part("-end", END)
+    made, start, end = part("", MADE_KINDS), part("-start", START_KINDS), part("-end", END_KINDS)
     if start is None and f"{JOBS}/{number}-start.json" in damaged:  # it began, who knows when
         start = {"time": 0.0}
     if end is None and (made is None or f"{JOBS}/{number}-end.json" in damaged):
-        reason = causes.told(Cause.DAMAGED, record=damaged[0] if made is None else damaged[-1])
+        reason = causes.sentence(Cause.DAMAGED, record=damaged[0] if made is None else damaged[-1])
         end = {"time": 0.0, "outcome": "failed", "cause": Cause.DAMAGED, "reason": reason}
     if made is None:
         made = dict(token="", cluster="", user="", host="", pid=0, born=None, time=0.0)
     if end is not None:
         end["cause"] = causes.of_end(end)
-    known: dict[str, Any] = {key: made.get(key) for key in MADE}
+    known: dict[str, Any] = {key: made.get(key) for key in MADE_KINDS}
     return Claim(run=run, number=int(number), start=start, end=end, damaged=tuple(damaged), **known)

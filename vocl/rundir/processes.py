@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def is_alive(pid: int | None, since: int | None) -> bool:
-    """Whether process `pid` of this machine lives that was born at `since` (see `born`)."""
-    return pid is not None and since is not None and born(pid) == since
+    """Whether process `pid` of this machine lives that was born at `since` (see `start_ticks`)."""
+    return pid is not None and since is not None and start_ticks(pid) == since
 
 
-def born(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """When process `pid` of this machine began, in ticks since boot; None if there is none.
 
     One that has ended is none, also while its parent has not asked how: an orphan's may never do so.

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
-from vocl.rundir import attempts, claims, events, file_times
+from vocl.rundir import attempt_events, attempts, claims, file_times
+from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.claims import Claim
-from vocl.rundir.events import Heartbeat
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import CHECKPOINTS, CONFIG, EVENTS, HEARTBEAT, JOBS, METRICS, RESULT, RunDir
 
@@ -192,7 +192,7 @@ class Records:
 
     def _event(self, name: str) -> dict[str, Any] | None:
         if name not in self._events:
-            self._events[name] = events.event(f"{self._place}/{EVENTS}/{name}")
+            self._events[name] = attempt_events.event(f"{self._place}/{EVENTS}/{name}")
         return self._events[name]
 
     def _listed(self, name: str = "") -> list[str]:

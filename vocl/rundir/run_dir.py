@@ -2,7 +2,7 @@
 
     config.yaml       what was trained, complete: `RunDir.config`
     result.json       what a finished run says: `RunDir.result`, `vocl.rundir.result`
-    heartbeat.json    the last sign of life of a training: `RunDir.beat`, `vocl.rundir.events`
+    heartbeat.json    the last sign of life of a training: `RunDir.beat`, `vocl.rundir.attempt_events`
     metrics.jsonl     a line per report while it trains: `vocl.tracking.track`
     log.txt           what its processes print
     events/           how its attempts started and ended: `vocl.rundir.attempts`
@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
 from vocl.files import parse_json, read_bytes, record_or_none, write_json
-from vocl.rundir import checkpoint_files, events, file_times, processes
+from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
+from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.checkpoint_files import CheckpointFile
-from vocl.rundir.events import Heartbeat
 from vocl.rundir.result import REPORT, UNTRAINED, Result
 
 if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
@@ -217,7 +217,7 @@ class RunDir:
 
     def beat(self) -> Heartbeat | None:
         """The last sign of life; None where there is none that can be read."""
-        return Heartbeat.of_json(record_or_none(f"{self.path}/{HEARTBEAT}", events.HEARTBEAT))
+        return Heartbeat.of_json(record_or_none(f"{self.path}/{HEARTBEAT}", attempt_events.HEARTBEAT))
 
     def write_beat(self, attempt: int, step: int, steps: int) -> None:
         """Say that the training lives in this process, for whoever looks at the folder."""
@@ -230,12 +230,12 @@ class RunDir:
         if beat is None:
             return False
         if beat.host == os.uname().nodename:
-            return processes.born(beat.pid) is not None and beat.age_s() < 10 * stale_s
+            return processes.start_ticks(beat.pid) is not None and beat.age_s() < 10 * stale_s
         return file_times.is_recent(self.beat_path, stale_s)
 
     def starts(self) -> list[dict[str, Any]]:
         """How its attempts started, oldest first; those that can be read."""
-        found = [events.event(path) for path in sorted(self.events.glob("*-start.json"))]
+        found = [attempt_events.event(path) for path in sorted(self.events.glob("*-start.json"))]
         return [start for start in found if start is not None]
 
     # -------------------------------------------------------------------------------- its weights

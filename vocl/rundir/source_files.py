@@ -123,7 +123,7 @@ def modules(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def told(found: Sequence[Found], most: int = 12) -> str:
+def summary(found: Sequence[Found], most: int = 12) -> str:
     """One line of text that names files and says why each is no source, first what somebody may miss;
     of much data only the folder."""
     groups: dict[tuple[str, Why], list[str]] = {}

@@ -23,7 +23,7 @@ from vocl.stop import shielded
 logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLUSH_S = 12.0  # how long the end of a training waits for it
-END = b"end\n"  # what the training says to it when its records are complete
+END_MESSAGE = b"end\n"  # what the training says to it when its records are complete
 # Of the user's W&B settings only those on where and as whom; the others could name another run.
 PLACES = ("IDENTITY_TOKEN_FILE", "CONFIG_DIR", "CACHE_DIR")
 KEPT = ("API_KEY", "BASE_URL", "INSECURE_DISABLE_SSL", *PLACES)
@@ -73,7 +73,7 @@ class Mirror:
         if self.process is None:
             return
         with suppress(OSError):
-            os.write(given(self.process.stdin).fileno(), END)
+            os.write(given(self.process.stdin).fileno(), END_MESSAGE)
         try:
             self.process.wait(FLUSH_S)
             self.check()

@@ -35,7 +35,7 @@ from vocl.rundir.result import Result
 from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import ignore_signals
-from vocl.tracking.wandb_mirror import END, command, environment, wait_for_second
+from vocl.tracking.wandb_mirror import END_MESSAGE, command, environment, wait_for_second
 
 Mode = Literal["offline", "online"]
 SEALED: Kinds = {"step": int, "evals": (list, NoneType), "scores": (str, NoneType)}
@@ -83,7 +83,7 @@ class Shown:
     def __init__(self, run: RunDir, project: str, entity: str | None, voice: int) -> None:
         self.run, self.project, self.entity, self.voice = run, project, entity, voice
         self.place = run.wandb
-        self.offset, self.last, self.told = 0, -1, False
+        self.offset, self.last, self.is_complete = 0, -1, False
 
     def follow(self, mode: Mode, training: int) -> None:
         """Show the run until the process `training` has ended; 0: as it is now."""
@@ -96,7 +96,7 @@ class Shown:
             run = self._open(mode, training)
             while training and not self._ended(POLL_S) and os.getppid() == training:
                 self._log(run)
-            if self.told or not training:  # of one that was killed the last rows may not hold
+            if self.is_complete or not training:  # of one that was killed the last rows may not hold
                 self._log(run)
             self._finish(run, mode, seal=not training)
 
@@ -166,8 +166,8 @@ class Shown:
         """Whether, within some seconds, the training says that it ends, or vanishes."""
         if not select.select([0], [], [], seconds)[0]:
             return False
-        said = os.read(0, len(END))
-        self.told = said == END
+        said = os.read(0, len(END_MESSAGE))
+        self.is_complete = said == END_MESSAGE
         return True
 
     def _log(self, run: Any) -> None:
@@ -199,7 +199,7 @@ class Shown:
             run.mark_preempting()
         name = Path(run.dir).parent.name
         run.finish(exit_code=0 if done else 1)
-        if seal or (self.told and self.last < (self.run.newest_step() or 0)):
+        if seal or (self.is_complete and self.last < (self.run.newest_step() or 0)):
             evals = list(done.evals) if done else None
             entry = {"step": self.last, "evals": evals, "scores": digest(done) if done else None}
             write_json(self.place / "sealed.json", sealed(self.run) | {name: entry})

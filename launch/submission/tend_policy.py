@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from launch.node import advance
+from launch.node import headway
 from launch.run_states.states import RunState
 from launch.slurm import client, ledger
 from launch.slurm.client import EndedJob
@@ -62,13 +62,13 @@ def judge(root: ResultsRoot, run: RunDir, state: RunState, ended: EndedJob | Non
     if cause is Cause.OUT_OF_MEMORY:
         return _with_more_memory(reason, submission.on_slurm)
     began = claim.end.get("code") != EXIT_TAKEN  # else another process had the run, until now perhaps
-    if began and not advance.progressed(run, claim):
+    if began and not headway.progressed(run, claim):
         return _stuck(reason, run)
     return Verdict(True, cause, reason)
 
 
 def _give_up(reason: str, cause: Cause, **facts: Any) -> Verdict:
-    return Verdict(False, cause, f"{reason}; {causes.told(cause, **facts)}")
+    return Verdict(False, cause, f"{reason}; {causes.sentence(cause, **facts)}")
 
 
 def _with_more_memory(reason: str, cluster: SlurmCluster) -> Verdict:
@@ -88,7 +88,7 @@ def _stuck(reason: str, run: RunDir) -> Verdict:
     return _give_up(reason, Cause.NO_PROGRESS, step=run.newest_step() or 0)
 
 
-def lost_in_the_dark(state: RunState) -> bool:
+def was_sigkilled(state: RunState) -> bool:
     """Whether a run's process was killed while its job looked on: only accounting knows if memory ran out."""
     end = (state.claim.end if state.claim else None) or {}
     killed = end.get("cause") is Cause.KILLED and end.get("code") == -signal.SIGKILL
@@ -134,9 +134,9 @@ def _transient(state: RunState, claim: Claim, ended: EndedJob | None) -> Cause |
 def _told(cause: Cause, state: RunState, claim: Claim) -> str:
     """The sentence about what `_transient` found."""
     if cause is Cause.KILLED:
-        return causes.told(cause, signal=-(claim.end or {})["code"])
+        return causes.sentence(cause, signal=-(claim.end or {})["code"])
     if cause is Cause.OUT_OF_MEMORY:
-        return causes.told(cause)
+        return causes.sentence(cause)
     return state.reason or "interrupted"
 
 

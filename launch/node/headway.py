@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from vocl.rundir import events, file_times
+from vocl.rundir import attempt_events, file_times
 from vocl.rundir.claims import Claim
 from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import RunDir
@@ -23,7 +23,7 @@ def mark(run: RunDir) -> Mark:
 def progressed(run: RunDir, claim: Claim) -> bool:
     """Whether the attempts under `claim` brought the run further: a later checkpoint, or an evaluation."""
     paths = sorted(run.events.glob("*-start.json"))
-    starts = [events.event(path) for path in paths if not file_times.is_later(claim.path, path)]
+    starts = [attempt_events.event(path) for path in paths if not file_times.is_later(claim.path, path)]
     steps = [start["step"] for start in starts if start is not None]
     if not steps:
         return False
