@@ -10,11 +10,11 @@ import yaml
 
 from vocl.config import identity
 from vocl.config.check import check
+from vocl.config.cluster import LocalCluster, SlurmCluster
 from vocl.config.compose import compose, composed
 from vocl.config.migrate import migrate
 from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import ROOT, section_types
-from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError
 
 OWN_DATASET = ["+dataset@eval.discovery.dataset=synthetic"]

@@ -14,7 +14,7 @@ from launch.submission import forecast
 from launch.submission.preflight import warnings
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, verb, words
-from vocl.config.sections import SlurmCluster
+from vocl.config.cluster import SlurmCluster
 from vocl.rundir.results_root import ResultsRoot
 
 NAMES = {"absent": "new"}  # as people say it before anything was submitted

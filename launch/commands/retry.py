@@ -20,9 +20,9 @@ from launch.submission import local, resubmit
 from launch.submission.enqueue import enqueue, recover
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
+from vocl.config.cluster import SlurmCluster
 from vocl.config.compose import project_of
 from vocl.config.grammar import key_of
-from vocl.config.sections import SlurmCluster
 from vocl.errors import EXIT_USER, UserError
 from vocl.files import user_path
 from vocl.rundir.results_root import ResultsRoot

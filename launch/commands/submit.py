@@ -23,8 +23,8 @@ from launch.submission.enqueue import Queued, enqueue, recover
 from launch.submission.preflight import missing
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, option, verb, words
+from vocl.config.cluster import LocalCluster, SlurmCluster
 from vocl.config.run_config import RunConfig
-from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError
 from vocl.files import make_folder, refuse_planted, write_text
 from vocl.rundir import claims

@@ -26,8 +26,8 @@ from launch.submission import resubmit, tend_job, tend_policy
 from launch.submission.enqueue import Queued, enqueue, recover
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
+from vocl.config.cluster import SlurmCluster
 from vocl.config.grammar import setting
-from vocl.config.sections import SlurmCluster
 from vocl.errors import UserError, printable
 from vocl.rundir import claims
 from vocl.rundir.claims import Claim

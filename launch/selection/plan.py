@@ -17,13 +17,13 @@ from launch.selection.metric_names import refuse_unknown_metrics, refuse_unknown
 from launch.selection.submitted import is_word
 from launch.slurm.request import check_request
 from vocl.config import schema
+from vocl.config.cluster import LocalCluster, SlurmCluster
 from vocl.config.compose import checked, group_choices, project_of
 from vocl.config.compose_many import Composer
 from vocl.config.grammar import quoted, quoting_hint
 from vocl.config.proof.coerce import coerce
 from vocl.config.run_config import RunConfig
 from vocl.config.schema import Config
-from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError, brief
 from vocl.rundir.of_config import cell_of
 from vocl.rundir.results_root import ResultsRoot

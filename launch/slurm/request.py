@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from vocl.config.cluster import SlurmCluster
 from vocl.config.run_config import RunConfig
-from vocl.config.sections import SlurmCluster
 from vocl.errors import UserError
 from vocl.files import user_path
 

@@ -16,7 +16,7 @@ from launch import ports
 from launch.slurm import client
 from launch.slurm.ledger import Submission
 from launch.slurm.refusals import Refused, refused
-from vocl.config.sections import SlurmCluster
+from vocl.config.cluster import SlurmCluster
 from vocl.files import own_folder
 from vocl.rundir.causes import Cause
 

@@ -20,7 +20,7 @@ from launch.slurm.refusals import Refused
 from launch.slurm.request import with_paths
 from launch.submission import snapshot
 from launch.submission.job_config import freeze
-from vocl.config.sections import SlurmCluster
+from vocl.config.cluster import SlurmCluster
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim

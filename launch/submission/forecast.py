@@ -9,10 +9,10 @@ from launch.ablations.ablation import Ablation
 from launch.ablations.overrides import slug
 from launch.selection.plan import Spec
 from launch.submission.enqueue import shapes
+from vocl.config.cluster import SlurmCluster
 from vocl.config.diff import diff
 from vocl.config.run_config import RunConfig
 from vocl.config.schema import HASHED
-from vocl.config.sections import SlurmCluster
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import CONFIG, RunDir
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from launch.selection.plan import Spec
+from vocl.config.cluster import LocalCluster
 from vocl.config.run_config import values
-from vocl.config.sections import LocalCluster
 from vocl.files import user_path
 from vocl.rundir.run_dir import RunDir
 

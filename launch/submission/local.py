@@ -13,12 +13,13 @@ from launch.run_states.states import RunState
 from launch.selection.plan import Spec
 from launch.slurm import ledger
 from launch.submission.job_config import freeze
-from vocl.config.sections import LocalCluster
+from vocl.config.cluster import LocalCluster
 from vocl.errors import UserError, printable
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.results_root import ResultsRoot
 from vocl.stop import EXIT_STOPPED
+from vocl.tracking import log
 
 TRAIN = (sys.executable, "-m", "vocl.train", "--config")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -31,6 +32,7 @@ def run_all(
     others went on), 75 stopped."""
     if not specs:
         return 0
+    log.configure()
     slots = _slots(specs)
     jobs = _claimed(root, specs, states, arguments, slots)
     if not jobs:

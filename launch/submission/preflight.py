@@ -8,8 +8,9 @@ from pathlib import Path
 
 from launch.selection.plan import Spec
 from vocl.config.check import weights_source
+from vocl.config.cluster import SlurmCluster
 from vocl.config.run_config import RunConfig
-from vocl.config.sections import DatasetSection, SlurmCluster
+from vocl.config.sections import DatasetSection
 from vocl.files import user_path
 
 ROOM_GB = 1.0

@@ -15,13 +15,13 @@ from launch.slurm.ledger import By, Submission
 from launch.slurm.request import check_limit
 from launch.submission.enqueue import Queued, enqueue
 from vocl.config.check import check_section
+from vocl.config.cluster import Cluster, LocalCluster, SlurmCluster
 from vocl.config.compose import compose
 from vocl.config.grammar import key_of
 from vocl.config.migrate import migrate
 from vocl.config.run_config import RunConfig, cluster_of, values
 from vocl.config.safe_yaml import read_saved
 from vocl.config.secret import refuse_secrets
-from vocl.config.sections import Cluster, LocalCluster, SlurmCluster
 from vocl.errors import UnknownKey, UserError
 from vocl.rundir import claims
 from vocl.rundir.causes import Cause

@@ -16,6 +16,7 @@ from launch.submission import resubmit, snapshot, tend_policy
 from vocl.command_line.defaults import ELSEWHERE
 from vocl.config.grammar import setting
 from vocl.files import open_plain, write_text
+from vocl.tracking import log
 
 logger = logging.getLogger(__name__)
 TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is away
@@ -29,6 +30,7 @@ def schedule(target: ChosenRuns, after_s: int = 0) -> bool:
     Nothing is queued where nothing is to be tended, or where such a job waits already. False, once
     that is said, where SLURM does not answer or refuses.
     """
+    log.configure()
     states, trouble = look(target.root, target.runs)
     live = [state for state in states.values() if state.name in LIVE and state.in_queue and state.claim]
     sourced = with_sources(states, {entry.id: entry.after for entry in target.entries if entry.after})

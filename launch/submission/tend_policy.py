@@ -15,7 +15,7 @@ from launch.slurm import client, ledger
 from launch.slurm.client import EndedJob
 from launch.slurm.ledger import By
 from launch.submission import resubmit
-from vocl.config.sections import SlurmCluster
+from vocl.config.cluster import SlurmCluster
 from vocl.rundir import causes, claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.claims import Claim

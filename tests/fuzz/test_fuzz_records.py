@@ -15,7 +15,7 @@ from mutations import HANG_S, in_bytes, in_json, numbers
 
 from launch.cli import main
 from launch.slurm import ledger
-from vocl.config.sections import LocalCluster
+from vocl.config.cluster import LocalCluster
 from vocl.rundir import claims
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir

@@ -13,9 +13,9 @@ from fake_slurm import FakeSlurm
 from launch.cli import main
 from launch.slurm import ledger
 from launch.slurm.ledger import Submission
+from vocl.config.cluster import Cluster
 from vocl.config.migrate import section_of_today
 from vocl.config.run_config import cluster_of
-from vocl.config.sections import Cluster
 from vocl.rundir import claims
 from vocl.rundir.claims import Claim
 from vocl.rundir.results_root import ResultsRoot

@@ -8,8 +8,9 @@ from launch.cli import main
 from launch.selection.plan import Spec, select
 from launch.submission.job_config import freeze
 from vocl.config.check import check
+from vocl.config.cluster import LocalCluster, SlurmCluster
 from vocl.config.compose import compose
-from vocl.config.sections import LocalCluster, SlurmCluster, WarmStart
+from vocl.config.sections import WarmStart
 from vocl.rundir.of_config import cell_of
 from vocl.rundir.run_dir import RunDir
 

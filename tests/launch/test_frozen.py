@@ -11,8 +11,8 @@ from launch.selection.plan import Spec, select
 from launch.selection.submitted import PlacedRun
 from launch.submission.job_config import freeze
 from launch.submission.resubmit import asked_of_cluster, spec_of
+from vocl.config.cluster import LocalCluster, SlurmCluster
 from vocl.config.compose import compose
-from vocl.config.sections import LocalCluster, SlurmCluster
 from vocl.errors import UserError
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir

@@ -14,7 +14,6 @@ from vocl.command_line import defaults
 from vocl.command_line.exit_codes import exit_code
 from vocl.config.grammar import SIGNS, joined
 from vocl.errors import UserError
-from vocl.tracking import log
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -47,7 +46,6 @@ class Verb:
 
     def __call__(self, words: Sequence[str] | None = None) -> int:
         given = list(sys.argv[1:] if words is None else words)
-        log.configure()
         return exit_code(lambda: self._read_and_run(given))
 
     def _read_and_run(self, words: list[str]) -> int:

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from vocl.config.cluster import CLUSTERS
 from vocl.config.folders import packages
 from vocl.config.proof import signature
 from vocl.config.proof.classes import Packages
@@ -28,8 +29,9 @@ from vocl.config.schema import (
     Config,
 )
 from vocl.config.secret import refuse_secrets
-from vocl.config.sections import CLUSTERS
 from vocl.errors import UserError
+
+CLASSES = "vocl.config.sections"
 
 
 def check(config: Config) -> RunConfig:
@@ -45,7 +47,7 @@ def check(config: Config) -> RunConfig:
     allowed = packages(config["project"])
     out = {"project": config["project"], "seed": coerce(config["seed"], SEED, "seed", allowed)}
     for name, section in SECTIONS.items():
-        out[name] = _section(config[name], section, name, allowed)
+        out[name] = _section(config[name], f"{CLASSES}.{section}", name, allowed)
     for name, kind in PARTS.items():
         out[name] = coerce(config[name], kind, name, allowed)
     out["loss"] = {
@@ -54,7 +56,9 @@ def check(config: Config) -> RunConfig:
     out["eval"] = {n: _evaluation(v, f"eval.{n}", allowed) for n, v in mapping(config["eval"], "eval")}
     out["cluster"] = _cluster(config["cluster"], allowed)
     warm = config["warm_start"]
-    out["warm_start"] = None if warm is None else _section(warm, "WarmStart", "warm_start", allowed)
+    out["warm_start"] = (
+        None if warm is None else _section(warm, f"{CLASSES}.WarmStart", "warm_start", allowed)
+    )
     check_together(out, allowed)
     check_evaluations(out, allowed)
     return RunConfig.of(out)
@@ -66,7 +70,7 @@ def check_section(name: str, values: Mapping[str, Any]) -> Config:
         found = _cluster(values, packages(None))
         refuse_own_options(found)
         return found
-    return _section(values, SECTIONS[name], name, packages(None))
+    return _section(values, f"{CLASSES}.{SECTIONS[name]}", name, packages(None))
 
 
 def weights_source(config: RunConfig) -> tuple[str, str] | None:
@@ -83,7 +87,7 @@ def _term(node: Any, path: str, allowed: Packages) -> Config:
         raise UserError(f"{path}: no such term is chosen; add it to loss=[...]")
     common = {key: node[key] for key in TERM if key in node}
     own = {key: value for key, value in node.items() if key not in TERM}
-    return _section(common, "TermSettings", path, allowed) | coerce(own, LOSS, path, allowed)
+    return _section(common, f"{CLASSES}.TermSettings", path, allowed) | coerce(own, LOSS, path, allowed)
 
 
 def _evaluation(node: Any, path: str, allowed: Packages) -> Config:
@@ -94,7 +98,7 @@ def _evaluation(node: Any, path: str, allowed: Packages) -> Config:
     common = {key: node[key] for key in EVALUATION_SETTINGS if key in node}
     same_keys(common, EVALUATION_SETTINGS, path)
     if common["dataset"] is not None:
-        common["dataset"] = _section(common["dataset"], "Dataset", f"{path}.dataset", allowed)
+        common["dataset"] = _section(common["dataset"], f"{CLASSES}.Dataset", f"{path}.dataset", allowed)
     return common | checked
 
 
@@ -103,10 +107,10 @@ def _cluster(values: Any, allowed: Packages) -> Config:
     kind = dict(mapping(values, "cluster")).get("kind")
     if not isinstance(kind, str) or kind not in CLUSTERS:
         raise UserError(f"cluster.kind={kind}: choose from {', '.join(CLUSTERS)}")
-    return _section(values, CLUSTERS[kind].__name__, "cluster", allowed)
+    return _section(values, f"vocl.config.cluster.{CLUSTERS[kind].__name__}", "cluster", allowed)
 
 
-def _section(values: Any, name: str, path: str, allowed: Packages) -> Config:
-    found = signature.read(f"vocl.config.sections.{name}", allowed).parameters
+def _section(values: Any, target: str, path: str, allowed: Packages) -> Config:
+    found = signature.read(target, allowed).parameters
     same_keys(dict(mapping(values, path)), tuple(found), path)
     return {key: coerce(values[key], kind, f"{path}.{key}", allowed) for key, kind in found.items()}

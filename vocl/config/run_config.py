@@ -11,16 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vocl.config import identity
+from vocl.config.cluster import CLUSTERS, Cluster
 from vocl.config.schema import EVALUATION_SETTINGS, TERM, Config
-from vocl.config.sections import (
-    CLUSTERS,
-    Cluster,
-    DatasetSection,
-    Node,
-    Runtime,
-    Train,
-    WarmStart,
-)
+from vocl.config.sections import DatasetSection, Node, Runtime, Train, WarmStart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -44,6 +43,8 @@ def is_frozen_intact(path: Path) -> bool:
 
 def digest_of(content: bytes | memoryview) -> str:
     """The digest by which a file betrays that it is torn or damaged."""
+    import hashlib  # boards do without
+
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
