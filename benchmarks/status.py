@@ -106,7 +106,7 @@ def stand_ins(folder: Path, kinds: list[str]) -> None:
     shown = {"running": ("RUNNING", "None", NODE), "queued": ("PENDING", "Priority", "")}
     queue = ["NAME|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST"]
     queue += [f"vocl-{TOKEN}|{JOB}|{i}|{'|'.join(shown[k])}" for i, k in enumerate(kinds) if k in shown]
-    ended = [f"vocl-{TOKEN}|{JOB}_{i}|PREEMPTED|0:0|{NODE}|99" for i, k in enumerate(kinds) if k[0] == "i"]
+    ended = [f"vocl-{TOKEN}|{JOB}_{i}|PREEMPTED|0:0|{NODE}" for i, k in enumerate(kinds) if k[0] == "i"]
     for name, lines in (("squeue", queue), ("sacct", ended)):
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
         (folder / name).write_text(f"#!/bin/sh\nexec cat {folder}/{name}.txt\n")

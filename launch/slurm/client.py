@@ -88,7 +88,6 @@ class EndedJob:
     state: str  # COMPLETED, FAILED, TIMEOUT, OUT_OF_MEMORY, NODE_FAIL, PREEMPTED, CANCELLED, ...
     exit_code: str
     node: str
-    elapsed_s: int
 
     @property
     def is_live(self) -> bool:
@@ -224,7 +223,7 @@ def accounting(
     if not jobs:
         return {}
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(max(0.0, since - CLOCKS_S)))
-    columns = "JobName,JobID,State,ExitCode,NodeList,ElapsedRaw"
+    columns = "JobName,JobID,State,ExitCode,NodeList"
     try:
         text = ask(
             "sacct",
@@ -242,8 +241,8 @@ def accounting(
     found: dict[tuple[str, int], EndedJob] = {}
     for line in text.splitlines():  # oldest first: the last execution of an element stays
         try:
-            name, job, state, code, node, elapsed = line.split("|")
-            ended = EndedJob(state.split()[0], code, node, int(elapsed or 0))
+            name, job, state, code, node = line.split("|")
+            ended = EndedJob(state.split()[0], code, node)
             found |= {(name, index): ended for index in _indices(job)}
         except (ValueError, IndexError):
             return None  # no answer of accounting's

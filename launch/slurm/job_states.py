@@ -44,7 +44,7 @@ class SchedulerAnswer:
         queued = self.queued.get(self.element(claim))
         if queued is not None and not queued.is_live and (ended is None or ended.state != queued.state):
             # accounting is absent or lags behind: it may still tell of the execution before
-            return EndedJob(queued.state, "unknown", queued.node, 0)
+            return EndedJob(queued.state, "unknown", queued.node)
         return ended if ended is not None and not ended.is_live else None
 
     def doubt(self, claim: Claim) -> str:

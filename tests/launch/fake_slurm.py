@@ -73,7 +73,6 @@ class FakeSlurm:
         state: str,
         reason: str = "None",
         node: str = "",
-        after: str = "",
         user: str | None = None,
     ) -> None:
         """An element that the queue knows (once more, for another state); by default this user's."""
@@ -110,7 +109,7 @@ class FakeSlurm:
         with changing(self.state) as content:
             kept = [j for j in content["jobs"] if (j["job"], j["index"]) != (job, index)]
             content["jobs"] = kept
-            content["accounting"].append(entry | {"elapsed": 60})
+            content["accounting"].append(entry)
 
     def fault(self, command: str, kind: str | None) -> None:
         """From now on `command` hangs ("timeout"), talks nonsense ("garbage", "binary"), says no more than
@@ -200,7 +199,7 @@ def _sacct(content: dict[str, Any], arguments: list[str]) -> int:
     for job in _seen(content, "sacct", "accounting"):
         if job["job"] in wanted:
             fields = {"JobName": job["name"], "JobID": f"{job['job']}_{job['index']}", "State": job["state"]}
-            fields |= {"ExitCode": job["code"], "NodeList": job["node"], "ElapsedRaw": str(job["elapsed"])}
+            fields |= {"ExitCode": job["code"], "NodeList": job["node"]}
             print("|".join(fields[column] for column in columns))
     return 0
 
@@ -293,7 +292,7 @@ def _scancel(content: dict[str, Any], arguments: list[str]) -> int:
     for job in wanted:
         content["jobs"].remove(job)
         if job["state"] == "RUNNING":  # one cancelled while pending leaves no trace in accounting
-            ended = {"state": "CANCELLED by 0", "code": "0:15", "node": job["node"], "elapsed": 60}
+            ended = {"state": "CANCELLED by 0", "code": "0:15", "node": job["node"]}
             content["accounting"].append({k: job[k] for k in ("name", "job", "index")} | ended)
     return 0
 

@@ -24,7 +24,7 @@ ALWAYS = {
 
 
 def decided(state: str | None, exit_code: str, began: bool, own: str) -> tuple[str, Cause]:
-    ended = None if state is None else EndedJob(state, exit_code, "n1", 60)
+    ended = None if state is None else EndedJob(state, exit_code, "n1")
     return ends.of_job(ended, began, own)
 
 

@@ -15,7 +15,6 @@ from scipy.optimize import linear_sum_assignment
 
 from vocl.metrics.contour import contour_accuracy, region_similarity
 
-MAX_PROPOSALS = 20  # of a sequence, in the official unsupervised task
 _DECAY_PARTS = 4
 
 
