@@ -210,7 +210,7 @@ def _of_ended_job(records: Records, claim: Claim, view: SchedulerAnswer, job: st
 
 
 def _ended(state: str, cause: Cause, records: Records, **facts: Any) -> RunState:
-    """The state of a run that ended for `cause`, told with `facts`."""
+    """The state of a run that ended for `cause`; `facts` fill its sentence."""
     return RunState(state, causes.sentence(cause, **facts), cause=cause, **_facts(records))
 
 
@@ -290,7 +290,7 @@ def is_submitting(claim: Claim) -> bool:
 
 
 def _is_alive(claim: Claim) -> bool | None:
-    """Whether the process that made a claim lives; None where another machine would have to say."""
+    """Whether the process that made a claim is alive; None where another machine would have to say."""
     if claim.host != os.uname().nodename or claim.born is None:
         return None
     return processes.is_alive(claim.pid, claim.born)

@@ -52,7 +52,7 @@ class Spec:
 
     @property
     def label(self) -> str:
-        """How people are told about it."""
+        """Row, column and seed, for people."""
         return one_line(", ".join(part for part in (self.row, self.column, f"seed {self.seed}") if part))
 
 

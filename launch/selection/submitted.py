@@ -33,7 +33,7 @@ class PlacedRun:
 
     @property
     def label(self) -> str:
-        """How people are told about it."""
+        """Row, column and seed, for people."""
         seed = "" if self.seed is None else f"seed {self.seed}"
         return one_line(", ".join(part for part in (self.row, self.column, seed) if part))
 

@@ -100,7 +100,7 @@ def _ask_again(view: SchedulerAnswer, lacking: list[Submission], timeout_s: floa
 
 
 def _hidden(entry: Submission, here: Controller, accounted: bool) -> str:
-    """Why this cluster's controller cannot tell whether a job lives; "" where it can.
+    """Why this cluster's controller cannot tell whether a job is alive; "" where it can.
 
     `accounted`: its accounting knows the job. That counts where no cluster is on record, if it was sent
     from another machine, and where the controller of a cluster of that name is another machine's.

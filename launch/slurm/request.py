@@ -1,4 +1,4 @@
-"""What no SLURM could do, told before anything is written or queued."""
+"""What no SLURM could do: it is refused before anything is written or queued."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_request(config: RunConfig) -> None:
 
 
 def check_limit(cluster: SlurmCluster) -> None:
-    """Raise `UserError` where a job would be told to leave before it has begun."""
+    """Raise `UserError` where a job would be signalled to stop before it has begun."""
     minutes, signal_s = cluster.time_min, cluster.signal_s
     limit_s = 60 * minutes
     if signal_s >= limit_s:

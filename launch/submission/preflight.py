@@ -1,4 +1,4 @@
-"""What runs will need and do not find here, told without torch and before anything starts."""
+"""What runs will need and do not find here, found without torch and before anything starts."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Failure:
 
     @property
     def line(self) -> str:
-        """As people are told; a mistake of theirs without the name of its class."""
+        """The failure in one line; a mistake of the user without the name of its class."""
         text = " ".join(self.message.split())
         return text if self.kind == UserError.__name__ else f"{self.kind}: {text}".rstrip(": ")
 

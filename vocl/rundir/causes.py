@@ -60,7 +60,7 @@ class Cause(StrEnum):
 
     @property
     def gravity(self) -> int:
-        """Of several refusals the one with the most is told of."""
+        """Of several refusals the one with the most is shown."""
         return -REFUSALS.index(self)
 
     @property

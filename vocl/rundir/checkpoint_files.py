@@ -42,7 +42,7 @@ def is_frozen_intact(path: Path) -> bool:
 
 
 def digest_of(content: bytes | memoryview) -> str:
-    """The digest by which a file betrays that it is torn or damaged."""
+    """The digest in a file's name: one whose content has another is torn or damaged."""
     import hashlib  # boards do without
 
     return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -180,7 +180,7 @@ def over(claim: Claim, outcome: str, cause: Cause | None = None, **facts: Any) -
 
 
 def worker(claim: Claim) -> int | None:
-    """The process that began to work for `claim`; None unless it is of this machine and lives."""
+    """The process that began to work for `claim`; None unless it is of this machine and alive."""
     start = claim.start or {}
     here = start.get("node") == os.uname().nodename
     return start["pid"] if here and processes.is_alive(start.get("pid"), start.get("born")) else None

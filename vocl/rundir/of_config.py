@@ -1,4 +1,4 @@
-"""What follows from a config and a results folder: where its run lives, and of which cell it is."""
+"""What follows from a config and a results folder: where its run lies, and of which cell it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vocl.rundir.run_dir import RunDir
 
 
 def run_dir_of(config: RunConfig) -> RunDir:
-    """Where the run of `config` lives: <runtime.root>/runs/<run_id>."""
+    """Where the run of `config` lies: <runtime.root>/runs/<run_id>."""
     return ResultsRoot.of(config.runtime.root).run(config.run_id)
 
 

@@ -1,4 +1,4 @@
-"""Which process of this machine a number means: numbers are used again, times of birth are not."""
+"""Which process of this machine a number means: numbers are used again, start times are not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def is_alive(pid: int | None, since: int | None) -> bool:
-    """Whether process `pid` of this machine lives that was born at `since` (see `start_ticks`)."""
+    """Whether process `pid` of this machine is alive and the one that started at `since` (`start_ticks`)."""
     return pid is not None and since is not None and start_ticks(pid) == since
 
 

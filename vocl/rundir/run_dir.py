@@ -220,11 +220,11 @@ class RunDir:
         return Heartbeat.of_json(record_or_none(f"{self.path}/{HEARTBEAT}", attempt_events.HEARTBEAT))
 
     def write_beat(self, attempt: int, step: int, steps: int) -> None:
-        """Say that the training lives in this process, for whoever looks at the folder."""
+        """Write a heartbeat of the training in this process."""
         write_json(self.beat_path, asdict(Heartbeat.now(attempt, step, steps)))
 
     def is_alive(self, beat: Heartbeat | None = None, stale_s: float = STALE_S) -> bool:
-        """Whether the process lives that wrote the heartbeat (or `beat`, read before), as far as this
+        """Whether the process is alive that wrote the heartbeat (or `beat`, read before), as far as this
         machine can tell: by the process itself if it is of this machine, else by the date of the file."""
         beat = beat or self.beat()
         if beat is None:

@@ -96,7 +96,7 @@ class Mirror:
 
 
 def command(run: RunDir, mode: str, project: str, entity: str | None, training: int = 0) -> list[str]:
-    """The command that mirrors `run` while the process `training` lives, or once (0)."""
+    """The command that mirrors `run` while the process `training` is alive, or once (0)."""
     arguments = [str(run.path.resolve()), mode, project, entity or "", str(training)]
     return [sys.executable, "-m", "vocl.tracking.wandb_process", *arguments]
 
