@@ -53,7 +53,7 @@ def test_they_stand_below_what_is_typed(place: Path, capsys) -> None:
 
 
 def test_the_file_of_the_working_folder_goes_before_the_users(place: Path, capsys) -> None:
-    own = place.parent / "config" / "vocl" / "config.yaml"
+    own = place.parent / "config" / "vocl" / "defaults.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("root: of_user\n")
     assert composed(capsys)[0]["runtime"]["root"] == "of_user"

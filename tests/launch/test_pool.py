@@ -127,7 +127,7 @@ open("up", "w")
 time.sleep(30)'''
 pool = Pool(1, {{}}, PoolProgress(1))
 run = RunDir(Path({str(tmp_path)!r}))
-claim = claims.make(RunDir(run), None, "token", "local")
+claim = claims.make(run, None, "token", "local")
 pool.run([Job("a", "a", (sys.executable, "-S", "-c", code), run, 1, claim)])
 """
     parent = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
