@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_finds_all_that_it_imports(script: Path) -> None:
     code = f"import sys; sys.path[:0] = [{str(script.parent)!r}, {str(ROOT)!r}]; import {script.stem}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
+import pytest
 from running import final, losses, run_folder, same, tiny, told
 
 from vocl import run
@@ -13,6 +14,7 @@ from vocl.config.compose import composed
 PROFILED = ("runtime.profile_from=4", "runtime.profile_steps=3")
 
 
+@pytest.mark.slow
 def test_one_batch_again_and_again_is_learnt_where_many_are_not(tmp_path):
     overrides = "debug=overfit", "train.steps=300", "optim.lr=0.01", "optim.schedule.warmup_steps=10"
     whole = tiny(tmp_path, *overrides, "dataset.first_batches=null")
@@ -31,6 +33,7 @@ def test_that_it_trains_on_one_batch_makes_it_another_run():
     assert plain == none != one
 
 
+@pytest.mark.slow
 def test_a_profile_has_the_parts_of_its_steps_and_changes_nothing(tmp_path):
     plain, config = tiny(tmp_path / "plain"), tiny(tmp_path / "profiled", *PROFILED)
     assert run.run(plain) == run.run(config) == 0

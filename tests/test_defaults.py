@@ -155,6 +155,7 @@ def test_a_file_that_another_user_put_there_is_refused(place: Path, capsys, monk
     assert vocl(["status"]) == 0
 
 
+@pytest.mark.slow
 def test_what_is_submitted_is_recorded_with_them(place: Path) -> None:
     """So that later commands find the same runs, also without the file."""
     (place / "vocl.yaml").write_text("root: mine\ncluster: local\ncluster.slots: 1\n")

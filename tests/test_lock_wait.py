@@ -88,6 +88,7 @@ def test_a_person_is_told_at_once(run: Path, monkeypatch) -> None:
     assert time.monotonic() - began < 600
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_a_job_says_that_the_run_was_taken(tmp_path: Path) -> None:
     arguments = ["debug=tiny", f"runtime.root={tmp_path}"]
     from vocl.config.compose import composed

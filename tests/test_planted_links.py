@@ -99,6 +99,7 @@ def test_a_pipe_in_the_place_of_a_log_stops_nobody(run: Path) -> None:
         in_lock(run)
 
 
+@pytest.mark.slow
 def test_a_training_refuses_a_planted_lock_in_one_line(thesis: Path, tmp_path: Path) -> None:
     arguments = ["debug=tiny", f"runtime.root={tmp_path}/r"]
     command = [sys.executable, "-m", "vocl.train", *arguments]

@@ -89,6 +89,7 @@ def test_a_wheel_has_no_name_that_a_user_may_have(wheel: Path) -> None:
             assert "launch" not in {root for root, _ in _imported(tree)}, name
 
 
+@pytest.mark.slow
 def test_installed_it_works_beside_a_users_own_launch_and_conf(python: Path, home: Path) -> None:
     vocl = str(python.parent / "vocl")
     assert "1 runs: 1 new" in _run(home, vocl, "plan", "debug=tiny")

@@ -75,6 +75,7 @@ def test_a_run_is_bit_for_bit_the_same_with_and_without(tmp_path, workers):
     assert result(plain)["evals"] == result(cached)["evals"]
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_for_all_runs_and_evaluations(tmp_path, encoded):
     frames = 4 * (2 * 6 + 2)
     assert run.run(vit(tmp_path, "runtime.feature_cache=always")) == 0
@@ -109,6 +110,7 @@ def test_cached_features_are_those_of_the_batch(tmp_path):
             same(vars(clip.features), vars(cache.encoder.backbone(clip.video)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -147,6 +149,7 @@ def test_a_damaged_file_is_made_again_and_an_unfinished_one_is_never_read(tmp_pa
         again.store.read(first.name, [0])
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_leave_the_same_files(tmp_path):
     """Two processes that do not know of each other, after one that was killed while it wrote a file."""
     config = vit(tmp_path, "runtime.feature_cache=always", "dataset.source.num_train=30")
@@ -202,6 +205,7 @@ def test_a_changed_frame_is_another_file(tmp_path):
     assert cache_of(config)._name(cache_of(config).source[0], False) != before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_while_it_fills_the_cache_goes_on(tmp_path, monkeypatch):
     config = vit(tmp_path, "runtime.feature_cache=always")
     features, seen = FeatureCache.features, []
@@ -233,6 +237,7 @@ def test_the_folder_says_what_it_holds(tmp_path):
     assert told["backbone"] == config.backbone | first and told["transform"][0] == [28, 42]
 
 
+@pytest.mark.slow
 def test_vocl_cache_does_the_work_of_the_first_run(tmp_path, encoded, capsys):
     overrides = [*TINY, *VIT, f"runtime.root={tmp_path}"]
     assert cache.main([*overrides, "seed=0,1", "model.num_slots=3,4"]) == 0
@@ -248,6 +253,7 @@ def test_vocl_cache_does_the_work_of_the_first_run(tmp_path, encoded, capsys):
     assert re.search(r"seed 0: backbone\._target_=.*Filters.*nothing to cache\n$", told)
 
 
+@pytest.mark.slow
 def test_ranks_share_the_work(tmp_path):
     config = vit(tmp_path, "runtime.feature_cache=always")
     log = tmp_path / "encoded"

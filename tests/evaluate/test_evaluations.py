@@ -265,6 +265,7 @@ def troubled(ours, tmp_path):
     return tiny(tmp_path / "results", *settings), signs / "trouble"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "told"),
     [

@@ -15,6 +15,7 @@ from vocl.config.grammar import setting
 NAMES = ("plain", "a b é", "a=b (1), it's")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_eval_and_fill_with_a_project_under_any_root(tmp_path: Path, ours: Path, monkeypatch, name) -> None:
     root, project = tmp_path / name / "results", tmp_path / name / "project"

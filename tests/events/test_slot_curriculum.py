@@ -101,6 +101,7 @@ def kill():
     raise Killed
 
 
+@pytest.mark.slow
 def test_two_ranks_spawn_the_same_children_as_one(tmp_path):
     sgd = ("optim=sgd", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=0.05")
     one, two = (tiny(tmp_path / name, *GROWING, *sgd, "train.clip=0.5") for name in ("one", "two"))

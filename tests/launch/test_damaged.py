@@ -106,6 +106,7 @@ def _tend(it, capsys) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", '{"time"', "{}", "[]"])
 @pytest.mark.parametrize(
     "name", ["events/0001-start.json", "jobs/0001.json", "jobs/0001-start.json", "config.yaml"]

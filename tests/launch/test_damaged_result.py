@@ -74,6 +74,7 @@ def _said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) ->
     return out + error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", DAMAGED)
 def test_every_verb_takes_the_run_for_failed(pair, tmp_path, monkeypatch, capsys, content: str) -> None:
     root, arguments, (folder, other) = pair

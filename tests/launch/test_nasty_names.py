@@ -110,6 +110,7 @@ def _said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) ->
     return out
 
 
+@pytest.mark.slow
 def test_every_verb_takes_them(arguments: list[str], root: Path, tmp_path: Path, capsys) -> None:
     plan = _said(capsys, "plan", *arguments)
     for name in NAMES:

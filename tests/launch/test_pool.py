@@ -108,6 +108,7 @@ def test_a_second_ctrl_c_kills_a_child_that_does_not_listen(tmp_path: Path) -> N
     assert (outcome.code, outcome.state) == (-signal.SIGKILL, "stopped")
 
 
+@pytest.mark.slow
 def test_a_terminals_ctrl_c_reaches_children_once(tmp_path: Path) -> None:
     """The whole process group gets SIGINT, as from a terminal: children must not see it."""
     script = f"""

@@ -110,6 +110,7 @@ def test_tend_brings_back_what_another_process_had(sweep) -> None:
     assert it.state(run).name == "queued"
 
 
+@pytest.mark.slow
 def test_a_job_without_a_claim_fails_with_a_record(slurm: FakeSlurm, tmp_path: Path) -> None:
     job = Job(tmp_path, "print('trained')", slurm)
     (tmp_path / "runs" / RUN / "jobs" / "0001.json").unlink()
@@ -119,6 +120,7 @@ def test_a_job_without_a_claim_fails_with_a_record(slurm: FakeSlurm, tmp_path: P
     assert not (tmp_path / "runs" / RUN / "log.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_job_without_a_claim_leaves_the_records_of_another_alone(slurm, tmp_path: Path) -> None:
     job = Job(tmp_path, "print('trained')", slurm)
     (tmp_path / "runs" / RUN / "jobs" / "0001.json").unlink()

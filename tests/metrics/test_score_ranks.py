@@ -32,6 +32,7 @@ def mean_of_rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_mean_of_one(tmp_path):
     metrics = scores(empty="one")
     for table in tables():

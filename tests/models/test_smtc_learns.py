@@ -34,6 +34,7 @@ def check(first: dict[str, float], last: dict[str, float]) -> None:
     assert last["instance"] < first["instance"] - 0.1, (first, last)
 
 
+@pytest.mark.slow
 def test_on_sprites(tmp_path: Path) -> None:
     check(*first_and_last(tmp_path, "experiment=smtc/synthetic", "train.steps=150"))
 

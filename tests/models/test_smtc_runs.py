@@ -46,6 +46,7 @@ def config(root, *overrides: str, experiment: str = "smtc/ytvos"):
     return rooted(root, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["smtc/ytvos", "smtc/ytvos_paper"])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch, experiment) -> None:
     """Stopped before, at and after the boundary: the state that is saved at it is of the first stage."""
@@ -81,6 +82,7 @@ def test_what_moves_and_what_stays(tmp_path, monkeypatch) -> None:
     assert not torch.equal(last[moved], first[moved]) and not torch.equal(last[moved], last[other])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["smtc/ytvos", "smtc/ytvos_paper"])
 def test_two_ranks_equal_one(tmp_path, experiment) -> None:
     """Stochastic depth, noise and the number of valid instances are those of the whole batch."""
