@@ -258,7 +258,7 @@ def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Atte
 
 
 def _advance(trainer: Trainer, run_dir: str) -> Callable[[], None]:
-    """What every rank calls now and then outside of training: renews the heartbeat, stops if asked."""
+    """What every rank calls now and then outside of training: gives a sign of life, stops if asked."""
 
     def advance() -> None:
         trainer.track.alive()

@@ -22,7 +22,7 @@ from vocl.commands.key_values import PREDICT, SHOW, key_values
 def evaluate(line: Line, again: bool, untrained: bool) -> int:
     """Score a trained run again, in another way or on another dataset.
 
-    Adds the scores to its result.json under keys of their own; it never trains. An evaluation that the
+    Adds the scores to its result under keys of their own; it never trains. An evaluation that the
     run's config has starts from the settings there, any other from conf/eval. What is scored already is
     not scored twice, and said when it was by other code. Returns 0, 1 when an evaluation failed, 75 when
     stopped.

@@ -85,12 +85,12 @@ class Track:
             self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
 
     def alive(self) -> None:
-        """Write a heartbeat if it is due; called at every step and every evaluated video."""
+        """Give a sign of life if it is due; called at every step and every evaluated video."""
         if time.monotonic() - self.beat_at > BEAT_S:
             self.beat()
 
     def beat(self) -> None:
-        """Write a heartbeat."""
+        """Give a sign of life."""
         self.beat_at = time.monotonic()
         if self.run is not None:
             self.run.write_beat(self.attempt, self.at, self.total_steps)
