@@ -6,8 +6,8 @@ One legend of letters for the whole project:
     c h w image          p points
 
 A method is a composition: a `Backbone` makes `Features`, a `VideoModel` turns a `Clip` into an
-`Output`, losses read `Output` and `Clip` and nothing else, an evaluation calls `segment` and
-nothing else. No part knows the name of a method.
+`Output`, losses read `Output` and `Clip` and nothing else, an evaluation calls `segment` or `embed`
+and nothing else. No part knows the name of a method.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Backbone(nn.Module):
     any_size: ClassVar[bool] = False  # whether it takes frames of other sizes than it was built for
     frames_per_token: ClassVar[int] = 1
     # Whether, while nothing of it trains, a frame gets the same bits whatever else is in the batch (see
-    # nn/framewise.py): only then may its features be cached.
+    # vocl/nn/backbones/framewise.py): only then may its features be cached.
     framewise: ClassVar[bool] = False
     drop_path: float = 0.0
 
@@ -281,7 +281,7 @@ class VideoModel(nn.Module):
         raise NotImplementedError
 
     def segment(self, clip: Clip, options: SegmentOptions, carry: Any = None) -> Segments:
-        """The only door for evaluation. With `carry`, `clip` continues an earlier window; a model
+        """What evaluations of masks call. With `carry`, `clip` continues an earlier window; a model
         that declares `whole_video` refuses one with a `UserError`."""
         raise NotImplementedError
 
@@ -297,7 +297,8 @@ class VideoModel(nn.Module):
 class Loss(Protocol):
     """A term of the objective: reads `Output` and `Clip`, returns a scalar. May be an nn.Module.
 
-    `needs` names fields of `Output`; "{of}" stands for the field that the term's setting `of` names.
+    `needs` names fields of `Output`, or of the clip as `clip.<field>`; "{of}" stands for the field that
+    the term's setting `of` names.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -62,7 +62,7 @@ def _without_those_of_hydra(function: Callable[..., int]) -> Callable[..., int]:
 def main(line: Line, cfg: str | None, resolve: bool, saved: str | None, multirun: bool) -> int:
     """Train one run, in this process unless a cluster is chosen.
 
-    Returns 0, 1 when it crashed, 75 when stopped: the same command goes on.
+    Returns 0, 1 when it crashed or an evaluation failed, 75 when stopped: the same command goes on.
     """
     with stop_on_signal() as stop:  # from the start: composing and importing take seconds
         if saved is not None and line.typed:
