@@ -12,9 +12,9 @@ from cluster import WAIT_S
 from running import wait
 from sweeps import Sweeps, shared_folder
 
-import launch.submission.job_config
 from launch.slurm import ledger
 from vocl.rundir import claims
+from vocl.rundir.run_dir import RunDir
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ STAGES = {  # where a submitter dies: how many runs it was given, how
     "among the claims": (2, die_before(claims, "make", call=2)),
     "after the claims": (1, die_after(claims, "make")),
     "before the ledger is narrowed": (1, die_before(ledger, "narrow")),
-    "among the configs": (1, die_after(launch.submission.job_config, "write_text")),
+    "among the configs": (1, die_after(RunDir, "write_config")),
     "among submitit's files": (1, die_before(submitit.SlurmExecutor, "_submit_command")),
     "after sbatch": (1, die_after(submitit.SlurmExecutor, "_submit_command")),
     "among the files of the jobs": (2, die_after(submitit.core.utils.JobPaths, "move_temporary_file")),
