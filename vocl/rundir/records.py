@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
+from vocl.files import MOST, holds, is_number, open_regular, parse_json, read_bytes
 from vocl.rundir import attempt_events, attempts, claims, file_times
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.claims import Claim
@@ -158,7 +158,7 @@ class Records:
         for step, loss in found:
             with suppress(ValueError):
                 pairs.append((int(step), float(loss)))
-        return [pair for pair in pairs if all(map(is_number, pair))]
+        return [(step, loss) for step, loss in pairs if step < MOST and abs(loss) < MOST]  # see `is_number`
 
     @cached_property
     def num_slots(self) -> int | None:
