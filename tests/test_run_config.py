@@ -12,7 +12,9 @@ from vocl.config import identity
 from vocl.config.check import check
 from vocl.config.cluster import LocalCluster, SlurmCluster
 from vocl.config.compose import compose, composed
+from vocl.config.folders import packages
 from vocl.config.migrate import migrate
+from vocl.config.proof import signature
 from vocl.config.run_config import RunConfig, values
 from vocl.config.schema import ROOT, section_types
 from vocl.errors import UserError
@@ -45,8 +47,10 @@ def test_a_config_gives_back_what_it_was_made_of(overrides: list[str]) -> None:
 def test_a_section_is_saved_in_the_order_of_its_class() -> None:
     config = composed(["debug=tiny", "cluster=slurm"])
     sections = {"Train": config.train, "Dataset": config.dataset, "Runtime": config.runtime}
-    for name, section in (sections | {"SlurmCluster": config.cluster}).items():
+    for name, section in sections.items():
         assert list(values(section)) == list(section_types(name))
+    read = signature.read("vocl.config.cluster.SlurmCluster", packages(None))
+    assert list(values(config.cluster)) == list(read.parameters)
 
 
 def test_its_fields_stand_in_the_order_in_which_they_are_saved() -> None:
