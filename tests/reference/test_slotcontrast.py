@@ -154,7 +154,6 @@ def train(golden, sizes, tmp_path, monkeypatch):
     return start
 
 
-@pytest.mark.slow
 def test_training_is_followed(golden, train):
     """The first 20 steps to 1e-4, and the last loss to 1 % of where this training can end.
 
