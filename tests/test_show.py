@@ -118,3 +118,10 @@ def test_data_of_ones_own_in_its_place(tmp_path):
 def test_mistakes_are_one_line(run, capsys, arguments, message):
     assert main([a.format(run=run) for a in arguments]) == 2
     assert message in complaint(capsys)
+
+
+def test_values_may_be_quoted_as_in_other_words() -> None:
+    from vocl.commands.key_values import SHOW, key_values
+
+    found = key_values(['runtime.root="../a (1)"', "out='b c.png'", "video=plain"], SHOW)
+    assert (found["runtime.root"], found["out"], found["video"]) == ("../a (1)", "b c.png", "plain")

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from vocl.config.folders import CONF
+from vocl.config.grammar import text_of
 from vocl.errors import UnknownKey, UserError
 
 PREDICT = {  # what may be set, and what it is when it is not; ... must be set
@@ -30,7 +31,8 @@ SHOW = {
 
 
 def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` (key=value each) over the defaults `keys`; empty and null values are the default.
+    """`arguments` (key=value each, as Hydra quotes them) over the defaults `keys`; empty and null values are
+    the default.
 
     A default of `...` must be set; one of a `runtime.` key names the value in the config.
     """
@@ -39,7 +41,7 @@ def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]
         key, equals, value = argument.partition("=")
         if not equals or key not in keys:
             raise UnknownKey(key, tuple(keys))
-        given[key] = value if value not in ("", "null") else keys[key]
+        given[key] = text_of(value) if value not in ("", "null") else keys[key]
     lacking = [k for k, default in keys.items() if default is ... and given.get(k, ...) is ...]
     if lacking:
         raise UserError(f"{lacking[0]}: missing, give {' '.join(f'{k}=...' for k in lacking)}")
