@@ -243,3 +243,14 @@ def test_a_run_goes_on_beside_a_damaged_record(tmp_path, monkeypatch, name, cont
     (folder / name).write_text(content)
     assert run.run(config) == 0
     assert json.loads((folder / "result.json").read_text())["attempts"] == 2
+
+
+def test_code_that_leaves_the_process_is_a_crash_with_a_record(tmp_path, monkeypatch) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    at_step(monkeypatch, 2, leave)
+    config = tiny(tmp_path)
+    assert run.run(config) == 1
+    record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())
+    assert record["kind"] == "SystemExit" and "running.py" not in (record["where"] or "")

@@ -72,7 +72,7 @@ def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
         trainer = make_trainer(config, run_dir, device, stop, fresh)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         with _claimed(run_dir, stop):
             crash.record(error, config, Attempts(run_dir))
         return 1
@@ -97,7 +97,7 @@ def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
                 attempts.end("failed", dist.rank(), kind="UserError", message=str(error))
             logger.error("%s", error, extra=log.UNSHOWN)
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             crash.record(error, config, attempts)
             return 1
         finally:

@@ -18,7 +18,7 @@ from vocl.rundir.attempts import Attempts
 logger = logging.getLogger(__name__)
 
 
-def record(error: Exception, config: RunConfig, attempts: Attempts) -> None:
+def record(error: BaseException, config: RunConfig, attempts: Attempts) -> None:
     """Leave a record of what went wrong; says so in one line even where the disk is full."""
     packages = folders.packages(None)
     with suppress(UserError):  # the project's folder may be what went missing
