@@ -34,7 +34,7 @@ POOL_WAIT_S = 60.0  # for a child of a pool to save and leave
 @words("SELECTOR | RUN...", SUBMITTED, takes=defaults.NAMES, offers=(ABLATIONS, RUNS))
 @option("--gone", is_flag=True, help="A person's word that no job has those runs whose state is unknown.")
 def main(line: Line, gone: bool) -> int:
-    """End the jobs of runs; a cancelled run is taken up again by `vocl retry` alone.
+    """End the jobs of runs; a person alone takes a cancelled run up again, by `vocl retry` or by training it.
 
     With --gone no job is ended: runs whose state is unknown are given up. Returns 0, or 1 when SLURM does
     not answer or a run could not be cancelled.

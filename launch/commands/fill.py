@@ -59,7 +59,7 @@ def _evaluate(selection: Selection) -> int:
 
 
 def missing_evaluations(run: RunDir, spec: Spec) -> dict[str, tuple[str, ...]]:
-    """For each evaluation that `spec` asks for and the finished run in `folder` has not: the overrides
+    """For each evaluation that `spec` asks for and the finished `run` has not: the overrides
     by which `vocl eval` adds it, with all of its settings."""
     found = run.result_or_none()
     if found is None:

@@ -106,7 +106,7 @@ def _source(place: str, root: ResultsRoot, temporary: Path) -> Iterator[_Source]
 
 
 def _is_alive_here(run: RunDir) -> bool:
-    return run.is_alive(stale_s=2 * STALE_S)
+    return run.is_alive(run.beat(), 2 * STALE_S)
 
 
 @dataclass(frozen=True)

@@ -102,14 +102,16 @@ def spent(
     ends = {name[:4]: name for name in names if END_NAME.match(name)}
     wall_s = gpu_s = 0.0
     for name in names:
-        start = read(name) if name.endswith("-start.json") else None
-        if start is None:
+        if not name.endswith("-start.json"):
             continue
+        start = read(name)  # where it is damaged, its end still says how long it took
         end = (read(ends[name[:4]]) if name[:4] in ends else None) or {}
         seconds = end.get("wall_s")
-        seconds = max(0.0, _seen(start, beat) - start["time"] if seconds is None else seconds)
-        wall_s += seconds
-        gpu_s += seconds * start["world"] if start["device"].startswith("cuda") else 0.0
+        if seconds is None:
+            seconds = _seen(start, beat) - start["time"] if start else 0.0
+        wall_s += max(0.0, seconds)
+        if start and start["device"].startswith("cuda"):
+            gpu_s += max(0.0, seconds) * start["world"]
     return wall_s, gpu_s / 3600
 
 

@@ -26,6 +26,13 @@ RESULT: Kinds = {
     "gpu_hours": (*NUMBER, NoneType),
     "code": (str, NoneType),
 }
+# on nothing here hangs what becomes of a run
+FACTS: Kinds = {
+    "schema": int,
+    "cell_id": (str, NoneType),
+    "attempts": (int, NoneType),
+    "device": (str, NoneType),
+}
 ENTRY: Kinds = {
     "eval_id": str,
     "protocol": (str, NoneType),
@@ -59,6 +66,7 @@ class Result:
     gpu_hours: float | None = None
     device: str | None = None
     code: str | None = None  # digest: `vocl.rundir.provenance.code_digest`
+    others: dict[str, Any] = field(default_factory=dict)  # what another version wrote beside these
 
     @classmethod
     def of_json(cls, content: Any) -> Result | None:
@@ -66,13 +74,15 @@ class Result:
         kind."""
         if not _is_whole(content):
             return None
-        known = {key: content[key] for key in FIELDS if key in content}
-        return cls(**known | {"failed": content.get("failed") or {}})
+        odd = [key for key, kind in FACTS.items() if not is_a(content.get(key), kind)]  # as if they lacked
+        known = {key: content[key] for key in FIELDS if key in content and key not in odd}
+        others = {key: content[key] for key in content.keys() - {*FIELDS, "failed"}}
+        return cls(**known | {"failed": content.get("failed") or {}, "others": others})
 
     def to_json(self) -> dict[str, Any]:
         """What the file holds."""
         content = {key: getattr(self, key) for key in FIELDS}
-        return content | ({"failed": self.failed} if self.failed else {})
+        return content | ({"failed": self.failed} if self.failed else {}) | self.others
 
     def is_not_of(self, name: str, seed: int | None) -> str:
         """Why this is not the result of the run in folder `name`, which may be a copy by any other name,

@@ -223,10 +223,9 @@ class RunDir:
         """Write a heartbeat of the training in this process."""
         write_json(self.beat_path, asdict(Heartbeat.now(attempt, step, steps)))
 
-    def is_alive(self, beat: Heartbeat | None = None, stale_s: float = STALE_S) -> bool:
-        """Whether the process is alive that wrote the heartbeat (or `beat`, read before), as far as this
-        machine can tell: by the process itself if it is of this machine, else by the date of the file."""
-        beat = beat or self.beat()
+    def is_alive(self, beat: Heartbeat | None, stale_s: float = STALE_S) -> bool:
+        """Whether the process is alive that wrote the heartbeat `beat`, as far as this machine can tell: by
+        the process itself if it is of this machine, else by the date of the file."""
         if beat is None:
             return False
         if beat.host == os.uname().nodename:
