@@ -65,6 +65,13 @@ def test_choices_of_groups(asked) -> None:
     assert asked("predict", "checkpoint", "=", "0") == ["plain,0123456789"]
 
 
+@pytest.mark.parametrize("quote", ["'", '"', ""])
+def test_a_word_that_bash_leaves_whole_stays_whole(asked, quote: str) -> None:
+    """In quotes, and where a user's COMP_WORDBREAKS lacks the equals sign."""
+    assert asked("plan", f"{quote}loss=[feature_mse,slot_c") == ["plain,loss=[feature_mse,slot_contrast"]
+    assert asked("plan", f"{quote}experiment=slotcontrast/sy") == ["plain,experiment=slotcontrast/synthetic"]
+
+
 def test_the_words_before_count(asked, tmp_path: Path) -> None:
     (tmp_path / "other" / "runs" / "fedcba9876").mkdir(parents=True)
     (tmp_path / "mine" / "conf" / "ablation").mkdir(parents=True)

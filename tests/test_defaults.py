@@ -129,6 +129,7 @@ def test_defaults_alone_select_nothing(place: Path, capsys) -> None:
         ("rot: x", "did you mean root?"),
         ("train.steps: 3", "vocl.yaml: train.steps: unknown key"),
         ("root: [a]", "vocl.yaml: root: expected a text, not ['a']"),
+        ("root: true", "vocl.yaml: root: expected a text, not True"),
         ("root:", "vocl.yaml: root: expected a text, not None"),
         ("- root", "vocl.yaml: expected key: value"),
         ("root: [", "vocl.yaml"),
@@ -141,6 +142,12 @@ def test_a_mistake_in_it_is_one_line_with_its_place(place: Path, capsys, text: s
     out, error = capsys.readouterr()
     assert out == "" and told in error.splitlines()[-1]
     assert len(error.splitlines()) == (2 if "project" in text else 1)
+
+
+def test_a_folder_in_its_place_is_called_no_file(place: Path, capsys) -> None:
+    (place / "vocl.yaml").mkdir()
+    assert vocl(["plan", "demo"]) == 2
+    assert capsys.readouterr().err == "vocl.yaml: not a file\n"
 
 
 def test_a_file_that_another_user_put_there_is_refused(place: Path, capsys, monkeypatch) -> None:

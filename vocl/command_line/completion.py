@@ -107,10 +107,14 @@ class _Bash(BashComplete):
         "COMPREPLY+=($value)", "COMPREPLY+=($value)\n            [[ $value == *= ]] && compopt -o nospace"
     )
 
+    is_whole = False  # whether bash replaces the whole word, not what stands behind its last sign
+
     def get_completion_args(self) -> tuple[list[str], str]:
         """The words before the one that is completed, and that."""
         words = split_arg_string(os.environ["COMP_WORDS"])
         at = int(os.environ["COMP_CWORD"])
+        last = words[at] if at < len(words) else ""
+        self.is_whole = "=" in last and last not in GLUE  # in quotes bash takes no word apart
         whole, sticks = [""], False
         for word in (*words[1:at], *(words[at : at + 1] or [""])):
             is_glue = word in GLUE
@@ -123,5 +127,6 @@ class _Bash(BashComplete):
 
     def format_completion(self, item: CompletionItem) -> str:
         """A line for the shell's function."""
-        value = item.value if item.value.endswith("=") else item.value.rpartition("=")[2]
+        is_whole = self.is_whole or item.value.endswith("=")
+        value = item.value if is_whole else item.value.rpartition("=")[2]
         return f"{item.type},{value}"

@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, str]:
     from vocl.config.safe_yaml import read_yaml
 
     if not path.is_file():
-        raise UserError(f"{path}: no such defaults file")
+        raise UserError(f"{path}: {'not a file' if os.path.lexists(path) else 'no such defaults file'}")
     content = read_yaml(path)
     if content is None:
         return {}
@@ -82,7 +82,7 @@ def _override(path: Path, key: Any, value: Any) -> tuple[str, str]:
     full = str(key) if dot and name and section in SECTIONS else KEYS.get(str(key))
     if full is None:
         raise UserError(f"{path}: {key}: unknown key, choose from {_choices()}{near(str(key), KEYS)}")
-    if isinstance(value, bool):
+    if isinstance(value, bool) and dot:
         return full, f"{full}={str(value).lower()}"
     if isinstance(value, int | float) and dot:
         return full, f"{full}={value}"
