@@ -56,12 +56,13 @@ class NonFinite(Exception):
         self.step, self.record = step, record
 
 
-def near(name: str, choices: Iterable[str]) -> str:
-    """How a message ends that `name` is none of `choices`: with the one that looks most like it."""
+def near(name: str, choices: Iterable[str], path: str = "") -> str:
+    """How a message ends that `name` is none of `choices`: with the one that looks most like it, shown
+    behind `path`."""
     from difflib import get_close_matches
 
     found = get_close_matches(name, list(choices), 1)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {path}{found[0]}?" if found else ""
 
 
 class UnknownKey(UserError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,11 +94,17 @@ def checked(config: Config, overrides: Iterable[str]) -> RunConfig:
         raise
 
 
+def _root_choices() -> dict[str, Any]:
+    """What the root config chooses of its groups: experiment, debug, ..."""
+    entries = _content(CONF / f"{CONFIG_NAME}.yaml")["defaults"]
+    chosen = {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    return {group: name for group, name in chosen.items() if group.isidentifier()}
+
+
 def _experiments(overrides: list[str]) -> Iterator[Path]:
     """The file of the experiment that `overrides` choose, and those that it inherits from."""
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("experiment=")]
-    root = _content(CONF / f"{CONFIG_NAME}.yaml")["defaults"]
-    names = chosen[-1:] or [entry["experiment"] for entry in root if "experiment" in entry]
+    names = chosen[-1:] or [_root_choices()["experiment"]]
     folders = conf_folders(project_of(overrides))
     while names:
         name = names.pop()
@@ -320,14 +327,16 @@ def _explain_key(key: str, overrides: list[str]) -> str:
             )
     rest = [o for o in overrides if o.split("=")[0].lstrip("+~") != key]
     node: Any = unresolved(rest) if len(rest) < len(overrides) else None
-    path = ""
-    for part in key.split(".")[:-1]:
+    path, wrong = "", key.split(".")[0]
+    for part, wrong in itertools.pairwise(key.split(".")):
         if node is None or part not in node:
+            wrong = part
             break
         node, path = node[part], f"{path}{part}."
     last = key.split(".")[-1]
     if hasattr(node, "keys") and last in node:  # a mapping, whose entries are not these
         return f"{key}: cannot be set as a whole; entry by entry: {key}.<name>=..., +{key}.<name>=... if new"
-    known = [path + str(k) for k in node] if hasattr(node, "keys") else []
-    choices = f", choose from {', '.join(known)}" if known else ""
-    return f"{key}: no such key{choices}{near(key, known)}"
+    known = [str(each) for each in node] if hasattr(node, "keys") else []
+    known += [each for each in _root_choices() if each not in known] if known and not path else []
+    choices = f", choose from {', '.join(path + each for each in known)}" if known else ""
+    return f"{key}: no such key{choices}{near(wrong, known, path)}"
