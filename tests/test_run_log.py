@@ -12,9 +12,13 @@ import pytest
 from running import TINY, at_step, child, on_ranks, run_folder, send, tiny, told, wait
 
 from launch.node.log_tail import last_line
+from launch.run_states.states import look
 from vocl import run, train
 from vocl.data.feed import Feed
 from vocl.errors import UserError
+from vocl.rundir.lock import hold
+from vocl.rundir.results_root import ResultsRoot
+from vocl.rundir.run_dir import RunDir
 from vocl.tracking.log import STAMP, unstamped
 
 
@@ -124,3 +128,25 @@ def test_a_log_cannot_be_made_to_lead_elsewhere(tmp_path, capfd):
     (said,) = capfd.readouterr().err.splitlines()
     assert "log.txt" in said and "is a link" in said
     assert (tmp_path / "mine").read_text() == "of mine"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_a_run_that_cannot_write_its_log_has_never_run(tmp_path, make):
+    config = tiny(tmp_path)
+    folder = run_folder(config)
+    folder.mkdir(parents=True)
+    make(folder / "log.txt")
+    with pytest.raises(UserError, match=r"log\.txt: cannot be written"):
+        run.run(config)
+    states, _ = look(ResultsRoot(tmp_path), [folder.name])
+    assert states[folder.name].name == "absent" and "log.txt" in states[folder.name].reason
+    (folder / "log.txt").unlink() if make is os.mkfifo else (folder / "log.txt").rmdir()
+    assert run.run(config) == 0
+
+
+def test_whoever_holds_a_run_and_fails_leaves_the_reason(tmp_path):
+    held = RunDir(tmp_path / "runs" / "0123456789")
+    with pytest.raises(KeyError), hold(held):
+        raise KeyError("why")
+    states, _ = look(ResultsRoot(tmp_path), [held.id])
+    assert (states[held.id].name, states[held.id].reason) == ("failed", "KeyError: 'why'")

@@ -299,7 +299,9 @@ def _claimed(run_dir: RunDir, stop: StopFlag) -> Iterator[list[str]]:
         if dist.rank() == 0:
             try:
                 outcome = stack.enter_context(hold(run_dir, stop))
+                outcome.append("withdrawn")  # where its log cannot be written it has never run
                 stack.enter_context(log.kept(run_dir.log_path))
+                outcome.pop()
             except UserError as error:
                 refusal = (RunIsTaken if isinstance(error, RunIsTaken) else UserError, str(error))
         refusal = dist.gather_objects(refusal)[0]

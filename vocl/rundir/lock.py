@@ -43,12 +43,16 @@ def hold(run: RunDir, stop: StopFlag | None = None) -> Iterator[list[str]]:
         outcome: list[str] = []
         with _writing(run):
             claim = _claim(run)
+        line = None
         try:
             yield outcome
+        except BaseException as error:
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            raise
         finally:
             if claim is not None:
                 with suppress(OSError):
-                    claims.over(claim, outcome[-1] if outcome else "failed")
+                    claims.over(claim, outcome[-1] if outcome else "failed", line=line)
 
 
 @contextmanager
