@@ -15,7 +15,9 @@ from vocl import run
 from vocl.config.check import check
 from vocl.evaluate.discovery import Discovery
 from vocl.files import TEMPORARY
+from vocl.rundir.attempts import Attempts
 from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.run_dir import RunDir
 from vocl.stop import stop_on_signal
 
 EVENTS = '''
@@ -132,6 +134,20 @@ def _check_attempts(ours, folder):
     assert ours["wall_s"] == pytest.approx(sum(e.get("wall_s", 0) for e in events), abs=0.02)
     assert [e["step"] for e in events if "step" in e] == [0, 3, 6, 6, 7, 12]
     assert [e["signal"] for e in events if "signal" in e] == [15, 12, 2, 15]
+
+
+@pytest.mark.parametrize(("before", "ends"), [("write_result", ["killed", "done"]), ("end", [])])
+def test_a_kill_beside_the_result_leaves_a_run_that_is_done_once(tmp_path, monkeypatch, before, ends):
+    """An attempt is said to be done after its run: one that was said so before would be done twice."""
+    config = tiny(tmp_path)
+    owner = {"write_result": RunDir, "end": Attempts}[before]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, before, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        assert wait(child(lambda: run.run(config))) == -signal.SIGKILL
+    assert run.run(config) == 0
+    events = sorted(path.stem for path in (run_folder(config) / "events").glob("*.json"))
+    assert [name[5:] for name in events if not name.endswith("start")] == ends
+    assert result(config)["attempts"] == max(1, len(ends))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -240,7 +240,11 @@ def _keep_config(config: RunConfig, run_dir: RunDir) -> None:
 
 
 def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
-    """Evaluate, then write the result: its presence means done, whatever an evaluation met."""
+    """Evaluate, then write the result: its presence means done, whatever an evaluation met.
+
+    The result comes before the end of the attempt: a process killed between the two has left a run that is
+    done, while an attempt that was said to be done without one would be done again.
+    """
     advance = _advance(trainer, "the evaluation")
     final, _ = given(trainer.checkpoints.newest())
     assert final.step == trainer.train.steps, final
@@ -248,12 +252,14 @@ def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Atte
     advance()
     found = evaluate(config, trainer.model, final.digest, run_dir, trainer.device, advance)
     if dist.rank() == 0:
-        attempts.end("done")
         on_gpu = trainer.device.type == "cuda"
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"
-        result = result_of(config, run_dir, attempts.number, device)
+        until = time.time()
+        result = result_of(config, run_dir, device, attempts, until)
         run_dir.write_result(result.with_evals(found.entries, found.failed, config.eval))
-        logger.info("done in attempt %d, after %.0f s", attempts.number, time.time() - attempts.began)
+        with suppress(OSError):  # of a disk that is full by now
+            attempts.end("done", time=until, wall_s=until - attempts.began)
+        logger.info("done in attempt %d, after %.0f s", attempts.number, until - attempts.began)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 

@@ -31,7 +31,7 @@ def add_to_result(
     trained = values(saved.dataset)
     with _alone(run):
         if not run.is_done():  # imported weights: nothing was trained here
-            run.write_result(result_of(saved, run, 0, "cpu"))
+            run.write_result(result_of(saved, run, "cpu"))
         before = run.result()
         evals, failed = dict(before.evals), dict(before.failed)
         keys = {entry["eval_id"]: key for key, entry in evals.items()}

@@ -51,10 +51,15 @@ class Attempts:
         write_json(self.events / name, finite(event, spell=repr))
         return self.events / name
 
-    def spent(self) -> tuple[float, float]:
-        """(seconds, GPU hours) of all attempts; see `spent`."""
+    def spent(self, until: float | None = None) -> tuple[float, float]:
+        """(seconds, GPU hours) of all attempts, of this one until then (by default now); see `spent`."""
         names = [path.name for path in self.events.glob("*.json")]
-        return spent(names, lambda name: attempt_events.event(self.events / name), self.run.beat())
+
+        def read(name: str) -> dict[str, Any] | None:
+            return end if name == own else attempt_events.event(self.events / name)
+
+        own, end = f"{self.number:04d}-done.json", {"wall_s": (until or time.time()) - self.began}
+        return spent({*names, own}, read, self.run.beat())
 
     @property
     def _reserve(self) -> Path:
@@ -72,12 +77,17 @@ class Attempts:
                 write_json(self.events / f"{path.name[:4]}-killed.json", event)
 
 
-def result_of(config: RunConfig, run: RunDir, attempts: int, device: str) -> Result:
-    """What `run` says once it has been trained, without evaluations."""
+def result_of(
+    config: RunConfig, run: RunDir, device: str, attempts: Attempts | None = None, until: float | None = None
+) -> Result:
+    """What `run` says once `attempts` have trained it until then, without evaluations.
+
+    `attempts` None: it has weights of elsewhere.
+    """
     from vocl.rundir.of_config import cell_of
     from vocl.rundir.provenance import code_digest
 
-    seconds, gpu_hours = Attempts(run).spent()
+    seconds, gpu_hours = (attempts or Attempts(run)).spent(until)
     return Result(
         run_id=config.run_id,
         metrics={},
@@ -85,7 +95,7 @@ def result_of(config: RunConfig, run: RunDir, attempts: int, device: str) -> Res
         cell_id=cell_of(config.content),
         seed=config.seed,
         steps=config.train.steps,
-        attempts=attempts,
+        attempts=attempts.number if attempts else 0,
         wall_s=round(seconds, 2),
         gpu_hours=round(gpu_hours, 4),
         device=device,
