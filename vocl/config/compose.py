@@ -68,6 +68,16 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     return config
 
 
+def finished_alone(root: str, overrides: Sequence[str]) -> Config:
+    """The resolved config of a root of its own, such as prepare/movi_c_128: no run's."""
+    from omegaconf import OmegaConf
+
+    typed = [quoted(override) for override in overrides]
+    with _one_line(typed):
+        found: Any = OmegaConf.to_container(unresolved(typed, root), resolve=True, throw_on_missing=True)
+    return found
+
+
 def composed(overrides: Sequence[str]) -> RunConfig:
     """The checked config of `overrides`."""
     return checked(compose(overrides), overrides)
@@ -142,8 +152,8 @@ def top_choices(group: str, project: str | None = None) -> list[str]:
     return [option for option in options if "/" not in option] or options
 
 
-def unresolved(overrides: list[str]) -> DictConfig:
-    """What Hydra composes of `overrides`, interpolations not yet resolved."""
+def unresolved(overrides: list[str], root: str = CONFIG_NAME) -> DictConfig:
+    """What Hydra composes of `overrides` and the config `root`, interpolations not yet resolved."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -163,7 +173,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
         with _one_line(overrides):
             GlobalHydra.instance().clear()
             with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="vocl"):
-                return hydra.compose(CONFIG_NAME, overrides=[*overrides, *search])
+                return hydra.compose(root, overrides=[*overrides, *search])
     finally:
         GlobalHydra.instance().hydra = outer
 

@@ -82,10 +82,14 @@ def dev_splits(train: Split) -> dict[str, Split]:
     }
 
 
-def refuse_other_counts(converter: Converter, counts: Mapping[str, int]) -> None:
-    """Refuse splits of other sizes than the published ones, unless a part is asked for. UserError."""
+def refuse_other_counts(converter: Converter, counts: Mapping[str, int], skipped: int) -> None:
+    """Refuse splits of other sizes than the published ones, unless a part is asked for. UserError.
+
+    `skipped`: so many videos were left out because they are damaged.
+    """
     wrong = {k: n for k, n in converter.published.items() if counts.get(k, 0) != n}
-    if wrong and not converter.partial:
+    lacking = [n - counts.get(k, 0) for k, n in wrong.items()]
+    if wrong and not converter.partial and (min(lacking) < 0 or sum(lacking) != skipped):
         told = ", ".join(
             f"{name}: {counts.get(name, 0)} videos, published are {n}" for name, n in wrong.items()
         )

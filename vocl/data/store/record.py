@@ -17,8 +17,8 @@ LEVELS = 2**16 - 1  # codes of integers cover a range by so many steps
 class Dense:
     """Values of every pixel and frame, in their own type or as codes of a range.
 
-    `values` t h w c: floats, or uint16 codes, of which 0 stands for `low` and 65535 for `high`. A flow has two channels,
-    x first, in pixels per frame of the record.
+    `values` t h w c: floats, or uint16 codes, of which 0 stands for `low` and 65535 for `high`. A flow has
+    two channels, x first, in pixels per frame of the record.
     """
 
     values: np.ndarray
