@@ -23,7 +23,7 @@ from vocl.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 # Whatever a file is named, Pillow goes by its content, and for some kinds (EPS) starts other programs.
-_KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+_KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 _UNREADABLE = (  # what Pillow raises at damaged files
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
     *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -67,7 +67,7 @@ class Encoded:
 def frame_files(folder: Path) -> list[Path]:
     """The images of a folder in natural order (frame2 before frame10); hidden files do not count."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith(".")]
-    found.sort(key=lambda p: _natural(p.name))
+    found.sort(key=lambda p: natural(p.name))
     for one, next_ in itertools.pairwise(found):
         if one.stem == next_.stem:
             raise UserError(f"{folder}: holds both {one.name} and {next_.name}; keep one file per frame")
@@ -140,5 +140,6 @@ def by(size: Sequence[int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
+    """For sorting: frame2 comes before frame10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

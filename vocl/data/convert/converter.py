@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from vocl.data.store.record import Record
 from vocl.errors import UserError
@@ -30,6 +29,10 @@ class Split:
     rule: str
 
 
+class LeftOut(UserError):
+    """In the place of a video that nothing is wrong with, but that a setting of the converter leaves out."""
+
+
 class Converter:
     """Reads a dataset from `source`, a folder in its official layout. Subclass it.
 
@@ -39,7 +42,7 @@ class Converter:
     of it goes to other processes, so it holds plain data.
     """
 
-    published: ClassVar[Mapping[str, int]] = {}
+    published: Mapping[str, int] = {}
 
     def __init__(self, source: Path, *, partial: bool) -> None:
         self.source, self.partial = source, partial
