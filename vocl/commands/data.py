@@ -133,7 +133,7 @@ def _describe(folder: Path) -> int:
     held = f"{len(entries)} videos, {frames} frames, {size / 1e9:.3g} GB in {len(store.shards)} shards"
     print(f"{folder}: {manifest.name}, {held}")
     if manifest.skipped:
-        print(f"left out as damaged: {len(manifest.skipped)}")
+        print(f"videos left out: {len(manifest.skipped)}, the first because {manifest.skipped[0]}")
     sizes = {entry.size for entry in entries.values()}
     print(f"sizes: {', '.join(f'{w}x{h}' for h, w in sorted(sizes)[:6])}{' ...' if len(sizes) > 6 else ''}")
     for name in splits.names(folder):
