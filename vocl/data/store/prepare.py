@@ -24,7 +24,7 @@ from vocl.data.convert.converter import Converter, Unit, dev_splits, refuse_othe
 from vocl.data.features.progress import Progress
 from vocl.data.store import layout, splits
 from vocl.data.store.layout import Manifest, ShardSums
-from vocl.data.store.reading import Shard
+from vocl.data.store.reading import Entry, Shard
 from vocl.data.store.record import Record
 from vocl.data.store.writing import finished, write_shard
 from vocl.errors import UserError
@@ -33,6 +33,7 @@ from vocl.stop import StopFlag, Stopped, end_with_parent, ignore_signals, shield
 
 PLAN, LOCK = "preparing.json", ".lock"
 POLL_S = 0.2
+LEAVE_S = 5.0  # no longer: what waits for a disk cannot be killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def _digest(shards: Sequence[Sequence[Unit]]) -> str:
 
 @contextmanager
 def _held(out: Path, plan: dict[str, Any]) -> Iterator[None]:
-    """Within the block this process alone makes the store. UserError for a folder that holds anything else."""
+    """Within the block this process alone makes the store. UserError for a folder that holds other things."""
     try:
         refuse_planted(out)
         if layout.is_store(out):
@@ -152,9 +153,12 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
             "a process that read the dataset was killed: out of memory? fewer workers need less"
         ) from None
     finally:
-        for process in (p for p in multiprocessing.active_children() if p not in others):
-            process.kill()
+        own = [process for process in multiprocessing.active_children() if process not in others]
         pool.shutdown(wait=False, cancel_futures=True)
+        for process in own:
+            process.kill()
+        for process in own:  # they hold the lock, too
+            process.join(LEAVE_S)
 
 
 def _begin(parent: int) -> None:
@@ -181,7 +185,10 @@ def _write_splits(
     """The dataset's own splits and those of papers, and for labelled videos `dev`, cut from `train`."""
     entries = [entry for name in names for entry in Shard(out, name).entries()]
     found: dict[str, list[str]] = {}
+    first: dict[str, Entry] = {}
     for entry in entries:
+        if first.setdefault(entry.name, entry) is not entry:
+            raise UserError(f"{converter.source}: two videos are called {entry.name}")
         found.setdefault(entry.split, []).append(entry.name)
     if not found:
         raise UserError(f"{converter.source}: no video of it can be read")

@@ -57,7 +57,7 @@ class StoredVideo:
         return {name: found[name] for name in names}
 
     def labels(self, indices: Sequence[int]) -> np.ndarray:
-        """Label maps uint8 t h w; 255 also where a frame was not annotated; of objects that overlap the later."""
+        """Label maps uint8 t h w; 255 also where a frame was not annotated; the later of objects."""
         if self._objects is not None:
             return self._objects.at(indices).labels("paint")[0]
         out = np.full((len(indices), *self.size), VOID, np.uint8)
