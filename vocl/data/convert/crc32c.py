@@ -1,7 +1,7 @@
 """CRC-32C (Castagnoli), the checksum of a TFRecord, fast enough for gigabytes.
 
-A message is cut into rows that are summed side by side; two sums become that of both rows, one after the other,
-because a CRC without its first and last inversion is linear.
+A message is cut into rows that are summed side by side; two sums become that of both rows, one after the
+other, because a CRC without its first and last inversion is linear.
 """
 
 from __future__ import annotations
@@ -46,17 +46,14 @@ def _sums(rows: np.ndarray) -> np.ndarray:
     """Of each row of 16-bit words, side by side."""
     table, out = _table(), np.zeros(len(rows), np.uint32)
     for words in np.ascontiguousarray(rows.T):
-        out = table[(out ^ words) & 0xFFFF] ^ out >> 16
+        out = table[(out ^ words) & np.uint32(0xFFFF)] ^ out >> np.uint32(16)
     return out
 
 
 @functools.cache
 def _table() -> np.ndarray:
     """What a word of 16 bits makes of a sum of 0."""
-    out = np.arange(2**16, dtype=np.uint32)
-    for _ in range(16):
-        out = out >> 1 ^ np.where(out & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
-    return out
+    return _after_bits(np.arange(2**16, dtype=np.uint32), 16)
 
 
 @functools.cache
@@ -65,14 +62,18 @@ def _zeros(bits: int) -> np.ndarray:
     if bits:
         half = _zeros(bits - 1)
         return _apply(half, half)
-    out = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    for _ in range(8):
-        out = out >> 1 ^ np.where(out & 1, np.uint32(_POLYNOMIAL), np.uint32(0))
-    return out
+    return _after_bits(np.uint32(1) << np.arange(32, dtype=np.uint32), 8)
+
+
+def _after_bits(sums: np.ndarray, number: int) -> np.ndarray:
+    """Sums after so many bits of zero."""
+    for _ in range(number):
+        sums = sums >> np.uint32(1) ^ (sums & np.uint32(1)) * np.uint32(_POLYNOMIAL)
+    return sums
 
 
 def _apply(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
     out = np.zeros_like(sums)
     for bit, column in enumerate(matrix):
-        out ^= (sums >> np.uint32(bit) & 1) * column
+        out ^= (sums >> np.uint32(bit) & np.uint32(1)) * column
     return out

@@ -118,18 +118,19 @@ def png(pixels: np.ndarray) -> bytes:
 
 def refuse_special(path: Path) -> None:
     """Refuse what is no regular file, such as a pipe, which would be waited for. UserError."""
-    with _told(path):
+    with told(path):
         open_regular(path).close()
 
 
 def content_of(path: Path) -> bytes:
     """The content of a regular file. UserError, naming it, where it cannot be read."""
-    with _told(path):
+    with told(path):
         return read_bytes(path)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
+    """Within the block a file that cannot be read is a `UserError` that names it."""
     try:
         yield
     except FileNotFoundError:
