@@ -10,6 +10,7 @@ import numpy as np
 
 from vocl.errors import UserError
 
+_BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"mfra")
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067  # the two outermost elements of Matroska and WebM
 
 
@@ -65,12 +66,15 @@ def film(container: Any, path: Path) -> Any:
 def refuse_cut(path: Path) -> None:
     """Refuse a file of which its outermost boxes say that it goes on. UserError.
 
-    Known are AVI, Matroska and WebM; a live recording does not say where it ends.
+    Known are AVI, Matroska, WebM, MP4 and QuickTime; a live recording does not say where it ends.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(4096)
-        end = _riff_end(file, size) if start[:4] == b"RIFF" else _segment_end(start)
+        if start[:4] == b"RIFF":
+            end: int | None = _riff_end(file, size)
+        else:
+            end = _boxes_end(file, size) if start[4:8] in _BOXES else _segment_end(start)
     if end is not None and end > size:
         raise UserError(f"{path}: cut short; it announces {end} bytes and holds {size}")
 
@@ -84,6 +88,21 @@ def _riff_end(file: Any, size: int) -> int:
         if head[:4] != b"RIFF" or head[4:] == b"\xff" * 4:
             break
         at += 8 + int.from_bytes(head[4:], "little")
+    return at
+
+
+def _boxes_end(file: Any, size: int) -> int:
+    """End of the last box of an MP4 that is of a known kind: what else is behind them is no part of it."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        if head[4:8] not in _BOXES or length < 8:  # a length of 0 is up to the end
+            break
+        at += length
     return at
 
 
