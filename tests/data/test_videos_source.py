@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clean_process import in_clean_process
 from PIL import Image
 
 from vocl.assemble import make_source
@@ -122,19 +123,23 @@ def videos(source: VideoFiles) -> list[VideoFile]:
     return [source[index] for index in range(len(source))]
 
 
+def make_all(root: Path) -> None:
+    import av
+
+    for name, make in KINDS.items():
+        path = root / "own" / "train" / name.split(".")[1] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            make(path)
+        except (av.error.EncoderNotFoundError, av.codec.codec.UnknownCodecError):
+            path.unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with a video of each kind that this machine can write."""
-    import av
-
     root = tmp_path_factory.mktemp("every")
-    for name, make in KINDS.items():
-        folder = root / "own" / "train" / name.split(".")[1]
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            make(folder / name)
-        except (av.error.EncoderNotFoundError, av.codec.codec.UnknownCodecError):
-            (folder / name).unlink(missing_ok=True)
+    in_clean_process(make_all, root)
     return root
 
 
@@ -254,8 +259,7 @@ def test_another_process_opens_its_own(tmp_path, method):
 def test_loader_processes_change_nothing(tmp_path):
     from test_feed import SETTINGS, equal
 
-    for name in ("a.mp4", "sub/b.webm", "c.avi"):
-        codec = {"a.mp4": "libx264", "sub/b.webm": "libvpx-vp9", "c.avi": "mpeg4"}[name]
+    for name, codec in {"a.mp4": "libx264", "sub/b.mkv": "libx264", "c.avi": "mpeg4"}.items():
         write(tmp_path / "own" / "train" / name, codec)
     source = source_of(tmp_path)
     settings = replace(SETTINGS, flip=0.5)

@@ -11,7 +11,11 @@ import numpy as np
 from vocl.errors import UserError
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"mfra")
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067  # the two outermost elements of Matroska and WebM
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675  # elements of Matroska and WebM,
+_PARTS = (  # and those in a segment or a cluster: header, tracks, tags ...; time, block, void ...
+    *(0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1254C367, 0x1043A770, 0x1941A469, 0x1C53BB6B),
+    *(0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0xBF),
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ def film(container: Any, path: Path) -> Any:
 
 
 def refuse_cut(path: Path) -> None:
-    """Refuse a file of which its outermost boxes say that it goes on. UserError.
+    """Refuse a file of which its boxes say that it goes on. UserError.
 
-    Known are AVI, Matroska, WebM, MP4 and QuickTime; a live recording does not say where it ends.
+    Known are AVI, Matroska, WebM, MP4 and QuickTime. A live recording does not say where it ends, but
+    where each part of it does.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -74,7 +79,7 @@ def refuse_cut(path: Path) -> None:
         if start[:4] == b"RIFF":
             end: int | None = _riff_end(file, size)
         else:
-            end = _boxes_end(file, size) if start[4:8] in _BOXES else _segment_end(start)
+            end = _boxes_end(file, size) if start[4:8] in _BOXES else _segment_end(file, start, size)
     if end is not None and end > size:
         raise UserError(f"{path}: cut short; it announces {end} bytes and holds {size}")
 
@@ -106,15 +111,31 @@ def _boxes_end(file: Any, size: int) -> int:
     return at
 
 
-def _segment_end(start: bytes) -> int | None:
-    """End of a Matroska segment, which follows the EBML header; None for another file and an open end."""
+def _segment_end(file: Any, start: bytes, size: int) -> int | None:
+    """End of a Matroska segment, which follows the EBML header, or of its last known part where it says
+    none; None for another file."""
     found, at = _number(start, 0, marked=True)
     if found != _EBML:
         return None
     length, at = _number(start, at)
     found, at = _number(start, at + (length or 0), marked=True)
     length, at = _number(start, at)
-    return at + length if found == _SEGMENT and length is not None else None
+    if found != _SEGMENT:
+        return None
+    return at + length if length is not None else _parts_end(file, at, size)
+
+
+def _parts_end(file: Any, at: int, size: int) -> int:
+    """End of the last known part of a segment that begins at byte `at`; of a cluster each block counts."""
+    while at < size:
+        file.seek(at)
+        head = file.read(12)
+        found, behind = _number(head, 0, marked=True)
+        length, behind = _number(head, behind)
+        if found not in (_CLUSTER, *_PARTS) or (length is None and found != _CLUSTER):
+            break
+        at += behind + (0 if found == _CLUSTER else length or 0)
+    return at
 
 
 def _number(data: bytes, at: int, marked: bool = False) -> tuple[int | None, int]:

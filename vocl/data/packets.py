@@ -80,6 +80,8 @@ def _read_packets(path: Path, size: int, mtime_ns: int) -> Packets:
         rows = [_Row.of(packet) for packet in container.demux(stream) if packet.size]
         if "mov" in container.format.name and len(rows) < announced:
             raise UserError(f"{path}: cut short; it announces {announced} frames and holds {len(rows)}")
+    if rows and rows[-1].cut:
+        raise UserError(f"{path}: cut short; its last frame is not whole")
     refuse_cut(path)
     with decoding(path), opened_container(path) as container:
         first = next(container.decode(film(container, path)), None)
@@ -98,10 +100,14 @@ class _Row(NamedTuple):
     pos: int
     key: bool
     dropped: bool
+    cut: bool
 
     @classmethod
     def of(cls, packet: Any) -> _Row:
-        return cls(packet.pts, packet.dts, packet.pos, packet.is_keyframe, packet.is_discard)
+        """The row of a PyAV packet."""
+        return cls(
+            packet.pts, packet.dts, packet.pos, packet.is_keyframe, packet.is_discard, packet.is_corrupt
+        )
 
 
 def _packets(
