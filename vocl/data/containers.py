@@ -14,7 +14,7 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp"
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675  # elements of Matroska and WebM,
 _PARTS = (  # and those in a segment or a cluster: header, tracks, tags ...; time, block, void ...
     *(0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1254C367, 0x1043A770, 0x1941A469, 0x1C53BB6B),
-    *(0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0xBF),
+    *(0xE7, 0xA3, 0xA0, 0xAF, 0xA7, 0xAB, 0x5854, 0xEC, 0xBF),
 )
 
 
@@ -61,9 +61,11 @@ def film(container: Any, path: Path) -> Any:
     """
     from av.stream import Disposition
 
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [s for s in films if s.codec_context is not None]
     if not streams:
-        raise UserError(f"{path}: holds no video stream")
+        unknown = " that can be decoded" if films else ""
+        raise UserError(f"{path}: holds no video stream{unknown}")
     return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
 
 
@@ -79,7 +81,7 @@ def refuse_cut(path: Path) -> None:
         if start[:4] == b"RIFF":
             end: int | None = _riff_end(file, size)
         else:
-            end = _boxes_end(file, size) if start[4:8] in _BOXES else _segment_end(file, start, size)
+            end = _boxes_end(file, size) if start[4:8] in _BOXES else _segment_end(file, start, path, size)
     if end is not None and end > size:
         raise UserError(f"{path}: cut short; it announces {end} bytes and holds {size}")
 
@@ -111,9 +113,9 @@ def _boxes_end(file: Any, size: int) -> int:
     return at
 
 
-def _segment_end(file: Any, start: bytes, size: int) -> int | None:
-    """End of a Matroska segment, which follows the EBML header, or of its last known part where it says
-    none; None for another file."""
+def _segment_end(file: Any, start: bytes, path: Path, size: int) -> int | None:
+    """End of a Matroska segment, which follows the EBML header, or of its last part where it says none;
+    None for another file. UserError where its parts do not follow each other up to its end."""
     found, at = _number(start, 0, marked=True)
     if found != _EBML:
         return None
@@ -122,12 +124,18 @@ def _segment_end(file: Any, start: bytes, size: int) -> int | None:
     length, at = _number(start, at)
     if found != _SEGMENT:
         return None
-    return at + length if length is not None else _parts_end(file, at, size)
+    end = None if length is None else at + length
+    if end is not None and end > size:
+        return end
+    behind = _parts_end(file, at, size if end is None else end)
+    if end is not None and behind != end:
+        raise UserError(f"{path}: does not decode, its parts do not follow each other at byte {behind}")
+    return behind
 
 
-def _parts_end(file: Any, at: int, size: int) -> int:
-    """End of the last known part of a segment that begins at byte `at`; of a cluster each block counts."""
-    while at < size:
+def _parts_end(file: Any, at: int, end: int) -> int:
+    """Where the known parts end that follow each other from byte `at` on; of a cluster each block counts."""
+    while at < end:
         file.seek(at)
         head = file.read(12)
         found, behind = _number(head, 0, marked=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,8 @@ def _read_packets(path: Path, size: int, mtime_ns: int) -> Packets:
         rows = [_Row.of(packet) for packet in container.demux(stream) if packet.size]
         if "mov" in container.format.name and len(rows) < announced:
             raise UserError(f"{path}: cut short; it announces {announced} frames and holds {len(rows)}")
+        if "matroska" in container.format.name and any(a.pos == b.pos for a, b in pairwise(rows)):
+            raise UserError(f"{path}: does not decode, a block of it holds several frames")
     if rows and rows[-1].cut:
         raise UserError(f"{path}: cut short; its last frame is not whole")
     refuse_cut(path)

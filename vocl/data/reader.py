@@ -200,9 +200,10 @@ def _decord_frames(path: Path, reader, wanted: Sequence[int]) -> Iterator[np.nda
     position = 0
     for number in wanted:
         try:
-            if number > position:
-                reader.skip_frames(number - position)
-            frame = reader.next().asnumpy()
+            with _no_stderr():
+                if number > position:
+                    reader.skip_frames(number - position)
+                frame = reader.next().asnumpy()
         except Exception:  # decord raises several kinds, StopIteration among them
             raise UserError(f"{path}: frame {number} does not decode") from None
         position = number + 1
