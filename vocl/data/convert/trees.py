@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vocl.data.convert.converter import Converter, Unit
-from vocl.data.images import check_sizes, image_size, natural, read_frame
+from vocl.data.images import by, check_sizes, image_size, natural, read_frame
 from vocl.data.store.record import Record
 from vocl.errors import UserError, brief
 from vocl.files import open_regular, parse_json, read_bytes
@@ -107,6 +107,30 @@ def encoded(files: Sequence[Path]) -> list[bytes]:
 def _encoded(path: Path) -> bytes:
     pixels = read_frame(path)
     return png(pixels) if path.suffix.lower() in UNPACKED else content_of(path)
+
+
+def by_stem(
+    frames: Sequence[Path], masks: Sequence[Path], read: Callable[[Path], np.ndarray]
+) -> list[np.ndarray | None]:
+    """The label map of each frame by its file's name, None where there is none; frames have one size.
+
+    UserError for a mask that has no frame, or another size.
+    """
+    own = {path.stem: path for path in masks}
+    strange = sorted(own.keys() - {path.stem for path in frames})
+    if strange:
+        raise UserError(f"{own[strange[0]]}: there is no frame of that name in {frames[0].parent}")
+    size = image_size(frames[0])
+    return [read_label(own[p.stem], size, read) if p.stem in own else None for p in frames]
+
+
+def read_label(path: Path, size: tuple[int, int], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """What `read` makes of a mask, which must have the size of its frame. UserError."""
+    refuse_special(path)
+    labels = read(path)
+    if labels.shape != size:
+        raise UserError(f"{path}: {by(labels.shape)} pixels; its frame has {by(size)}")
+    return labels
 
 
 def png(pixels: np.ndarray) -> bytes:
