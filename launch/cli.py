@@ -72,6 +72,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "vocl.commands.verbs:evaluate",
         "score a trained run again, otherwise or on other data: RUN [eval=[...]] [dataset=...] [--again]",
     ),
+    "data": (
+        "vocl.commands.data:main",
+        "published datasets as stores: prepare NAME SOURCE OUT, verify STORE, info STORE, preview STORE",
+    ),
     "predict": (
         "vocl.commands.verbs:predict",
         "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]",

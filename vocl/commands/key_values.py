@@ -28,6 +28,7 @@ SHOW = {
     "runtime.data_root": None,
     "runtime.device": "device",
 }
+PREVIEW = {"out": "preview.png", "split": None, "videos": "4"}
 
 
 def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]:

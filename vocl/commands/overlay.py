@@ -6,7 +6,6 @@ which `clear` names what stays unpainted).
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -19,26 +18,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vocl.files import atomic_path
+from vocl.ops.palette import palette
 
 if TYPE_CHECKING:
     from av import VideoStream
 
 VOID = 255  # interface.VOID, whose module costs the import of torch
 
-# The first seven are those of Okabe and Ito (2008); the others were picked to be far from all before
-# them in CIELAB as seen with full colour vision, without red and without green cones.
-_COLOURS = (
-    "e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7 7828f0 c8f0a0 f00050 50f0f0 5078f0 "
-    "a02878 c8a050 f0a0a0 00f0c8 c80000 a0f078 c800a0 78c878 a000c8 c8c850 f000f0 507850"
-)
-_VOID_COLOUR = (224, 224, 224)
 _MARGIN_PX = 4
-
-
-def palette(count: int = 256) -> np.ndarray:
-    """`count` colours as uint8 count 3: the same label has the same colour in every picture, 255 is grey."""
-    assert 0 < count <= 256, count
-    return _palette()[:count].copy()
 
 
 def blend(
@@ -57,7 +44,7 @@ def blend(
     """
     assert frames.shape == (*labels.shape, 3), (frames.shape, labels.shape)
     assert 0 <= opacity <= 1, opacity
-    colours, lines = _palette().astype(np.float32), _line_colours()
+    colours, lines = palette().astype(np.float32), _line_colours()
     strength = np.full(256, opacity, np.float32)
     strength[list(clear)] = 0
     out = np.empty_like(frames)
@@ -74,7 +61,7 @@ def write_label_map(path: Path, labels: np.ndarray) -> None:
     """Write `labels` h w (integers in 0..255) as an indexed 8-bit PNG: the value of a pixel is its label."""
     assert labels.ndim == 2 and labels.min() >= 0 and labels.max() <= 255, (labels.shape, labels.max())
     image = Image.fromarray(labels.astype(np.uint8)).convert("L")
-    image.putpalette(_palette().tobytes())
+    image.putpalette(palette().tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", bits=8)
 
@@ -150,7 +137,7 @@ def spaced(length: int, count: int) -> list[int]:
 
 def contact_sheet(
     frames: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     truth: np.ndarray | None = None,
     *,
     columns: int,
@@ -160,7 +147,7 @@ def contact_sheet(
     numbers: Sequence[int] | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """One picture of a video: a row of frames, one with labels over them, one with the truth if given.
+    """One picture of a video: a row of frames, one with labels over them and one with the truth, if given.
 
     `frames` uint8 t h w 3; `labels`, `truth` integers t h w (background and void of a truth are not
     painted); at most `columns` of the t frames are shown, evenly spaced, each `cell_px` wide;
@@ -171,7 +158,9 @@ def contact_sheet(
     names = [str((numbers if numbers is not None else range(len(frames)))[i]) for i in shown]
     small = _resized(frames[shown], cell_px, Image.Resampling.LANCZOS)
     rows = {"frame": small}
-    rows["slots"] = blend(small, _resized(labels[shown], cell_px, Image.Resampling.NEAREST), opacity, outline)
+    if labels is not None:
+        found = _resized(labels[shown], cell_px, Image.Resampling.NEAREST)
+        rows["slots"] = blend(small, found, opacity, outline)
     if truth is not None:
         true = _resized(truth[shown], cell_px, Image.Resampling.NEAREST)
         rows["truth"] = blend(small, true, opacity, outline, clear=(0, VOID))
@@ -233,18 +222,8 @@ def _encoder() -> Literal["libx264", "mpeg4"]:
 
 
 @cache
-def _palette() -> np.ndarray:
-    colours = [tuple(bytes.fromhex(code)) for code in _COLOURS.split()]
-    for index in range(len(colours), 255):
-        hue = index * 0.618034 % 1  # golden ratio: neighbours in number are far in hue
-        channels = colorsys.hsv_to_rgb(hue, (0.85, 0.5)[index % 2], (0.95, 0.7, 0.45)[index % 3])
-        colours.append(tuple(round(255 * c) for c in channels))
-    return np.array([*colours, _VOID_COLOUR], np.uint8)
-
-
-@cache
 def _line_colours() -> np.ndarray:
     """A shade of each colour that stands out from it and from what it is blended with."""
-    colours = _palette().astype(np.float32)
+    colours = palette().astype(np.float32)
     bright = (colours @ (0.299, 0.587, 0.114) > 110)[:, None]
     return np.where(bright, colours * 0.45, colours * 0.3 + 255 * 0.7).astype(np.uint8)

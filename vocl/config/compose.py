@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vocl.config.changing import refuse_changing
 from vocl.config.check import check
 from vocl.config.folders import CONF, conf_folders, packages
-from vocl.config.grammar import literal, quoted, quoting_hint, text_of
+from vocl.config.grammar import SIGNS, literal, quoted, quoting_hint, text_of
 from vocl.config.hydra_settings import refuse_without_effect
 from vocl.config.migrate import rename_targets
 from vocl.config.proof import signature
@@ -66,6 +66,22 @@ def finished(composed: DictConfig, overrides: list[str], refuse: bool = True) ->
     if any(o.startswith("curriculum=") for o in overrides):
         _drop_stages(config["curriculum"])
     return config
+
+
+def finished_alone(root: str, overrides: Sequence[str]) -> Config:
+    """The resolved config of a root of its own, such as prepare/movi_c_128: no run's."""
+    from omegaconf import OmegaConf
+
+    typed = [quoted(override) for override in overrides]
+    with _one_line(typed):
+        known = list(
+            _keys(OmegaConf.to_container(unresolved([o for o in typed if o.startswith("project=")], root)))
+        )
+        for key in (override.partition("=")[0] for override in typed if override[:1] not in SIGNS):
+            if not any(one == key or one.startswith(f"{key}.") for one in known):
+                raise UnknownKey(key, tuple(known))
+        found: Any = OmegaConf.to_container(unresolved(typed, root), resolve=True, throw_on_missing=True)
+    return found
 
 
 def composed(overrides: Sequence[str]) -> RunConfig:
@@ -142,8 +158,8 @@ def top_choices(group: str, project: str | None = None) -> list[str]:
     return [option for option in options if "/" not in option] or options
 
 
-def unresolved(overrides: list[str]) -> DictConfig:
-    """What Hydra composes of `overrides`, interpolations not yet resolved."""
+def unresolved(overrides: list[str], root: str = CONFIG_NAME) -> DictConfig:
+    """What Hydra composes of `overrides` and the config `root`, interpolations not yet resolved."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -163,7 +179,7 @@ def unresolved(overrides: list[str]) -> DictConfig:
         with _one_line(overrides):
             GlobalHydra.instance().clear()
             with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="vocl"):
-                return hydra.compose(CONFIG_NAME, overrides=[*overrides, *search])
+                return hydra.compose(root, overrides=[*overrides, *search])
     finally:
         GlobalHydra.instance().hydra = outer
 

@@ -5,12 +5,14 @@ A frame is as a viewer shows it: turned or mirrored as its EXIF orientation says
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from vocl.errors import UserError
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 # Whatever a file is named, Pillow goes by its content, and for some kinds (EPS) starts other programs.
-_KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+_KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 _UNREADABLE = (  # what Pillow raises at damaged files
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
     *(NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -40,32 +42,76 @@ _UPRIGHT = {
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
+_SUFFIXES = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "WEBP": ".webp",
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The bytes of an image file that lies in another file. `place`: what messages call it."""
+
+    data: bytes
+    place: str
+
+    def __str__(self) -> str:
+        return self.place
+
+
 def frame_files(folder: Path) -> list[Path]:
     """The images of a folder in natural order (frame2 before frame10); hidden files do not count."""
     found = [p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith(".")]
-    found.sort(key=lambda p: _natural(p.name))
+    found.sort(key=lambda p: natural(p.name))
     for one, next_ in itertools.pairwise(found):
         if one.stem == next_.stem:
             raise UserError(f"{folder}: holds both {one.name} and {next_.name}; keep one file per frame")
     return found
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path | Encoded) -> tuple[int, int]:
     """(height, width) of a frame as it is shown, from the header alone. UserError where it is no image."""
     with opened(path) as image:
         turned = _orientation(image) in _ON_ITS_SIDE
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_frame(path: Path) -> np.ndarray:
+def suffix_of(image: Encoded) -> str:
+    """What a file of such bytes is called, such as .jpg."""
+    with opened(image) as found:
+        return _SUFFIXES[str(found.format)]
+
+
+def read_frame(path: Path | Encoded) -> np.ndarray:
     """One image as it is shown, uint8 h w 3 (RGB). UserError where it does not decode to its end."""
     with opened(path) as image:
         if image.mode not in _COLOUR_MODES:
             raise UserError(f"{path}: image mode {image.mode}; a frame has 8 bits per channel")
         orientation = _orientation(image)
-        refuse_a_hole(path)
+        if isinstance(path, Path):  # what lies in another file is known by its sum
+            refuse_a_hole(path)
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and orientation not in _UPRIGHT:
+            found = _decoded(path.data if isinstance(path, Encoded) else path.read_bytes())
+            if found is not None:
+                return found
         shown = image.convert("RGB")
         return np.array(shown.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else shown)
+
+
+def _decoded(jpeg: bytes) -> np.ndarray | None:
+    """The pixels of a JPEG as Pillow gives them, in half of its time; None where it finds them damaged, which
+    Pillow can put into words."""
+    import simplejpeg
+
+    try:
+        return simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
+    except ValueError:
+        return None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -78,12 +124,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path | Encoded) -> Iterator[Image.Image]:
     """An open image; whatever Pillow raises while it is read becomes one line that names the file."""
     try:
-        if path.stat().st_size == 0:
+        size = len(path.data) if isinstance(path, Encoded) else path.stat().st_size
+        if size == 0:
             raise UserError(f"{path}: empty file")
-        with Image.open(path, formats=_KINDS) as image:
+        file = io.BytesIO(path.data) if isinstance(path, Encoded) else path
+        with Image.open(file, formats=_KINDS) as image:
             yield image
     except UserError:
         raise
@@ -95,7 +143,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: does not decode ({error})") from None
 
 
-def check_sizes(files: Sequence[Path], size: tuple[int, int]) -> None:
+def check_sizes(files: Sequence[Path | Encoded], size: tuple[int, int]) -> None:
     """UserError for the first image whose header says another size than (height, width)."""
     for file in files:
         if (found := image_size(file)) != size:
@@ -107,5 +155,6 @@ def by(size: Sequence[int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
+    """For sorting: frame2 comes before frame10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -41,6 +42,35 @@ class Truth:
         objects = tuple(tuple(_encode(frame == i) for frame in labels) for i in rows)
         void = tuple(_encode(frame == VOID) for frame in labels)
         return cls((height, width), length, objects, void)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data; `from_json` takes it back."""
+
+        def plain(codes: tuple[RLE | None, ...]) -> list[str | None]:
+            return [None if code is None else _text(code) for code in codes]
+
+        return {
+            "size": list(self.size),
+            "length": self.length,
+            "objects": [plain(codes) for codes in self.objects],
+            "void": plain(self.void),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Truth:
+        """From what `as_json` gave."""
+        size = list(content["size"])
+
+        def coded(counts: list[str | None]) -> tuple[RLE | None, ...]:
+            return tuple(None if c is None else RLE(size=size, counts=c) for c in counts)
+
+        objects = tuple(coded(counts) for counts in content["objects"])
+        return cls((size[0], size[1]), content["length"], objects, coded(content["void"]))
+
+    def at(self, indices: Sequence[int]) -> Truth:
+        """What it says of frames `indices`."""
+        objects = tuple(tuple(codes[t] for t in indices) for codes in self.objects)
+        return Truth(self.size, len(indices), objects, tuple(self.void[t] for t in indices))
 
     @property
     def has_object(self) -> bool:
@@ -115,6 +145,11 @@ class Keypoints:
     def length(self) -> int:
         """Number of frames."""
         return len(self.points)
+
+
+def _text(code: RLE) -> str:
+    counts = code["counts"]
+    return counts if isinstance(counts, str) else counts.decode("ascii")
 
 
 def _encode(mask: np.ndarray) -> RLE | None:

@@ -31,7 +31,11 @@ def refuse_a_hole(path: Path) -> None:
 
 @functools.cache  # of what is whole: a file's later readings cost nothing
 def _refuse_a_hole(path: Path, size: int, mtime_ns: int) -> None:
-    data = path.read_bytes()
+    refuse_a_hole_in(path.read_bytes(), path)
+
+
+def refuse_a_hole_in(data: bytes, place: object) -> None:
+    """Refuse the bytes of a JPEG or PNG as `refuse_a_hole` does a file. `place`: what messages call it."""
     if data.startswith(_PNG):
         whole = _ends_png(data, sums=True)
     elif data.startswith(_JPEG):
@@ -39,7 +43,7 @@ def _refuse_a_hole(path: Path, size: int, mtime_ns: int) -> None:
     else:
         return
     if not whole:
-        raise UserError(f"{path}: does not decode, a part of it is missing or damaged")
+        raise UserError(f"{place}: does not decode, a part of it is missing or damaged")
 
 
 def _fills_its_picture(data: bytes) -> bool:

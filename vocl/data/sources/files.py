@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vocl.data.annotations import boxes_of
 from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
+from vocl.data.store.layout import is_store
+from vocl.data.store.source import Stored
 from vocl.data.truth import Truth
 from vocl.data.whole import check_whole, refuse_a_hole
 from vocl.errors import UserError
-from vocl.interface import VOID, Source
+from vocl.interface import VOID, Source, Video
 
 NUMBER = re.compile(r"\d+")
 _LAYOUT = "<split>/<video>/frames/*.jpg or *.png, and <split>/<video>/masks/*.png where there is a truth"
@@ -187,29 +190,74 @@ class FolderSource(Source):
             video.check()
 
 
-class FrameFolders(FolderSource):
-    """Videos as folders: `<data_root>/<name>/<split>/<video>/{frames,masks}` (an `interface.Source`).
+class FrameFolders(Source):
+    """Videos in `<data_root>/<name>`: a prepared store, or folders (an `interface.Source`).
 
-    Frames are *.jpg, *.jpeg or *.png; masks are PNG of up to 8 bits, of the same number and size, 0
-    background, 255 void, other values object ids; `binary`: whatever is above 0 is the one object
-    instead, and nothing is void. A video without `masks` has no truth. Splits are the folders'
-    names. Only names are read at construction; `check` looks at every file's header.
+    A store is one of `vocl data prepare`. Folders are `<split>/<video>/{frames,masks}`: frames *.jpg,
+    *.jpeg or *.png; masks PNG of up to 8 bits, of the same number and size, 0 background, 255 void,
+    other values object ids; `binary`: whatever is above 0 is the one object instead, and nothing is
+    void. A video without `masks` has no truth. Splits are the folders' names, or a store's lists;
+    `train`: the one that is meant by "train". Only names are read at construction; `check` looks at
+    every file's header. How videos are kept is no part of a run's identity: the dataset's name is.
     UserError for a folder that is missing or empty, naming what must be there.
     """
 
-    # The default serves classes that inherit from this one; configs say `binary`.
-    def __init__(self, split: str, data_root: Path, *, name: str, binary: bool = False) -> None:
+    annotated: Mapping[str, str] = {  # of a store; folders have masks and boxes at most
+        "masks": "labels",
+        "boxes": "boxes",
+        "points": "points",
+        "flow": "vectors",
+        "depth": "dense",
+    }
+
+    # The defaults serve classes that inherit from this one; configs say `binary` and `train`.
+    def __init__(
+        self, split: str, data_root: Path, *, name: str, binary: bool = False, train: str = "train"
+    ) -> None:
         root = Path(data_root) / name
-        if not root.is_dir():
-            raise UserError(f"{root}: no such folder; dataset '{name}' needs {root}/{_LAYOUT}")
-        splits = folder_names(root)
-        if split not in splits:
-            choices = f"choose from {', '.join(splits)}" if splits else f"it must hold {_LAYOUT}"
-            raise UserError(f"{root}: has no split '{split}'; {choices}")
-        videos = folder_names(root / split)
-        if not videos:
-            raise UserError(f"{root / split}: holds no video; it must hold <video>/frames/*.jpg or *.png")
-        super().__init__([_video(root / split / video, binary) for video in videos])
+        if is_store(root) and binary:
+            raise UserError(
+                f"{root}: is a store, whose masks are labels already; set binary=false of the source"
+            )
+        wanted = train if split == "train" else split
+        self._source: Source = (
+            Stored(wanted, data_root, name=name, train=wanted)
+            if is_store(root)
+            else _folders(root, wanted, binary)
+        )
+        self.annotated = self._source.annotated
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Video:
+        return self._source[index]
+
+    def truth(self, name: str) -> Any | None:
+        """What is true about the video `name`; None when it has no truth."""
+        return self._source.truth(name)
+
+    def fingerprint(self, name: str) -> str:
+        """What changes when the files of the video's frames do."""
+        return self._source.fingerprint(name)
+
+    def check(self) -> None:
+        """Look at the headers of all files, or the lengths of all shards. UserError."""
+        self._source.check()
+
+
+def _folders(root: Path, split: str, binary: bool) -> FolderSource:
+    if not root.is_dir():
+        made = "there a store of vocl data prepare"
+        raise UserError(f"{root}: no such folder; dataset '{root.name}' needs {root}/{_LAYOUT}, or {made}")
+    splits = folder_names(root)
+    if split not in splits:
+        choices = f"choose from {', '.join(splits)}" if splits else f"it must hold {_LAYOUT}"
+        raise UserError(f"{root}: has no split '{split}'; {choices}")
+    videos = folder_names(root / split)
+    if not videos:
+        raise UserError(f"{root / split}: holds no video; it must hold <video>/frames/*.jpg or *.png")
+    return FolderSource([_video(root / split / video, binary) for video in videos])
 
 
 def folder_names(folder: Path) -> list[str]:
