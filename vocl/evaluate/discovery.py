@@ -13,7 +13,7 @@ from vocl.errors import UserError
 from vocl.evaluate.protocol import Protocol
 from vocl.evaluate.scoring import VideoCounts, means, measures
 from vocl.evaluate.videos import MaskEvaluation, Scored, ScoredVideos
-from vocl.interface import Report, Subject, Video
+from vocl.interface import Report, Source, Subject, Video
 from vocl.metrics.contingency import TableMetric
 from vocl.ops.masks import hard_masks
 from vocl.ops.narrow import pair
@@ -46,6 +46,17 @@ class Discovery(MaskEvaluation):
     def __init__(self, *, protocol: Part[Protocol], **rest: Any) -> None:
         super().__init__(**rest)
         self.protocol = protocol()
+
+    def check(self, source: Source, where: str) -> None:
+        """Refuse a split whose videos the protocol drops all, and one that has none with a truth."""
+        videos = (source[i] for i in range(min(len(source), self.max_videos or len(source))))
+        truths = (source.truth(video.name) for video in videos)
+        kinds = (not isinstance(truth, Truth) or self.protocol.keeps(truth) for truth in truths if truth)
+        if not any(kinds):
+            raise UserError(
+                f"{where}: protocol {self.protocol.name} leaves no object to score in any video "
+                f"(clip_frames={self.protocol.clip_frames}, objects={self.protocol.objects})"
+            )
 
     def run(self, subject: Subject) -> Report:
         """Score the model; `subject.keep` receives each video's soft masks, uint8 t k n."""

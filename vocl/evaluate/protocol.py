@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
+from vocl.data.truth import Truth
 from vocl.metrics.ari import AdjustedRandIndex
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.first_frame import MatchedForegroundARI, MatchedVolumeARI, object_table
@@ -111,6 +112,13 @@ class Protocol:
     def counted(self, table: Tensor) -> Tensor:
         """Counts t c k with the objects alone that count."""
         return object_table(table, self.objects) if self.objects == "first_frame" else table
+
+    def keeps(self, truth: Truth) -> bool:
+        """Whether a video of this truth has an object that counts, as far as can be told without a look at
+        its masks."""
+        length = truth.length - truth.length % (self.clip_frames or 1)
+        last = 1 if self.objects == "first_frame" else length
+        return length > 0 and any(any(masks[:last]) for masks in truth.objects)
 
     def sized(self, labels: Tensor) -> Tensor:
         """Label maps t h w of the truth at the size of scoring; as they are, unless that is in pixels."""
