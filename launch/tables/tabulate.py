@@ -15,7 +15,7 @@ from launch.selection.plan import Selection, select
 from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes
 from launch.tables.scores import RunScores, read, refuse_metrics_not_given
-from launch.tables.stats import paired_difference, summarise
+from launch.tables.stats import Sample, difference, seed_variance, summarise
 from vocl.config.compose import project_of
 from vocl.config.grammar import quoting_hint
 from vocl.errors import UserError
@@ -42,18 +42,20 @@ def tabulate(
     """The table of `records`; refuses what cannot stand in one column."""
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
     measures: dict[str, Measure] = {}
-    scores: dict[Place, dict[int, float]] = {}
+    scores: dict[Place, Sample] = {}
     for metric in chosen.metrics:
         found = [(record, record.score(metric)) for record in records]
         there = [(record, score) for record, score in found if score is not None]
         measures[metric] = there[0][1].measure if there else Measure()
         if settings.protocol == "same":
             _same_protocol(chosen, {(r.spec.column, s.protocol): r.spec.row for r, s in reversed(there)})
-        factor = settings.factor_of(measures[metric])
+        factor = settings.factor_of(metric, measures[metric])
         for record, score in found:
-            values = scores.setdefault((record.spec.row, record.spec.column, metric), {})
+            sample = scores.setdefault((record.spec.row, record.spec.column, metric), Sample({}, {}))
             if score is not None and score.value is not None:
-                values[record.spec.seed] = score.value * factor
+                sample.values[record.spec.seed] = score.value * factor
+                videos = record.videos(metric) if settings.interval or settings.baseline else {}
+                sample.videos[record.spec.seed] = {name: value * factor for name, value in videos.items()}
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
     return Table(
         name=chosen.name,
@@ -79,27 +81,40 @@ def _same_protocol(chosen: Ablation, found: Mapping[tuple[str, str | None], str]
 
 
 def _cells(
-    scores: Mapping[Place, dict[int, float]],
+    scores: Mapping[Place, Sample],
     settings: TableSettings,
     measures: Mapping[str, Measure],
     wanted: Counter[tuple[str, str]],
 ) -> dict[Place, TableCell]:
     cells = {}
-    for (row, column, metric), values in scores.items():
+    for (row, column, metric), sample in scores.items():
+        summary = summarise(sample, settings.interval)
         delta = None
         if settings.baseline not in (None, row):
-            delta = paired_difference(values, scores.get((settings.baseline, column, metric), {}))
-        cells[row, column, metric] = TableCell(summarise(list(values.values())), delta, wanted[row, column])
+            rivals = [other for place, other in scores.items() if place[1:] == (column, metric)]
+            baseline = scores.get((settings.baseline, column, metric), Sample({}, {}))
+            delta = difference(sample, baseline, seed_variance(rivals), settings.noise)
+        cells[row, column, metric] = TableCell(summary, delta, wanted[row, column])
+    return {place: _ranked(place, cells, settings, measures) for place in cells}
+
+
+def _ranked(
+    place: Place, cells: Mapping[Place, TableCell], settings: TableSettings, measures: Mapping[str, Measure]
+) -> TableCell:
+    """The cell of a place, with whether it is the best or second of its column as it is shown."""
+    column, metric = place[1:]
+    higher = measures[metric].higher_is_better
+    if not cells[place].complete or higher is None:
+        return cells[place]
+    digits = settings.digits_of(metric, measures[metric])
     shown = {
-        place: round(given(cell.summary).mean, settings.digits_of(measures[place[2]]))
-        for place, cell in cells.items()
-        if cell.complete and measures[place[2]].higher_is_better is not None
+        other: round(given(cell.summary).mean, digits)
+        for other, cell in cells.items()
+        if other[1:] == (column, metric) and cell.complete
     }
-    for (row, column, metric), mean in shown.items():
-        rivals = [value for place, value in shown.items() if place[1:] == (column, metric)]
-        best = max(rivals) if measures[metric].higher_is_better else min(rivals)
-        cells[row, column, metric] = replace(cells[row, column, metric], best=mean == best)
-    return cells
+    order = sorted(set(shown.values()), reverse=higher)
+    rank = order.index(shown[place])
+    return replace(cells[place], best=rank == 0, second=rank == 1)
 
 
 def _published(
@@ -125,7 +140,7 @@ def _published(
                 if value is None and slash and evaluation in config.eval:
                     value = scores.get(config.dataset_of(evaluation).name, {}).get(own)
                 if value is not None:
-                    found[row, column, metric] = value * settings.factor_of(measures[metric])
+                    found[row, column, metric] = value * settings.factor_of(metric, measures[metric])
     return found
 
 

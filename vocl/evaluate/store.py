@@ -24,7 +24,7 @@ from vocl.files import write_bytes, write_json
 from vocl.interface import Measure, Report, Source, Subject, VideoModel
 from vocl.ops.random import seed_of
 from vocl.rundir.result import ENTRY
-from vocl.rundir.run_dir import EVALUATIONS, RunDir
+from vocl.rundir.run_dir import EVALUATIONS, ROWS, RunDir
 
 EvaluationEntry = dict[str, Any]
 Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
@@ -125,10 +125,10 @@ class _Place:
             "num_videos": len(report.rows),
             "metrics": report.metrics,
             "measures": {n: asdict(m) for n, m in report.measures.items() if m != Measure()},
-            "rows": f"{EVALUATIONS}/{self.folder.name}/rows.json",
+            "rows": f"{EVALUATIONS}/{self.folder.name}/{ROWS}",
         }
         if dist.rank() == 0:
-            write_json(self.folder / "rows.json", report.rows)
+            write_json(self.folder / ROWS, report.rows)
             # last: its presence is "done"
             write_json(self.folder / "report.json", self.identity | entry | {"code": self.code})
             (self.folder / "failed.json").unlink(missing_ok=True)

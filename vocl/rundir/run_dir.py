@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
 CONFIG, RESULT, HEARTBEAT = "config.yaml", "result.json", "heartbeat.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.txt", "lock"
 EVENTS, JOBS, CHECKPOINTS, EVALUATIONS, WANDB = "events", "jobs", "checkpoints", "eval", "wandb"
+ROWS = "rows.json"  # of an evaluation: a mapping per video
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 
 
@@ -212,6 +213,15 @@ class RunDir:
         model that are there."""
         found = {key: self.report(entry["eval_id"]) for key, entry in evals.items()}
         return {key: each for key, each in found.items() if each and each.get("checkpoint") != UNTRAINED}
+
+    def rows(self, eval_id: str) -> list[dict[str, Any]]:
+        """What an evaluation says of each video; nothing where that is not there, or damaged."""
+        try:
+            found = parse_json(read_bytes(f"{self.path}/{EVALUATIONS}/{eval_id}/{ROWS}"))
+        except (OSError, ValueError):
+            return []
+        rows = found if isinstance(found, list) else []
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("video"), str)]
 
     # -------------------------------------------------------------------------------- its life
 
