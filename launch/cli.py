@@ -13,7 +13,7 @@ from vocl.command_line.exit_codes import exit_code
 from vocl.errors import UserError, near
 
 if TYPE_CHECKING:  # the list of verbs is printed without click, whose import takes as long
-    from vocl.command_line.verb import Verb
+    from vocl.command_line.verb import Verb, VerbGroup
 
 COMPLETE = "_VOCL_COMPLETE"  # the variable by which a shell asks for completions
 
@@ -130,10 +130,10 @@ def _run(words: Sequence[str]) -> int:
     return load(verb)(rest)
 
 
-def load(verb: str) -> Verb:
+def load(verb: str) -> Verb | VerbGroup:
     """Import a verb."""
     module, _, name = VERBS[verb][0].partition(":")
-    found: Verb = getattr(importlib.import_module(module), name)
+    found: Verb | VerbGroup = getattr(importlib.import_module(module), name)
     return found
 
 

@@ -59,7 +59,7 @@ def test_choices_of_groups(asked) -> None:
     """Bash takes words apart at the equals sign, and wants what stands behind it."""
     assert "plain,slotcontrast/movi_c" in asked("plan", "experiment", "=", "slotcontrast/m")
     assert {"plain,here", "plain,local", "plain,slurm"} <= set(asked("submit", "demo", "cluster", "="))
-    assert asked("train", "dataset", "=", "movi_c") == ["plain,movi_c"]
+    assert asked("train", "dataset", "=", "ytvo") == ["plain,ytvos"]
     assert asked("train", "loss", "=", "[feature_mse,slot_c") == ["plain,[feature_mse,slot_contrast"]
     assert asked("plan", "model/merge", "=", "nothing") == [""]
     assert asked("predict", "checkpoint", "=", "0") == ["plain,0123456789"]

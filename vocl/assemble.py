@@ -151,14 +151,16 @@ def check_evaluations(config: RunConfig) -> None:
         evaluation, dataset = make_evaluation(config, name), config.dataset_of(name)
         for split in evaluation.splits:
             needs_truth = TRUTH in evaluation.needs and split == evaluation.splits[0]
-            if (key := (json.dumps(values(dataset)), split, needs_truth)) in seen:
-                continue
-            seen.add(key)
+            where = f"dataset {dataset.name}", f"split {split!r}"
             source = make_source(config, split, name)
-            source.check()
-            if needs_truth:
-                place = "dataset" if config.eval[name].dataset is None else f"eval.{name}.dataset"
-                refuse_without_object(source, f"dataset {dataset.name}", f"split {split!r}", place)
+            if (key := (json.dumps(values(dataset)), split, needs_truth)) not in seen:
+                seen.add(key)
+                source.check()
+                if needs_truth:
+                    place = "dataset" if config.eval[name].dataset is None else f"eval.{name}.dataset"
+                    refuse_without_object(source, *where, place)
+            if split == evaluation.splits[0]:
+                evaluation.check(source, f"eval.{name}: {where[0]}, {where[1]}")
 
 
 def count_held_out(config: RunConfig) -> int | None:

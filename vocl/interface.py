@@ -374,6 +374,10 @@ class Evaluation:
         """Splits that it reads, the scored one first; each must exist before a run starts."""
         return (self.split,)
 
+    def check(self, source: Source, where: str) -> None:
+        """Raise `UserError`, before a run starts, for a scored split `source` that would give no score;
+        `where` names it."""
+
     def run(self, subject: Subject) -> Report:
         """Score `subject.model`; on every rank, which all return the same report."""
         raise NotImplementedError

@@ -26,6 +26,7 @@ def notes(
     delta = f"\N{GREEK CAPITAL LETTER DELTA}: difference to {settings.baseline}, paired by seed"
     return [
         _units(chosen, settings, measures, records),
+        *_mixed(chosen, records),
         *_directions(measures),
         *([delta] if settings.baseline is not None else []),
         *_not_scored(records, command),
@@ -48,6 +49,21 @@ def _units(
         f"mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n); {'; '.join(units)}; "
         f"protocol: {protocols or 'none yet'}; bold: best in its column among cells with all seeds"
     )
+
+
+def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
+    """Columns in which numbers stand that do not compare: the table was told to take them all."""
+    for column in chosen.columns:
+        for metric in chosen.metrics:
+            found: dict[str, list[str]] = {}
+            for record in records:
+                score = record.score(metric) if record.spec.column == column else None
+                if score is not None:
+                    found.setdefault(str(score.protocol), []).append(record.spec.row)
+            if len(found) > 1:
+                told = "; ".join(f"{name}: {', '.join(dict.fromkeys(rows))}" for name, rows in found.items())
+                place = metric if len(chosen.columns) == 1 else f"{column} {metric}"
+                yield f"{place} mixes protocols, whose numbers do not compare ({told})"
 
 
 def _directions(measures: Mapping[str, Measure]) -> Iterator[str]:

@@ -106,12 +106,13 @@ def _key(
 ) -> str | None:
     """Under which key the scores stand that a row asks for by its evaluation `name`; None without any.
 
-    Those under another protocol than the row's count too: `table.protocol` decides which do.
+    Those under another protocol than the row's count too: `table.protocol` decides which do. Those under
+    one that had the row's name and said otherwise then do not.
     """
     if not spec.config.eval:
         return name
     settings = spec.config.eval[name].content
-    stored = [key for key, report in reports.items() if _asked(report["eval"]) == _asked(settings)]
+    stored = [key for key, report in reports.items() if _answers(report["eval"], settings)]
     stored.sort(key=lambda key: reports[key]["eval"] != settings)  # the row's own protocol first
     if not stored and name in evals and name not in reports:  # as when only the results were copied
         alone = [key for key in evals if key.partition(":")[0] == name] == [name]
@@ -131,6 +132,14 @@ def _key(
 def _gives(spec: Spec, name: str) -> frozenset[str] | None:
     allowed = folders.packages(spec.config.project)
     return declared(spec.config.eval[name].part, allowed, "scores", None)
+
+
+def _answers(scored: Entry, settings: Entry) -> bool:
+    """Whether scores by the settings `scored` are those that `settings` ask for, by whatever protocol."""
+    own, asked = scored.get("protocol"), settings.get("protocol")
+    if isinstance(own, Mapping) and isinstance(asked, Mapping) and own.get("name") == asked.get("name"):
+        return scored == settings
+    return _asked(scored) == _asked(settings)
 
 
 def _asked(settings: Entry) -> dict[str, Any]:

@@ -191,3 +191,16 @@ def test_a_picture_that_is_a_program_starts_none(tmp_path, monkeypatch, read):
     with pytest.raises(UserError, match=r"0000\.png: not an image"):
         read(frame)
     assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 53), (120, 160)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_is_as_pillow_decodes_it_to_the_bit(tmp_path, size, mode, progressive):
+    noise = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    picture = Image.fromarray(noise).resize(size[::-1], Image.Resampling.BICUBIC).convert(mode)
+    for subsampling in range(3):
+        path = tmp_path / f"{subsampling}.jpg"
+        picture.save(path, quality=85, subsampling=subsampling, progressive=progressive)
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(read_frame(path), np.array(image.convert("RGB")))

@@ -147,6 +147,9 @@ def test_protocols_do_not_mix(declare, fill, finish, root: Path, capsys) -> None
     assert main(["table", *arguments, "table.protocol=vocl"]) == 2
     assert "scored by protocol other, the table wants vocl" in capsys.readouterr().err
     assert main(["table", *arguments, "table.protocol=null"]) == 0
+    told = "mixes protocols, whose numbers do not compare (other: none; vocl: none, "
+    assert f"video_fg_ari {told}" in capsys.readouterr().out
+    assert told in (root / "tables" / "trio" / "table.tex").read_text()
 
 
 def test_mixed_code_is_told(declare, fill, finish, root: Path, capsys) -> None:

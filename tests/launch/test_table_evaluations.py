@@ -242,3 +242,36 @@ def test_mixed_code_of_an_evaluation_is_told(duo, score, capsys) -> None:
     assert main(["table", *arguments]) == 0
     out = capsys.readouterr().out
     assert "probe: scores by 2 versions of its code: old (2), new (2); to score a run again: " in out
+
+
+def test_scores_by_a_protocol_that_meant_something_else_then_do_not_count(duo, score, root, capsys) -> None:
+    arguments = duo("video_mbo")
+    specs = select(arguments).specs
+    for spec in specs:
+        score(spec, discovery={"video_mbo": 0.25})
+    path = root / "runs" / specs[0].id / "eval" / "0000000000" / "report.json"
+    report = json.loads(path.read_text())
+    report["eval"]["protocol"]["labels"] = "matched"
+    path.write_text(json.dumps(report))
+    assert main(["table", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "4 runs not scored as their row asks yet (discovery, probe)" in said and "25.0 (1/2)" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["eval.discovery.protocol.clip_frames=5"], "clip_frames=5, objects=all"),
+        (
+            ["eval/protocol@eval.discovery.protocol=randsfq"],
+            "conditional=true: protocol randsfq scores",
+        ),
+    ],
+)
+def test_a_protocol_that_scores_nothing_is_refused_before_training(asked, said, tmp_path, capsys) -> None:
+    sizes = ["dataset=synthetic", "dataset.source.num_frames=4", "dataset.clip_frames=2"]
+    words = [*sizes, "eval=[discovery]", *asked, f"runtime.root={tmp_path}"]
+    assert main(["train", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error
+    assert not list(tmp_path.glob("runs/*/checkpoints/*"))

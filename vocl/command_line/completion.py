@@ -14,7 +14,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from vocl.command_line.verb import ABLATIONS, GROUPS, RUNS
+from vocl.command_line.verb import ABLATIONS, DATASETS, GROUPS, RUNS
 from vocl.config.compose import group_choices, project_of, top_choices
 from vocl.config.folders import CONF, conf_folders
 from vocl.config.grammar import key_of, text_of
@@ -24,7 +24,7 @@ from vocl.rundir.results_root import ResultsRoot
 
 FOLDERS = ("runtime.root", "runtime.data_root", "runtime.weights_root", "project")
 FILES = ("video", "out")
-OF_A_TABLE = ("ablation", "published")  # folders of conf/ that are no config groups
+NO_GROUPS = ("ablation", "published", "prepare")  # folders of conf/ that are no config groups
 VALUES = ("seed=", *(f"{key}=" for key in FOLDERS))
 GLUE = ("=", ":", "@")  # bash takes a word apart at these
 
@@ -62,6 +62,8 @@ def complete(incomplete: str, words: Sequence[str], offers: Sequence[str]) -> li
         found += _runs(words)
     if ABLATIONS in offers:
         found += group_choices("ablation", project)
+    if DATASETS in offers:
+        found += [name for name in group_choices("prepare", project) if name != "default"]
     if GROUPS in offers:
         found += [*(f"{group}=" for group in _groups(project)), *VALUES]
     found += [each for each in offers if each.endswith("=")]
@@ -94,7 +96,7 @@ def _groups(project: str | None) -> list[str]:
         found |= {path.relative_to(conf).parent.as_posix() for path in conf.rglob("*.yaml")}
     return sorted(
         group
-        for group in {*found, *(each.partition("/")[0] for each in found)} - {".", *OF_A_TABLE}
+        for group in {*found, *(each.partition("/")[0] for each in found)} - {".", *NO_GROUPS}
         if "/" not in group or group.partition("/")[0] in found
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ import click
 from vocl.command_line import defaults
 from vocl.command_line.exit_codes import exit_code
 from vocl.config.grammar import SIGNS, joined
-from vocl.errors import UserError
+from vocl.errors import UserError, near
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 Decorator = Callable[[Callable[..., int]], Callable[..., int]]
-RUNS, ABLATIONS, GROUPS = "run ids", "ablations", "groups"  # what words may name, for a shell to complete
+# what words may name, for a shell to complete
+RUNS, ABLATIONS, GROUPS, DATASETS = "run ids", "ablations", "groups", "datasets"
 SELECTOR = "An ablation, and overrides for all of its runs; or Hydra overrides alone."
 SUBMITTED = "Ablations that were submitted, seed=..., run ids or their beginnings; or what vocl plan takes."
 RUN = "A run id, its beginning, or a folder."
@@ -57,6 +58,31 @@ class Verb:
         except click.ClickException as error:
             said = error.format_message().rstrip(".")
             raise UserError(f"{self.program}: {said}; see {self.program} --help") from None
+
+
+@dataclass(frozen=True)
+class VerbGroup:
+    """A verb that has verbs of its own, such as `vocl data`: its first word says which."""
+
+    program: str
+    verbs: Mapping[str, Verb]
+
+    @property
+    def command(self) -> click.Group:
+        """All of them, for a shell to complete."""
+        return click.Group(self.program, {name: verb.command for name, verb in self.verbs.items()})
+
+    def __call__(self, words: Sequence[str] | None = None) -> int:
+        given, choices = list(sys.argv[1:] if words is None else words), ", ".join(self.verbs)
+        if not given or given[0] in ("-h", "--help"):
+            print(f"usage: {self.program} VERB [arguments]; VERB: {choices}")
+            print(f"{self.program} VERB --help lists what each takes")
+            return 0
+        if given[0] not in self.verbs:
+            raise UserError(
+                f"{self.program} {given[0]}: no such verb, choose from {choices}{near(given[0], self.verbs)}"
+            )
+        return self.verbs[given[0]](given[1:])
 
 
 def verb(name: str, program: str | None = None) -> Callable[[Callable[..., int]], Verb]:

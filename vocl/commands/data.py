@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vocl.command_line.verb import Line, option, verb, words
+from vocl.command_line.verb import DATASETS, Line, VerbGroup, option, verb, words
 from vocl.commands.key_values import PREVIEW, key_values
 from vocl.config.build import build
 from vocl.config.compose import finished_alone, group_choices
@@ -30,6 +29,7 @@ GROUP = "prepare"
     "NAME: a file of conf/prepare; SOURCE: the dataset as it was published; OUT: a new folder, usually "
     "<data_root>/NAME. KEY: workers, shard_mb, skip_damaged, convert.partial, and others of that file.",
     names=3,
+    offers=(DATASETS, "workers=", "shard_mb=", "skip_damaged=", "convert.partial=", "project="),
 )
 def prepare(line: Line) -> int:
     """Make a store of a dataset: tar shards, an index of each, and its splits.
@@ -98,18 +98,7 @@ def preview(line: Line) -> int:
     return 0
 
 
-VERBS = {"prepare": prepare, "verify": verify, "info": info, "preview": preview}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """One of `VERBS`, by the first word."""
-    words = list(arguments or ())
-    if not words or words[0] in ("-h", "--help"):
-        print(f"usage: vocl data VERB [arguments]; VERB: {', '.join(VERBS)}; vocl data VERB --help says more")
-        return 0
-    if words[0] not in VERBS:
-        raise UserError(f"vocl data {words[0]}: choose from {', '.join(VERBS)}{near(words[0], VERBS)}")
-    return VERBS[words[0]](words[1:])
+main = VerbGroup("vocl data", {"prepare": prepare, "verify": verify, "info": info, "preview": preview})
 
 
 def _composed(name: str, overrides: list[str]) -> dict[str, Any]:
@@ -133,7 +122,7 @@ def _describe(folder: Path) -> int:
     held = f"{len(entries)} videos, {frames} frames, {size / 1e9:.3g} GB in {len(store.shards)} shards"
     print(f"{folder}: {manifest.name}, {held}")
     if manifest.skipped:
-        print(f"left out as damaged: {len(manifest.skipped)}")
+        print(f"videos left out: {len(manifest.skipped)}, the first because {manifest.skipped[0]}")
     sizes = {entry.size for entry in entries.values()}
     print(f"sizes: {', '.join(f'{w}x{h}' for h, w in sorted(sizes)[:6])}{' ...' if len(sizes) > 6 else ''}")
     for name in splits.names(folder):

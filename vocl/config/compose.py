@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vocl.config.changing import refuse_changing
 from vocl.config.check import check
 from vocl.config.folders import CONF, conf_folders, packages
-from vocl.config.grammar import literal, quoted, quoting_hint, text_of
+from vocl.config.grammar import SIGNS, literal, quoted, quoting_hint, text_of
 from vocl.config.hydra_settings import refuse_without_effect
 from vocl.config.migrate import rename_targets
 from vocl.config.proof import signature
@@ -74,6 +74,12 @@ def finished_alone(root: str, overrides: Sequence[str]) -> Config:
 
     typed = [quoted(override) for override in overrides]
     with _one_line(typed):
+        known = list(
+            _keys(OmegaConf.to_container(unresolved([o for o in typed if o.startswith("project=")], root)))
+        )
+        for key in (override.partition("=")[0] for override in typed if override[:1] not in SIGNS):
+            if not any(one == key or one.startswith(f"{key}.") for one in known):
+                raise UnknownKey(key, tuple(known))
         found: Any = OmegaConf.to_container(unresolved(typed, root), resolve=True, throw_on_missing=True)
     return found
 

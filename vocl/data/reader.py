@@ -25,8 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vocl.data.containers import Upright, film, refuse_cut
-from vocl.data.images import FRAME_SUFFIXES, by, check_sizes, frame_files, image_size, opened, read_frame
+from vocl.data.containers import film
+from vocl.data.gifs import read_gif
+from vocl.data.images import FRAME_SUFFIXES, by, check_sizes, frame_files, image_size, read_frame
+from vocl.data.packets import Packets, decoding, opened_container, read_packets
 from vocl.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
@@ -56,10 +58,7 @@ class VideoReader:
         wanted, repeats = np.unique(self.indices, return_counts=True)
         frames = self._decode([int(i) for i in wanted])
         for frame, times in zip(frames, repeats, strict=True):
-            if frame.shape[:2] != self.size:
-                raise UserError(f"{self.path}: a frame is {by(frame.shape)}, the first is {by(self.size)}")
-            if frame.shape[2:] != (3,):
-                raise UserError(f"{self.path}: does not decode to frames of three colours")
+            check_frame(self.path, frame, self.size)
             for _ in range(times):
                 yield frame
 
@@ -74,6 +73,14 @@ class VideoReader:
                 start, window = start + size, []
         if window:
             yield start, np.stack(window)
+
+
+def check_frame(path: Path, frame: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuse a decoded frame that is not of `size` and three colours. UserError."""
+    if frame.shape[:2] != size:
+        raise UserError(f"{path}: a frame is {by(frame.shape)}, the first is {by(size)}")
+    if frame.shape[2:] != (3,):
+        raise UserError(f"{path}: does not decode to frames of three colours")
 
 
 @dataclass(frozen=True)
@@ -156,72 +163,23 @@ def _folder_frames(files: Sequence[Path], wanted: Sequence[int]) -> Iterator[np.
 
 
 def _gif(path: Path) -> _Stream:
-    waits = []
-    with opened(path) as image:
-        for number in range(getattr(image, "n_frames", 1)):
-            image.seek(number)
-            waits.append((image.info.get("duration") or 100) / 1000)  # 0 means 100 ms to every browser
-        size = (image.height, image.width)
-    with path.open("rb") as file:  # Pillow takes a cut between two frames for the end
-        file.seek(max(0, path.stat().st_size - 64))
-        whole = file.read().rstrip(b"\0\r\n").endswith(b";")
-    if not whole:
-        raise UserError(f"{path}: cut short; a GIF ends with the byte 0x3B")
-    times = np.cumsum([0.0, *waits])
-    return _Stream(size, times[:-1], len(waits) / times[-1], partial(_gif_frames, path))
-
-
-def _gif_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-    with opened(path) as image:
-        for number in wanted:
-            image.seek(number)
-            yield np.array(image.convert("RGB"))
+    gif = read_gif(path)
+    return _Stream(gif.size, gif.times, gif.fps, gif.frames)
 
 
 def _container(path: Path) -> _Stream:
-    with _decoding(path), _opened(path) as container:
-        stream, others = film(container, path), len(container.streams.video) > 1
-        announced, unit, rate = stream.frames, float(stream.time_base), float(stream.average_rate or 0)
-        # Only stamps are kept: the packets themselves would fill memory.
-        packets = [(p.pts, p.is_discard) for p in container.demux(stream) if p.size]
-        if "mov" in container.format.name and len(packets) < announced:
-            raise UserError(f"{path}: cut short; it announces {announced} frames and holds {len(packets)}")
-    refuse_cut(path)
-    with _decoding(path), _opened(path) as container:
-        first = next(container.decode(film(container, path)), None)
-    if first is None:
-        raise UserError(f"{path}: holds no frame")
-    stamps = [pts for pts, dropped in packets if not dropped]
-    stamped = None not in stamps  # old containers stamp only some frames
-    times = np.sort(np.array(stamps) * unit) if stamped else np.arange(len(stamps)) / (rate or 25)
-    upright = Upright.of(first)
-    size = (first.width, first.height) if upright.transposed else (first.height, first.width)
-    trusted = not (upright.changes or others)
-    decode = partial(_container_frames, path, size, len(stamps), upright, trusted)
-    return _Stream(size, times, _rate(times, rate), decode)
+    packets = read_packets(path)
+    return _Stream(packets.size, packets.times, packets.fps, partial(_container_frames, packets))
 
 
-def _rate(times: np.ndarray, announced: float) -> float | None:
-    """Frames per second; the announced rate is more exact than rounded time stamps, but can be nonsense."""
-    if len(times) < 2 or times[-1] <= times[0]:
-        return announced or None
-    measured = float((len(times) - 1) / (times[-1] - times[0]))
-    return announced if math.isclose(announced, measured, rel_tol=0.02) else measured
-
-
-def _container_frames(
-    path: Path,
-    size: tuple[int, int],
-    length: int,
-    upright: Upright,
-    trusted: bool,
-    wanted: Sequence[int],
-) -> Iterator[np.ndarray]:
-    fits = length * size[0] * size[1] * 3 <= _READ_AHEAD_BYTES and size[1] >= _DECORD_FROM_PX
-    reader = _open_decord(path) if fits and trusted else None
-    if reader is not None and len(reader) == length:
-        return _decord_frames(path, reader, wanted)
-    return _av_frames(path, wanted, upright)
+def _container_frames(packets: Packets, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    height, width = packets.size
+    fits = packets.length * height * width * 3 <= _READ_AHEAD_BYTES and width >= _DECORD_FROM_PX
+    trusted = packets.alone and not packets.upright.changes
+    reader = _open_decord(packets.path) if fits and trusted else None
+    if reader is not None and len(reader) == packets.length:
+        return _decord_frames(packets.path, reader, wanted)
+    return _av_frames(packets, wanted)
 
 
 def _open_decord(path: Path):
@@ -242,18 +200,19 @@ def _decord_frames(path: Path, reader, wanted: Sequence[int]) -> Iterator[np.nda
     position = 0
     for number in wanted:
         try:
-            if number > position:
-                reader.skip_frames(number - position)
-            frame = reader.next().asnumpy()
+            with _no_stderr():
+                if number > position:
+                    reader.skip_frames(number - position)
+                frame = reader.next().asnumpy()
         except Exception:  # decord raises several kinds, StopIteration among them
             raise UserError(f"{path}: frame {number} does not decode") from None
         position = number + 1
         yield frame
 
 
-def _av_frames(path: Path, wanted: Sequence[int], upright: Upright) -> Iterator[np.ndarray]:
-    left = list(reversed(wanted))
-    with _decoding(path), _opened(path) as container:
+def _av_frames(packets: Packets, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    path, left = packets.path, list(reversed(wanted))
+    with decoding(path), opened_container(path) as container:
         stream = film(container, path)
         stream.thread_type = "AUTO"
         for number, frame in enumerate(container.decode(stream)):
@@ -261,27 +220,10 @@ def _av_frames(path: Path, wanted: Sequence[int], upright: Upright) -> Iterator[
                 raise UserError(f"{path}: frame {number} does not decode")
             if number == left[-1]:
                 left.pop()
-                yield upright(frame.to_ndarray(format="rgb24"))
+                yield packets.upright(frame.to_ndarray(format="rgb24"))
             if not left:
                 return
     raise UserError(f"{path}: frame {left[-1]} does not decode: the video ends before it")
-
-
-def _opened(path: Path):
-    """An open PyAV container; its titles may be in any encoding."""
-    import av
-
-    return av.open(str(path.resolve()), metadata_errors="replace")
-
-
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    import av
-
-    try:
-        yield
-    except av.error.FFmpegError as error:
-        raise UserError(f"{path}: does not decode as video ({error.strerror})") from None
 
 
 @contextmanager

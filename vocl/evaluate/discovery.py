@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -10,11 +9,12 @@ import torch
 from vocl.config.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
+from vocl.errors import UserError
 from vocl.evaluate.protocol import Protocol
-from vocl.evaluate.videos import MaskEvaluation, Scored
-from vocl.interface import Measure, Report, Subject, Video
-from vocl.metrics.contingency import TableMetric, contingency, score_video
-from vocl.metrics.overlap import scores
+from vocl.evaluate.scoring import VideoCounts, means, measures
+from vocl.evaluate.videos import MaskEvaluation, Scored, ScoredVideos
+from vocl.interface import Report, Source, Subject, Video
+from vocl.metrics.contingency import TableMetric
 from vocl.ops.masks import hard_masks
 from vocl.ops.narrow import pair
 
@@ -47,37 +47,53 @@ class Discovery(MaskEvaluation):
         super().__init__(**rest)
         self.protocol = protocol()
 
+    def check(self, source: Source, where: str) -> None:
+        """Refuse a split whose videos the protocol drops all, and one that has none with a truth."""
+        videos = (source[i] for i in range(min(len(source), self.max_videos or len(source))))
+        truths = (source.truth(video.name) for video in videos)
+        kinds = (not isinstance(truth, Truth) or self.protocol.keeps(truth) for truth in truths if truth)
+        if not any(kinds):
+            raise UserError(
+                f"{where}: protocol {self.protocol.name} leaves no object to score in any video "
+                f"(clip_frames={self.protocol.clip_frames}, objects={self.protocol.objects})"
+            )
+
     def run(self, subject: Subject) -> Report:
         """Score the model; `subject.keep` receives each video's soft masks, uint8 t k n."""
         metrics = self.metrics()
 
         def score(video: Video, truth: Truth) -> Scored:
-            return self._score(subject, video, truth, metrics), None
+            return self._score(subject, video, truth, metrics)
 
         found = self.score_videos(subject, score, Truth)
-        measures = {name: Measure(metric.higher_is_better) for name, metric in metrics.items()}
-        return found.report(self.protocol.name, _means(metrics), measures)
+        self._refuse_none_counted(subject, found)
+        own = means(metrics, found.makings)
+        return found.report(self.protocol.name, own, {k: v for k, v in measures(metrics).items() if k in own})
 
     def metrics(self) -> dict[str, TableMetric]:
         """The scores by name, none of them fed yet; a subclass may add its own."""
-        return scores(empty=self.protocol.empty)
+        return self.protocol.discovery_metrics()
 
-    def _score(
-        self, subject: Subject, video: Video, truth: Truth, metrics: dict[str, TableMetric]
-    ) -> dict[str, Any]:
+    def _score(self, subject: Subject, video: Video, truth: Truth, metrics: dict[str, TableMetric]) -> Scored:
         labels, contested = truth.labels(self.protocol.overlap)
         resize, dataset = self.protocol.resolution == "input", subject.dataset
         true = labels_to_input(torch.from_numpy(labels), pair(dataset.size_px), dataset.fit, resize)
-        true, tables = true.to(subject.device), []
-        for frames, segments in self.windows(subject, video):
+        true = self.protocol.sized(true).to(subject.device)
+        counts = VideoCounts(self.protocol, len(truth.objects) + 1)
+        first = self.protocol.pairs.first_slot  # slots are segments all: where label 0 is none, from 1 on
+        for frames, segments in self.windows(subject, video, clip_frames=self.protocol.clip_frames):
             part, masks = true[frames.start : frames.stop], segments.masks
             found = hard_masks(masks, segments.grid, pair(part.shape[-2:]))[0]
-            tables.append(contingency(part, found, len(truth.objects) + 1, masks.shape[2]))
-        return score_video(metrics, torch.cat(tables)) | {"num_contested_points": contested}
+            counts.add(part, found + first, masks.shape[2] + first)
+        row, objects = counts.scored(metrics)
+        return row | {"num_contested_points": contested}, objects
 
-
-def _means(metrics: dict[str, TableMetric]) -> dict[str, float]:
-    """The means over all ranks; a rank that had no video is no cause for a warning."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*method of metric .* was called before")
-        return {name: float(metric.compute()) for name, metric in metrics.items()}
+    def _refuse_none_counted(self, subject: Subject, found: ScoredVideos) -> None:
+        if any(row["num_objects"] for row in found.rows):
+            return
+        short = sum(not row["num_frames"] for row in found.rows)
+        raise UserError(
+            f"dataset {subject.dataset.name}: protocol {self.protocol.name} leaves no object to score in any "
+            f"of {len(found.rows)} videos of split {self.split!r} ({short} of them are shorter than its "
+            f"clip_frames={self.protocol.clip_frames}, {len(found.rows) - short} have none that counts)"
+        )

@@ -10,20 +10,28 @@ from vocl.interface import SegmentOptions, Segments, Subject, Video
 
 
 def unroll(
-    subject: Subject, video: Video, options: SegmentOptions, window: int, overlapping: bool = False
+    subject: Subject,
+    video: Video,
+    options: SegmentOptions,
+    window: int,
+    overlapping: bool = False,
+    clip_frames: int | None = None,
 ) -> Iterator[tuple[range, Segments]]:
     """(frames, what the model says of them) of consecutive windows of `window` frames of `video`.
 
     The state is carried on, so memory does not grow with length; a cyclic sweep, and a model that says
     `whole_video`, take the whole video at once. `overlapping`: whether the caller can use masks that are
-    not exclusive, else they are refused.
+    not exclusive, else they are refused. `clip_frames`: the video is cut into clips of so many frames, each
+    segmented as if it were alone; what is left over is dropped.
     """
     whole = options.cyclic or getattr(subject.model, "whole_video", False)  # a test's oracle is no VideoModel
-    step = video.length if whole else window
-    carry = None
-    for start in range(0, video.length, step):
-        frames = range(start, min(start + step, video.length))
-        clip = whole_video(video, subject.dataset, frames.start, frames.stop, options.seed)
-        segments = segment(subject.model, clip.to(subject.device), options, carry, overlapping)
-        carry = segments.carry
-        yield frames, segments
+    clip_length = clip_frames or max(video.length, 1)
+    for first in range(0, video.length - video.length % clip_length, clip_length):
+        carry = None
+        step = clip_length if whole else window
+        for start in range(first, first + clip_length, step):
+            frames = range(start, min(start + step, first + clip_length))
+            clip = whole_video(video, subject.dataset, frames.start, frames.stop, options.seed)
+            segments = segment(subject.model, clip.to(subject.device), options, carry, overlapping)
+            carry = segments.carry
+            yield frames, segments

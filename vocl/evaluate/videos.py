@@ -97,18 +97,18 @@ class MaskEvaluation(VideoEvaluation):
         self.options: SegmentOptions = options()
 
     def windows(
-        self, subject: Subject, video: Video, overlapping: bool = False
+        self, subject: Subject, video: Video, overlapping: bool = False, clip_frames: int | None = None
     ) -> Iterator[tuple[range, Segments]]:
         """(frames, what the model says of them) of consecutive windows of a video; see `unroll`.
 
         At the end `subject.keep` receives the video's soft masks, uint8 t k n.
         """
         soft = []
-        for frames, segments in unroll(subject, video, self.options, self.window, overlapping):
+        for frames, segments in unroll(subject, video, self.options, self.window, overlapping, clip_frames):
             if subject.keep is not None:
                 soft.append((segments.masks[0] * 255).round().to(torch.uint8).cpu())
             yield frames, segments
-        if subject.keep is not None:
+        if soft and subject.keep is not None:
             subject.keep(video.name, torch.cat(soft).numpy())
 
 

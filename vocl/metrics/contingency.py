@@ -8,14 +8,14 @@ sum over t. Each further score costs c * k operations, never a second pass over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torchmetrics import Metric
 
-from vocl.interface import VOID
+from vocl.interface import VOID, Measure
 
 CHUNK_POINTS = (
     2**18
@@ -70,8 +70,9 @@ class TableMetric(Metric):
     """
 
     is_differentiable = False
-    higher_is_better = True
+    higher_is_better: bool | None = True
     full_state_update = False
+    unit: ClassVar[Measure] = Measure()  # its factor and decimals; the direction is `higher_is_better`
     total: Tensor
     count: Tensor
 
@@ -90,28 +91,42 @@ class TableMetric(Metric):
         values = self.values(table if self.level == "image" else table.sum(0, keepdim=True))
         return float(values.nansum()), int((~values.isnan()).sum())
 
-    def update(self, table: Tensor) -> None:
-        """Add one video: `table` t c k."""
-        total, count = self.score(table)
-        self.total += total
-        self.count += count
+    def update(self, *tables: Tensor) -> None:
+        """Add one video: its table t c k, or those of the clips that it is scored by."""
+        for table in tables:
+            total, count = self.score(table)
+            self.total += total
+            self.count += count
 
     def compute(self) -> Tensor:
         """The mean so far, over all ranks: a float64 scalar."""
         return self.total / self.count
 
 
-def score_video(metrics: Mapping[str, TableMetric], table: Tensor) -> dict[str, float]:
+def score_video(
+    metrics: Mapping[str, TableMetric], table: Tensor, clip_frames: int | None = None
+) -> dict[str, float]:
     """Add one video to every metric and return its row: its own scores and what they rest on.
 
-    `table` t c k. Besides one entry per metric (nan where nothing counts): `num_frames`,
-    `num_empty_frames` (no point of any object) and `num_objects` (labels seen in any frame).
+    `table` t c k; `clip_frames`: it is scored by clips of so many frames, without what is left over.
+    Besides one entry per metric (nan where nothing counts): `num_frames`, `num_empty_frames` (no point of
+    any object) and `num_objects` (labels seen in any frame).
     """
     table = table.cpu()  # tiny: many small operations are cheaper there than as many kernel launches
+    clips = clips_of(table, clip_frames)
+    table = torch.cat(clips) if clips else table[:0]
     visible = table[:, 1:].sum(-1) > 0
-    row = {name: float(metric(table).cpu()) for name, metric in metrics.items()}
+    row = {name: float(metric(*clips).cpu()) for name, metric in metrics.items()}
     return row | {
         "num_objects": int(visible.any(0).sum()),
         "num_frames": len(table),
         "num_empty_frames": int((~visible.any(1)).sum()),
     }
+
+
+def clips_of(table: Tensor, clip_frames: int | None) -> list[Tensor]:
+    """The tables of a video's clips of `clip_frames`, what is left over dropped; None: the whole, t c k."""
+    if clip_frames is None:
+        return [table]
+    whole = len(table) - len(table) % clip_frames
+    return list(table[:whole].split(clip_frames)) if whole else []

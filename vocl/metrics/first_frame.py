@@ -93,6 +93,13 @@ class MatchedForegroundARI(FirstFrameMetric):
         return float(values.mean()), 1
 
 
+class MatchedVolumeARI(FirstFrameMetric):
+    """As `MatchedForegroundARI`, of the whole video at once."""
+
+    def matched(self, table: Tensor) -> tuple[float, int]:
+        return float(adjusted_rand_index(table[:, 1:].sum(0))), 1
+
+
 class UnmatchedForegroundARI(MatchedForegroundARI):
     """As `MatchedForegroundARI`, of the segments as they are."""
 

@@ -158,17 +158,19 @@ def test_splits_are_lists_and_dev_is_cut_from_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("lines", "said"),
     [
-        ("v1", "names v1 twice"),
-        ("elsewhere", "not in the store, as elsewhere"),
-        ("# annotation: 00", "its first line must be"),
+        (["{first}", "# 1 videos: all", "v1", "v1"], "says that it names 1 videos, and names 2"),
+        (["{first}", "v1", "v1"], "names v1 twice"),
+        (["{first}", "elsewhere"], "not in the store, as elsewhere"),
+        (["{first}", "# nothing"], "names no video"),
+        (["# annotation: 00", "v1"], "its first line must be"),
     ],
 )
-def test_a_list_that_does_not_fit_is_refused(tmp_path: Path, line: str, said: str) -> None:
+def test_a_list_that_does_not_fit_is_refused(tmp_path: Path, lines: list[str], said: str) -> None:
     path = store_of(tmp_path, labelled(1)) / "splits" / "train.txt"
-    text = path.read_text()
-    path.write_text(f"{line}\n{text}" if line.startswith("#") else f"{text}{line}\n")
+    first = path.read_text().splitlines()[0]
+    path.write_text("\n".join(line.format(first=first) for line in lines))
     with pytest.raises(UserError, match=said):
         Stored("train", tmp_path / "data", name="made", train="train")
 

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from vocl.config.proof import signature
+from vocl.config.proof.classes import Packages
+from vocl.config.proof.inputs import clip_needs
 from vocl.errors import UserError
 
 TRUTH = "truth"  # the one need of an evaluation that its dataset has to meet, not the model
 
 
-def check_evaluations(config: dict[str, Any], allowed: dict[str, Path]) -> None:
+def check_evaluations(config: dict[str, Any], allowed: Packages) -> None:
     """Refuse an evaluation that asks the model for what it does not give, or whose own dataset has frames
-    that the model cannot take."""
+    that the model cannot take, or whose protocol is for models that are told more."""
     target = config["model"]["_target_"]
     model = signature.read(target, allowed).attributes
     answers = model.get("answers", frozenset())
@@ -24,9 +26,22 @@ def check_evaluations(config: dict[str, Any], allowed: dict[str, Path]) -> None:
                 f"eval.{name}: needs {', '.join(sorted(needs - answers))}, which model {target} does not "
                 f"give; its `answers` are {', '.join(sorted(answers))}"
             )
+        _check_condition(config, name, allowed)
         if node["dataset"] is not None:
             any_size = bool(needs) and needs <= model.get("any_size", frozenset())
             _check_dataset(config, name, any_size and _takes_any_size(config, allowed))
+
+
+def _check_condition(config: dict[str, Any], name: str, allowed: Packages) -> None:
+    protocol = config["eval"][name].get("protocol")
+    if not isinstance(protocol, dict) or not protocol.get("conditional"):
+        return
+    if "boxes" not in clip_needs(config, allowed, ("model",)):
+        raise UserError(
+            f"eval.{name}.protocol.conditional=true: protocol {protocol.get('name')} scores models that "
+            f"start from the boxes of a video's first frame, not {config['model']['_target_']}; "
+            "choose another protocol, or false to score it as it is"
+        )
 
 
 def declared(node: dict[str, Any], allowed: dict[str, Path], attribute: str, otherwise: Any) -> Any:

@@ -248,9 +248,8 @@ class FrameFolders(Source):
 
 def _folders(root: Path, split: str, binary: bool) -> FolderSource:
     if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder; dataset '{root.name}' needs {root}/{_LAYOUT}, or a store in {root}"
-        )
+        made = "there a store of vocl data prepare"
+        raise UserError(f"{root}: no such folder; dataset '{root.name}' needs {root}/{_LAYOUT}, or {made}")
     splits = folder_names(root)
     if split not in splits:
         choices = f"choose from {', '.join(splits)}" if splits else f"it must hold {_LAYOUT}"

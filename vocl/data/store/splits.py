@@ -1,11 +1,13 @@
 """Splits of a store: text files with the names of videos, one a line, in order.
 
 The first line says of which annotation they are, as its SHA-256, so that a list made for another release of
-a dataset is refused; further lines that begin with # are for people.
+a dataset is refused; the second how many there are, and by which rule. Both begin with #, as further
+lines for people may.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from vocl.files import write_text
 
 _HEAD = "# annotation: "
 _NONE = "none"
+_COUNT = re.compile(r"# (\d{1,9}) videos\b")
 SUFFIX = ".txt"
 
 
@@ -46,11 +49,14 @@ def read(store: Path, name: str, annotation: str | None, known: Collection[str])
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if not lines or lines[0] != f"{_HEAD}{annotation or _NONE}":
-        said = lines[0][:100] if lines else "nothing"
-        raise UserError(f"{path}: its first line must be '{_HEAD}{annotation or _NONE}'; found {said}")
+        first = lines[0][:100] if lines else "nothing"
+        raise UserError(f"{path}: its first line must be '{_HEAD}{annotation or _NONE}'; found {first}")
     videos = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not videos:
         raise UserError(f"{path}: names no video")
+    said = [int(found[1]) for line in lines if (found := _COUNT.match(line))]
+    if said and said[0] != len(videos):
+        raise UserError(f"{path}: says that it names {said[0]} videos, and names {len(videos)}")
     if unknown := [video for video in videos if video not in known]:
         raise UserError(
             f"{path}: {len(unknown)} of {len(videos)} videos are not in the store, as {unknown[0]}"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vocl.data.convert.converter import LeftOut
 from vocl.data.images import Encoded, check_sizes, image_size, suffix_of
 from vocl.data.store import layout
 from vocl.data.store.layout import ABSENT, FRAME, MASK, PARTS, SINGLES, ShardSums
@@ -31,7 +32,8 @@ def write_shard(
     """Write shard `name`: first its tar, then its index, each whole or not at all; returns what lies there.
 
     A record that contradicts itself is an error as one that could not be read: raised, or with
-    `skip_damaged` left out and told among what the index says was skipped.
+    `skip_damaged` left out and told among what the index says was skipped, as what a converter leaves out
+    itself always is.
     """
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
@@ -41,7 +43,7 @@ def write_shard(
                 try:
                     video = _Video(record)
                 except UserError as error:
-                    if not skip_damaged:
+                    if not (skip_damaged or isinstance(error, LeftOut)):
                         raise
                     skipped.append(str(error))
                 else:
