@@ -168,8 +168,12 @@ def test_sav_val_keeps_annotated_frames_and_objects_that_overlap(tmp_path):
     first, second = record.objects.objects
     assert second[0] is None and np.array_equal(coco.decode(second[1]), box(2, 3, 12, 18))
     assert np.array_equal(coco.decode(first[2]), box(2, 3, 12, 22))
-    save_labels(tmp_path / "Annotations_6fps/sav_7/001/00007.png", np.zeros((8, 8)))
-    assert "00007.png: 8x8 pixels" in str(convert(converter)["sav_7"])
+    save_labels(tmp_path / "Annotations_6fps/sav_7/001/00004.png", np.zeros((8, 8)))
+    assert "00004.png: 8x8 pixels" in str(convert(converter)["sav_7"])
+    save_labels(tmp_path / "Annotations_6fps/sav_7/001/00007.png", np.zeros(SIZE))
+    assert "00007.png: there is no frame of that name" in str(convert(converter)["sav_7"])
+    (tmp_path / "JPEGImages_24fps/sav_7/00004.jpg").unlink()
+    assert "its 8 frames are not numbered from 0 without a gap" in str(convert(converter)["sav_7"])
     with pytest.raises(UserError, match=r"sav_test\.txt: no such file"):
         SaVBenchmark(tmp_path, split="test", published=None, partial=False)
     (tmp_path / "sav_val.txt").write_text("sav_7\n../../etc\n")

@@ -110,7 +110,8 @@ class SaV(VideoByVideo):
 class SaVBenchmark(VideoByVideo):
     """SA-V's split val or test: sav_<split>.txt, JPEGImages_24fps, Annotations_6fps/<video>/<object>.
 
-    The annotated frames are kept. An object is what is above 0 in the masks of its folder.
+    Every fourth frame is kept, those are annotated. An object is what is above 0 in the masks of its
+    folder, and absent where there is none.
     """
 
     videos: dict[str, Path]
@@ -142,11 +143,14 @@ class SaVBenchmark(VideoByVideo):
 
     def record(self, name: str) -> Record:
         """One video."""
-        every = files_in(self.videos[name], FRAME_SUFFIXES)
         masks = [files_in(self.masks / name / number, [".png"]) for number in names_in(self.masks / name)]
-        stems = {path.stem for paths in masks for path in paths}
-        frames = [path for path in every if path.stem in stems]
-        if not frames:
+        every = files_in(self.videos[name], FRAME_SUFFIXES)
+        frames = every[::_EVERY]
+        if [path.stem for path in every] != [f"{t:05d}" for t in range(len(every))]:
+            raise UserError(
+                f"{self.videos[name]}: its {len(every)} frames are not numbered from 0 without a gap"
+            )
+        if not frames or not any(masks):
             raise UserError(
                 f"{self.masks / name}: holds no <object>/*.png for a frame of {self.videos[name]}"
             )

@@ -33,6 +33,7 @@ from vocl.interface import VOID
 _SEGTRACK = "download SegTrack-v2 from https://web.engr.oregonstate.edu/~lif/SegTrack2/dataset.html"
 _FBMS = "download FBMS-59 from https://lmb.informatik.uni-freiburg.de/resources/datasets/moseg.en.html"
 _PICTURES = (*FRAME_SUFFIXES, *UNPACKED)
+_TOTALS = ("regions", "frames in this shot")
 _HALF = 128  # masks are grey pictures, with JPEG's traces in a few
 _SPLITS = {"train": "Trainingset", "test": "Testset"}
 
@@ -172,8 +173,11 @@ def _labelled(region: np.ndarray, colours: Mapping[int, int], merged: bool) -> n
 
 
 def _numbered(truth: Path, frames: Sequence[Path]) -> dict[int, Path]:
-    """Masks by the place of their frame, by the last number in both names."""
+    """Masks by the place of their frame, by the last number in both names. UserError where a frame lacks."""
     numbers = {_number(path): t for t, path in enumerate(frames)}
+    first = min(numbers)
+    if sorted(numbers) != list(range(first, first + len(frames))):
+        raise UserError(f"{frames[0].parent}: a frame is missing; {len(frames)} are numbered from {first}")
     found = {}
     for path in files_in(truth, _PICTURES):
         if "PROB" in path.stem:  # how sure a region is, not a mask
@@ -206,10 +210,13 @@ def _defined(path: Path, length: int) -> tuple[dict[int, Path], dict[int, int]]:
                 colours[int(lines[at + 1])] = len(colours)
             elif line == "Frame number:":
                 files[int(lines[at + 1])] = _mask(path.parent / Path(lines[at + 3]).name)
-        if len(colours) != int(lines[lines.index("Total number of regions:") + 1]):
+        regions, total = (int(lines[lines.index(f"Total number of {of}:") + 1]) for of in _TOTALS)
+        if len(colours) != regions:
             raise ValueError
     except (ValueError, IndexError):
         raise UserError(f"{path}: is no definition of regions and frames as FBMS-59 has them") from None
+    if total != length:
+        raise UserError(f"{path}: is of {total} frames, there are {length}")
     strange = [t for t in files if not 0 <= t < length]
     if strange:
         raise UserError(f"{path}: names frame {strange[0]} of {length}")
