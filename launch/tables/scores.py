@@ -53,10 +53,16 @@ class RunScores:
     gpu_hours: float = 0.0
     lost_gpu_hours: float = 0.0  # in attempts that failed or were killed
     _read: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
+    _scores: dict[str, Score | None] = field(default_factory=dict, compare=False, repr=False)
 
     def score(self, metric: str) -> Score | None:
         """The score that `metric` names: <evaluation>/<metric>, or that of the row's first evaluation
         which has it; None where there is none, or none yet."""
+        if metric not in self._scores:
+            self._scores[metric] = self._find(metric)
+        return self._scores[metric]
+
+    def _find(self, metric: str) -> Score | None:
         found = result.find_score(self.entries, metric)
         if found is None:
             return None

@@ -7,6 +7,7 @@ draws other weights in another architecture, so seeds are no pairs.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -94,7 +95,7 @@ def summarise(sample: Sample, level: float | None = None) -> Summary | None:
     return Summary(statistics.fmean(values), deviation, len(values), low, high)
 
 
-def interval(sample: Sample, level: float, seed: int = 0) -> tuple[float, float] | None:
+def interval(sample: Sample, level: float) -> tuple[float, float] | None:
     """A confidence interval of the mean by the hierarchical bootstrap: seeds are drawn, then videos.
 
     Seeds' deviations are widened by sqrt(s / (s - 1)), without which the bootstrap of a few seeds is too
@@ -105,18 +106,25 @@ def interval(sample: Sample, level: float, seed: int = 0) -> tuple[float, float]
     number = len(sample.values)
     if number < 2:
         return None
-    rng = np.random.default_rng(seed)
     means = np.array(list(sample.values.values()))
-    drawn = rng.multinomial(number, np.full(number, 1 / number), DRAWS) / number  # draws s
+    drawn = _drawn(number, 0)  # draws s
     shifts = math.sqrt(number / (number - 1)) * (drawn @ (means - means.mean()))
     table = sample.matrix()
     if table is not None:
-        count = table.shape[1]
         within = table - table.mean(1, keepdims=True)
-        weights = rng.multinomial(count, np.full(count, 1 / count), DRAWS) / count  # draws v
-        shifts += np.einsum("ds,sv,dv->d", drawn, within, weights)
+        shifts += np.einsum("dv,dv->d", drawn @ within, _drawn(table.shape[1], 1))
     low, high = np.quantile(shifts, [(1 - level) / 2, (1 + level) / 2])
     return float(means.mean() + low), float(means.mean() + high)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(number: int, seed: int) -> np.ndarray:
+    """How often each of `number` is drawn, as a share, in every draw; the same for all cells."""
+    import numpy as np
+
+    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), DRAWS) / number
+    drawn.flags.writeable = False
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -133,14 +141,16 @@ def seed_variance(samples: Iterable[Sample]) -> Variance | None:
     Where seeds differ no more than the remainder of their videos explains (the F test's p is above 1 -
     `POOL_BELOW`), that remainder is pooled with it: it is known from many more values.
     """
+    import numpy as np
     from scipy import stats
 
     squares = freedom = rest_squares = rest_freedom = 0.0
     for sample in samples:
         if len(sample.values) < 2:
             continue
-        squares += statistics.variance(sample.values.values()) * (len(sample.values) - 1)
-        freedom += len(sample.values) - 1
+        values = np.array(list(sample.values.values()))
+        squares += float(((values - values.mean()) ** 2).sum())
+        freedom += len(values) - 1
         table = sample.matrix()
         if table is not None:
             rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()

@@ -31,8 +31,9 @@ def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[RunScores], Tab
         raise UserError("vocl table: name an ablation, e.g. vocl table demo")
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
     refuse_unknown_protocol("table.protocol", settings.protocol, selection.specs)
-    states, _ = look(selection.root, [spec.id for spec in selection.runs])
-    records = [read(s, selection.root, states[s.id].name, settings.protocol) for s in selection.specs]
+    root = selection.root
+    states, _ = look(root, [spec.id for spec in selection.runs])
+    records = [read(s, root, states[s.id].name, settings.protocol) for s in selection.specs]
     return selection, records, tabulate(chosen, settings, records, selection)
 
 
@@ -86,35 +87,40 @@ def _cells(
     measures: Mapping[str, Measure],
     wanted: Counter[tuple[str, str]],
 ) -> dict[Place, TableCell]:
+    columns: dict[tuple[str, str], list[Sample]] = {}
+    for place, sample in scores.items():
+        columns.setdefault(place[1:], []).append(sample)
+    variances = (
+        {place: seed_variance(samples) for place, samples in columns.items()} if settings.baseline else {}
+    )
     cells = {}
     for (row, column, metric), sample in scores.items():
-        summary = summarise(sample, settings.interval)
         delta = None
         if settings.baseline not in (None, row):
-            rivals = [other for place, other in scores.items() if place[1:] == (column, metric)]
             baseline = scores.get((settings.baseline, column, metric), Sample({}, {}))
-            delta = difference(sample, baseline, seed_variance(rivals), settings.noise)
-        cells[row, column, metric] = TableCell(summary, delta, wanted[row, column])
-    return {place: _ranked(place, cells, settings, measures) for place in cells}
+            delta = difference(sample, baseline, variances[column, metric], settings.noise)
+        cells[row, column, metric] = TableCell(
+            summarise(sample, settings.interval), delta, wanted[row, column]
+        )
+    return _ranked(cells, settings, measures)
 
 
 def _ranked(
-    place: Place, cells: Mapping[Place, TableCell], settings: TableSettings, measures: Mapping[str, Measure]
-) -> TableCell:
-    """The cell of a place, with whether it is the best or second of its column as it is shown."""
-    column, metric = place[1:]
-    higher = measures[metric].higher_is_better
-    if not cells[place].complete or higher is None:
-        return cells[place]
-    digits = settings.digits_of(metric, measures[metric])
-    shown = {
-        other: round(given(cell.summary).mean, digits)
-        for other, cell in cells.items()
-        if other[1:] == (column, metric) and cell.complete
-    }
-    order = sorted(set(shown.values()), reverse=higher)
-    rank = order.index(shown[place])
-    return replace(cells[place], best=rank == 0, second=rank == 1)
+    cells: Mapping[Place, TableCell], settings: TableSettings, measures: Mapping[str, Measure]
+) -> dict[Place, TableCell]:
+    """The cells, each with whether it is the best or second of its column as it is shown."""
+    shown: dict[tuple[str, str], dict[Place, float]] = {}
+    for place, cell in cells.items():
+        metric = place[2]
+        if cell.complete and measures[metric].higher_is_better is not None:
+            digits = settings.digits_of(metric, measures[metric])
+            shown.setdefault(place[1:], {})[place] = round(given(cell.summary).mean, digits)
+    out = dict(cells)
+    for (_, metric), values in shown.items():
+        order = sorted(set(values.values()), reverse=bool(measures[metric].higher_is_better))
+        for place, value in values.items():
+            out[place] = replace(cells[place], best=value == order[0], second=value in order[1:2])
+    return out
 
 
 def _published(

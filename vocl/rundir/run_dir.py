@@ -17,10 +17,12 @@ docs/records.md describes the formats. `vocl.rundir.records` reads all of it at 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,10 +205,8 @@ class RunDir:
     def report(self, eval_id: str) -> dict[str, Any] | None:
         """The record of an evaluation: its entry in the result, with its settings (`eval`, in today's
         keys); None without one."""
-        from vocl.config.migrate import migrate
-
-        found = record_or_none(self.evaluations / eval_id / "report.json", REPORT)
-        return found and found | {"eval": migrate({"eval": {"": found["eval"]}})["eval"][""]}
+        found = record_or_none(f"{self.path}/{EVALUATIONS}/{eval_id}/report.json", REPORT)
+        return found and found | {"eval": _of_today(json.dumps(found["eval"]))}
 
     def reports(self, evals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The records of the evaluations `evals` of a result, by their keys there; those of the trained
@@ -256,3 +256,11 @@ class RunDir:
     def newest_step(self) -> int | None:
         """Step of its newest checkpoint, unchecked; None without one."""
         return next((file.step for file in self.checkpoint_files()), None)
+
+
+@lru_cache(maxsize=256)  # the runs of a table are scored alike; nobody changes what is returned
+def _of_today(settings: str) -> dict[str, Any]:
+    """The settings of an evaluation, as JSON, in today's keys."""
+    from vocl.config.migrate import migrate
+
+    return migrate({"eval": {"": json.loads(settings)}})["eval"][""]
