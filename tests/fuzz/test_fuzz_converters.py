@@ -157,8 +157,7 @@ def fbms(root: Path) -> Callable[[], Converter]:
         truth = root / split / video / "GroundTruth"
         truth.mkdir()
         Image.fromarray((box(2, 3, 12, 14) * 80).astype(np.uint8)).save(truth / "x_0_gt.pgm")
-        if video == "a":
-            (truth / "xDef.dat").write_text("\n".join(lines) + "\n")
+        (truth / "xDef.dat").write_text("\n".join(lines) + "\n")  # says how many frames there are
     return lambda: Fbms(root, objects="separate", published={"train": 1, "test": 1}, partial=False)
 
 
