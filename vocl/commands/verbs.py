@@ -35,16 +35,23 @@ def evaluate(line: Line, again: bool, untrained: bool) -> int:
 @verb("predict")
 @words(
     "video=FILE checkpoint=RUN [KEY=VALUE...]",
-    "KEY: out (a new folder), fps, max_frames, fit (crop, stretch or pad), runtime.root, runtime.device.",
+    "KEY: write (of labels, overlay, sheet, soft, slots, rle, npz), out (a new folder), fps, max_frames, "
+    "fit (crop, stretch or pad), runtime.root, runtime.device.",
     names=0,
     takes=defaults.ROOT,
     offers=tuple(f"{key}=" for key in PREDICT),
 )
 def predict(line: Line) -> int:
-    """Segment a video of one's own: an mp4, a gif, a folder of frames.
+    """Segment videos of one's own: an mp4, a gif, a folder of frames; or many.
 
-    Writes a folder with label maps (labels/00000.png ..., indexed, at the size of the source), overlay.mp4
-    and sheet.png. Returns 0, or 75 when stopped.
+    Many are a list (video=[a.mp4,b.gif]), a pattern (video='clips/*.mp4') or a folder of video files; each
+    has a folder of its own in out.
+
+    Writes label maps (labels/00000.png ..., indexed, at the size of the source), overlay.mp4 and
+    sheet.png; or what is chosen, as write=[rle,soft]: soft masks (soft.npz), slots (slots.npz), COCO run
+    lengths (rle.json), all labels in one array (labels.npz). video.json says which frames of the source
+    they are, and when these are shown. Returns 0, 1 when one of many videos failed (the others are
+    written), 75 when stopped.
     """
     from vocl.commands import predict as predicting
 
