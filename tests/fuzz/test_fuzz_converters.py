@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Callable
@@ -226,7 +227,7 @@ def _damage(path: Path, seed: int) -> None:
 
 def _read(make: Callable[[], Converter]) -> list[Record | UserError]:
     try:
-        converter = make()
+        converter = pickle.loads(pickle.dumps(make()))  # as it goes to other processes
         return [found for unit in converter.units() for found in converter.records(unit)]
     except UserError as error:
         return [error]
