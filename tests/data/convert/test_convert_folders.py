@@ -116,6 +116,10 @@ def _other_size(folder: Path) -> None:
     frame(1).resize((8, 8)).save(folder / "frames/1.jpg")
 
 
+def _twins(folder: Path) -> None:
+    frame(1).save(folder / "frames/1.png")
+
+
 def _no_frames(folder: Path) -> None:
     for path in (folder / "frames").iterdir():
         path.unlink()
@@ -130,6 +134,7 @@ def _no_frames(folder: Path) -> None:
         (_dangling, "1.jpg: no such file"),
         (_other_size, "8x8 pixels"),
         (_no_frames, "no frames"),
+        (_twins, "holds both 1.jpg and 1.png"),
     ],
 )
 def test_every_fault_stands_in_its_place(source, damage, told):
