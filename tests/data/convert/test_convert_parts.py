@@ -70,7 +70,7 @@ def test_faults_of_jhmdb_are_told(jhmdb):
     savemat(path, {"pos_img": joints()[..., :2]})
     found = read_jhmdb(jhmdb)
     assert "a_1/joint_positions.mat: no such file" in str(found["a_1"])
-    assert "pos_img is 2x15x2, not finite 2x15x3 for 3 frames" in str(found["b_2"])
+    assert "pos_img is 2x15x2, not 2x15x3 pixels for 3 frames" in str(found["b_2"])
     for content in ({"other": 1.0}, {"pos_img": "text"}, {"pos_img": joints() * np.nan}):
         savemat(path, content)
         assert "pos_img" in str(read_jhmdb(jhmdb)["b_2"]) and isinstance(read_jhmdb(jhmdb)["b_2"], UserError)

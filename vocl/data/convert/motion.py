@@ -215,7 +215,7 @@ def _defined(path: Path, length: int) -> tuple[dict[int, Path], dict[int, int]]:
             raise ValueError
     except (ValueError, IndexError):
         raise UserError(f"{path}: is no definition of regions and frames as FBMS-59 has them") from None
-    if total != length:
+    if length < total:
         raise UserError(f"{path}: is of {total} frames, there are {length}")
     strange = [t for t in files if not 0 <= t < length]
     if strange:

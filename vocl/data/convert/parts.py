@@ -35,6 +35,7 @@ _JHMDB = "download JHMDB (Rename_Images, joint_positions, splits) from http://jh
 _VIP = "download VIP_Fine from https://sysu-hcp.net/lip/overview.php"
 _TRAIN, _TEST = "1", "2"  # what a list says of a clip
 _JOINTS, _PARTS = 15, 19
+_FAR = 2**15  # pixels
 
 
 class Jhmdb(VideoByVideo):
@@ -162,7 +163,7 @@ def _points(path: Path, length: int) -> np.ndarray:
     points = found.get("pos_img")
     if not isinstance(points, np.ndarray) or points.dtype.kind not in "fiu":
         raise UserError(f"{path}: has no array pos_img of numbers")
-    if points.shape != (2, _JOINTS, length) or not np.isfinite(points).all():
+    if points.shape != (2, _JOINTS, length) or not (np.abs(points) < _FAR).all():
         shape = "x".join(map(str, points.shape))
-        raise UserError(f"{path}: pos_img is {shape}, not finite 2x{_JOINTS}x{length} for {length} frames")
+        raise UserError(f"{path}: pos_img is {shape}, not 2x{_JOINTS}x{length} pixels for {length} frames")
     return points.transpose(2, 1, 0).astype(np.float64) - 1
