@@ -30,6 +30,15 @@ SHOW = {
 }
 PREVIEW = {"out": "preview.png", "split": None, "videos": "4"}
 
+SCORE = {"out": None, "binary": None, "tracking": None, "project": None}
+RESCORE = {
+    "eval": None,
+    "project": None,
+    "runtime.root": "root",
+    "runtime.data_root": None,
+    "runtime.threads": "threads",
+}
+
 
 def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]:
     """`arguments` (key=value each, as Hydra quotes them) over the defaults `keys`; empty and null values are
