@@ -39,7 +39,7 @@ class TableSettings:
     digits: int = 1  # decimals, where a metric does not say its own
     baseline: str | None = None  # row that the others are compared with, paired by seed
     groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
-    published: str | None = None  # conf/published/NAME.yaml, shown below
+    published: str | None = None  # NAME or NAME/TABLE of conf/published, shown below
 
     def factor_of(self, measure: Measure) -> float:
         """What a metric is multiplied by."""

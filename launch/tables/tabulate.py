@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from launch.ablations.ablation import Ablation, TableSettings, find, table_settings
-from launch.ablations.overrides import read_mapping
+from launch.ablations.ablation import Ablation, TableSettings, table_settings
 from launch.run_states.states import look
 from launch.selection.metric_names import refuse_unknown_protocol
 from launch.selection.plan import Selection, select
+from launch.tables import published
 from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes
+from launch.tables.published import PublishedScore
 from launch.tables.scores import RunScores, read, refuse_metrics_not_given
 from launch.tables.stats import paired_difference, summarise
 from vocl.config.compose import project_of
@@ -55,14 +56,15 @@ def tabulate(
             if score is not None and score.value is not None:
                 values[record.spec.seed] = score.value * factor
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
+    theirs = _published(settings, chosen, records, selection)
     return Table(
         name=chosen.name,
         ablation=chosen,
         settings=settings,
         measures=measures,
         cells=_cells(scores, settings, measures, wanted),
-        published=_published(settings, chosen, measures, records, selection),
-        notes=notes(chosen, settings, measures, records, selection),
+        published={p: s.value * settings.factor_of(measures[p[2]]) for p, s in theirs.items()},
+        notes=[*notes(chosen, settings, measures, records, selection), *published.notes(theirs.values())],
     )
 
 
@@ -103,30 +105,13 @@ def _cells(
 
 
 def _published(
-    settings: TableSettings,
-    chosen: Ablation,
-    measures: Mapping[str, Measure],
-    records: Sequence[RunScores],
-    selection: Selection,
-) -> dict[Place, float]:
-    """Published scores, scaled: of the datasets in the columns, those of <evaluation>/<metric> of the
-    evaluation's own where it has one."""
+    settings: TableSettings, chosen: Ablation, records: Sequence[RunScores], selection: Selection
+) -> dict[Place, PublishedScore]:
+    """Published scores of the metrics on the datasets of the columns."""
     if settings.published is None:
         return {}
-    content = read_mapping(find("published", settings.published, project_of(selection.arguments)))
     configs = {record.spec.column: record.spec.config for record in records}
-    found = {}
-    for row, scores in content["rows"].items():
-        for column, config in configs.items():
-            for metric in chosen.metrics:
-                evaluation, slash, own = metric.partition("/")
-                dataset = config.dataset.name
-                value = scores.get(dataset, {}).get(metric)
-                if value is None and slash and evaluation in config.eval:
-                    value = scores.get(config.dataset_of(evaluation).name, {}).get(own)
-                if value is not None:
-                    found[row, column, metric] = value * settings.factor_of(measures[metric])
-    return found
+    return published.shown(settings.published, chosen.metrics, configs, project_of(selection.arguments))
 
 
 def _overridden(chosen: Ablation, overrides: Sequence[str]) -> TableSettings:
