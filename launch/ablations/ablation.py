@@ -41,7 +41,7 @@ class TableSettings:
     digits: int | dict[str, int] = 1  # decimals, or by metric, where a metric does not say its own
     baseline: str | None = None  # row that the others are compared with
     groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
-    published: str | None = None  # conf/published/NAME.yaml, shown below
+    published: str | None = None  # NAME or NAME/TABLE of conf/published, shown below
     interval: float | None = 0.95  # level of the confidence intervals; None: none
     noise: float = 0.09  # a difference of a larger p is marked as inside noise
     names: Literal["metrics", "paper"] = "metrics"  # how metrics are called: as in results, or as papers do

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.tables import published
-from launch.tables.published import Findings, PublishedScores, claimed
+from launch.tables import reproduced
+from launch.tables.claims import Claim, Findings, claimed, claims
 from vocl.command_line import defaults
 from vocl.command_line.verb import Line, verb, words
 from vocl.config.compose import compose, project_of
@@ -43,10 +43,10 @@ def main(line: Line) -> int:
     words, overrides = line.names, list(line.overrides)
     project = project_of(overrides)
     if not words:
-        print(published.write(ResultsRoot.of(compose(overrides)["runtime"]["root"]), project), end="")
+        print(reproduced.write(ResultsRoot.of(compose(overrides)["runtime"]["root"]), project), end="")
         return 0
     if len(words) != 2:
-        known = ", ".join(c.name for own in published.claims(project).values() for c in own.values())
+        known = ", ".join(c.name for own in claims(project).values() for c in own.values())
         raise UserError(f"{USAGE}; METHOD/DATASET is one of {known}")
     claim = claimed(words[0], project)
     try:
@@ -58,7 +58,7 @@ def main(line: Line) -> int:
         raise UserError(f"{error.filename or words[1]}: {error.strerror or error}") from None
 
 
-def _verify(claim: PublishedScores, source: Path, overrides: list[str]) -> int:
+def _verify(claim: Claim, source: Path, overrides: list[str]) -> int:
     method = _importer(claim, project_of(overrides))
     if not source.is_file():
         raise UserError(f"{source}: no such checkpoint file")
@@ -75,13 +75,13 @@ def _verify(claim: PublishedScores, source: Path, overrides: list[str]) -> int:
     findings = claim.compare(scored.metrics)
     root = _root(config)
     record = _record(claim, source, overrides, config, scored, findings)
-    published.keep(root, claim, record)
-    published.write(root, project_of(overrides))
+    reproduced.keep(root, claim, record)
+    reproduced.write(root, project_of(overrides))
     _show(claim, record, root)
     return 0 if record["within"] else OUTSIDE
 
 
-def _importer(claim: PublishedScores, project: str | None) -> Any:
+def _importer(claim: Claim, project: str | None) -> Any:
     from vocl.reference.importer import find_method, methods
 
     known = methods(project)
@@ -94,7 +94,7 @@ def _importer(claim: PublishedScores, project: str | None) -> Any:
     return find_method(claim.importer, project)
 
 
-def _config(claim: PublishedScores, overrides: Sequence[str]) -> RunConfig:
+def _config(claim: Claim, overrides: Sequence[str]) -> RunConfig:
     """The experiment METHOD/DATASET with every evaluation that knows several under the claim's protocol."""
     from vocl.config.compose import composed
 
@@ -112,7 +112,7 @@ def _config(claim: PublishedScores, overrides: Sequence[str]) -> RunConfig:
 
 
 def _record(
-    claim: PublishedScores,
+    claim: Claim,
     source: Path,
     overrides: Sequence[str],
     config: RunConfig,
@@ -141,7 +141,7 @@ def _record(
     }
 
 
-def _show(claim: PublishedScores, record: dict[str, Any], root: ResultsRoot) -> None:
+def _show(claim: Claim, record: dict[str, Any], root: ResultsRoot) -> None:
     print(
         f"{claim.name}: {record['file']} on {record['num_videos']} videos, "
         f"protocol {record['protocol']}, fractions x 100"
@@ -156,7 +156,7 @@ def _show(claim: PublishedScores, record: dict[str, Any], root: ResultsRoot) -> 
         print(f"note: {claim.note}")
     if record["settings"]:
         print(f"not the paper's settings: {' '.join(record['settings'])}")
-    print(f"{root.path / record['run']}, {published.place(root) / 'table.md'}")
+    print(f"{root.path / record['run']}, {reproduced.place(root) / 'table.md'}")
 
 
 def _root(config: RunConfig) -> ResultsRoot:

@@ -1,23 +1,26 @@
-"""What releases claim, what `vocl verify` found of it, and the table of both.
+"""What papers and releases say: the scores of conf/published/NAME.yaml, which is read here alone.
 
-Claims stand in conf/published/<method>.yaml beside the scores that tables show:
+    source: Moon et al., CVPR 2026    # words hold for all below, or until one further inside: who says it,
+    protocol: slotcurri               # by which conf/eval/protocol,
+    n: 3                              # over how many runs,
+    level: video                      # whether segments keep their names for a video or an image; by default
+                                      # what the metric's name begins with,
+    comparable: "no: other videos"    # or yes, the default,
+    method: SlotCurri                 # and of which method; by default the row's name
+    tables:                           # what stands in no table: `rows`, at the top of the file
+      4:                              # `published: NAME/4` of an ablation shows these alone
+        rows:
+          guided:                     # as a table shows it
+            ytvis2021:                # dataset.name
+              video_fg_ari: 0.426     # <metric> or <evaluation>/<metric>, a fraction
+              video_mbo: {value: 0.337, std: 0.004, n: 5}
 
-    protocol: NAME                                   # conf/eval/protocol/NAME.yaml
-    verify:
-      DATASET: {row: ..., column: ..., tolerance: {METRIC: FRACTION}, note: ...}
-    importer: METHOD                                 # whose names its checkpoints have; without it: its own
-    no_importer: why no checkpoint of the method can be read    # until one can
-
-DATASET is the last part of the method's experiment; row and column are a place in `rows`. A METRIC is
-<evaluation>/<metric>, or the bare name of the first evaluation's that has it. The file, the experiment
-and the importer may be of a project (`project=PATH`).
+The file may be of a project (`project=PATH`). For its other keys see `launch.tables.claims`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,170 +28,180 @@ from typing import Any
 from launch.ablations.ablation import find
 from launch.ablations.overrides import known_keys, mapping, read_mapping
 from vocl.config.compose import group_choices
-from vocl.errors import UserError
-from vocl.files import parse_json, read_bytes, write_json, write_text
-from vocl.rundir.results_root import ResultsRoot
+from vocl.config.run_config import RunConfig
+from vocl.errors import UnknownChoice, UserError, brief
+from vocl.files import NUMBER, is_a
 
-CLAIM = ("row", "column", "tolerance", "note")
-HEADER = ("method", "dataset", "reproduced?", "ours (published ± tolerance), x 100", "run", "code", "date")
-Findings = dict[str, dict[str, Any]]  # by metric: ours, published, tolerance, within
+WORDS = ("source", "protocol", "n", "level", "comparable", "method")
+LEVELS = ("video", "image")
+FILE = (*WORDS, "rows", "tables", "verify", "importer", "no_importer")
+NO = "no: "  # and why
+Said = dict[str, Any]  # values of WORDS, checked
 
 
 @dataclass(frozen=True)
-class PublishedScores:
-    """Published scores of one checkpoint (fractions), and how far off ours may be."""
+class PublishedScore:
+    """A published number, a fraction. `why`: what keeps it from being compared with ours, if anything."""
 
-    method: str
+    row: str
     dataset: str
-    protocol: str
-    published: dict[str, float]
-    tolerance: dict[str, float]
-    note: str | None
-    importer: str
-    no_importer: str | None
+    metric: str
+    value: float
+    std: float | None
+    n: int | None
+    method: str
+    level: str | None
+    source: str | None
+    table: str | None
+    protocol: str | None
+    why: str | None
 
     @property
-    def name(self) -> str:
-        """METHOD/DATASET, which is also the experiment's name."""
-        return f"{self.method}/{self.dataset}"
+    def comparable(self) -> bool:
+        """Whether it stands for what ours is."""
+        return self.why is None
 
-    def compare(self, ours: Mapping[str, float | None]) -> Findings:
-        """Each claimed score beside ours; `UserError` for one that no evaluation gives."""
-        found: Findings = {}
-        for metric, tolerance in self.tolerance.items():
-            if metric not in ours:
-                known = ", ".join(sorted(ours)) or "none"
-                raise UserError(f"verify {self.name}: no evaluation gives {metric}, choose from {known}")
-            own, published = ours[metric], self.published[metric]
-            number = own if own is not None and math.isfinite(own) else math.inf
-            within = abs(number - published) <= tolerance + 1e-9  # sums of decimals round
-            found[metric] = {"ours": own, "published": published, "tolerance": tolerance, "within": within}
-        return found
+    @property
+    def where(self) -> str:
+        """Its source, with the table."""
+        table = self.table or ""
+        numbered = f", table {table}" if table[:1].isdigit() else f" ({table})" if table else ""
+        return f"{self.source or 'source not given'}{numbered}"
 
 
-def claims(project: str | None) -> dict[str, dict[str, PublishedScores]]:
-    """All claims, by method and dataset; methods without any are left out."""
-    found = {method: _read(method, project) for method in group_choices("published", project)}
-    return {method: own for method, own in found.items() if own}
-
-
-def claimed(name: str, project: str | None) -> PublishedScores:
-    """The claim METHOD/DATASET; `UserError` with the choices."""
-    known = claims(project)
-    method, _, dataset = name.partition("/")
-    if method not in known:
-        raise UserError(f"verify {name}: no such method, choose from {', '.join(known)}")
-    if dataset not in known[method]:
-        choices = ", ".join(f"{method}/{other}" for other in known[method])
-        raise UserError(f"verify {name}: no such dataset, choose from {choices}")
-    return known[method][dataset]
-
-
-def _read(method: str, project: str | None) -> dict[str, PublishedScores]:
-    path = find("published", method, project)
+def contents(name: str, project: str | None) -> tuple[Path, Mapping[str, Any]]:
+    """The path of file `name` and its keys; `UserError` with the choices."""
+    path = find("published", name, project)
     content = read_mapping(path)
-    rows = mapping(content.get("rows"), f"{path}: rows")
-    found = {}
-    for dataset, node in mapping(content.get("verify"), f"{path}: verify").items():
-        where = f"{path}: verify.{dataset}"
+    known_keys(content, FILE, path)
+    return path, content
+
+
+def scores(name: str, project: str | None) -> list[PublishedScore]:
+    """The scores of file `name`, or those of one of its tables: FILE/TABLE. `UserError` with the choices."""
+    file, slash, table = name.partition("/")
+    path, content = contents(file, project)
+    protocols = group_choices("eval/protocol", project)
+    said = _words(content, f"{path}: ", protocols)
+    found = _rows(content.get("rows"), said | {"table": None}, f"{path}: rows", protocols)
+    for key, node in mapping(content.get("tables"), f"{path}: tables").items():
+        where = f"{path}: tables.{key}"
         own = mapping(node, where)
-        known_keys(own, CLAIM, where)
-        columns = _choose(rows, own.get("row"), f"{where}.row")
-        published = _choose(mapping(columns, where), own.get("column"), f"{where}.column")
-        tolerance = mapping(own.get("tolerance"), f"{where}.tolerance")
-        for metric, value in tolerance.items():
-            _choose(published, metric, f"{where}.tolerance")
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise UserError(f"{where}.tolerance.{metric}={value}: expected a fraction >= 0")
-        if not tolerance:
-            raise UserError(f"{where}.tolerance: missing or empty")
-        found[dataset] = PublishedScores(
-            method=method,
-            dataset=dataset,
-            protocol=content.get("protocol", method),
-            published=dict(published),
-            tolerance=dict(tolerance),
-            note=own.get("note"),
-            importer=content.get("importer", method),
-            no_importer=content.get("no_importer"),
-        )
-    return found
+        known_keys(own, (*WORDS, "rows"), where)
+        inner = said | _words(own, f"{where}.", protocols) | {"table": str(key)}
+        found += _rows(own.get("rows"), inner, f"{where}.rows", protocols)
+    chosen = [score for score in found if score.table == table or not slash]
+    if slash and not chosen:
+        tables = dict.fromkeys(score.table for score in found if score.table)
+        raise UnknownChoice("published", name, [file, *(f"{file}/{each}" for each in tables)])
+    return chosen
 
 
-def _choose(node: Mapping[str, Any], key: Any, where: str) -> Any:
-    if key not in node:
-        raise UserError(f"{where}={key}: no such name, choose from {', '.join(node)}")
-    return node[key]
+def _rows(node: Any, said: Said, where: str, protocols: Sequence[str]) -> list[PublishedScore]:
+    return [
+        _score(keys, leaf, above, place, protocols)
+        for keys, leaf, above, place in _below(node, said, where, 3, protocols)
+    ]
 
 
-# ------------------------------------------------------------------------------- records and their table
+def _below(
+    node: Any, said: Said, where: str, depth: int, protocols: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], Any, Said, str]]:
+    """What stands `depth` mappings below `node`: its keys, itself, what is said of it, its place."""
+    own = mapping(node, where)
+    said = {**said, **_words(own, f"{where}.", protocols)}
+    for key, value in own.items():
+        if key in WORDS:
+            continue
+        place = f"{where}.{key}"
+        if depth == 1:
+            yield (str(key),), value, said, place
+        else:
+            for keys, *rest in _below(value, said, place, depth - 1, protocols):
+                yield (str(key), *keys), *rest
 
 
-def place(root: ResultsRoot) -> Path:
-    """Where records and table lie."""
-    return root.tables / "reproduced"
+def _score(
+    keys: Sequence[str], node: Any, said: Said, where: str, protocols: Sequence[str]
+) -> PublishedScore:
+    row, dataset, metric = keys
+    own = node if isinstance(node, Mapping) else {"value": node}
+    known_keys(own, ("value", "std", *WORDS), where)
+    value: Any = own.get("value")
+    std = own.get("std")
+    if not is_a(value, NUMBER):
+        raise UserError(f"{where}={brief(value)}: expected a number, or {{value: 0.5, std: 0.01}}")
+    if std is not None and not (is_a(std, NUMBER) and std >= 0):
+        raise UserError(f"{where}.std={brief(std)}: expected a number >= 0")
+    first = metric.rpartition("/")[2].partition("_")[0]
+    defaults = {"level": first if first in LEVELS else None, "method": row}
+    words: Said = dict.fromkeys(WORDS) | defaults | said | _words(own, f"{where}.", protocols)
+    why = words.pop("comparable")
+    return PublishedScore(row=row, dataset=dataset, metric=metric, value=value, std=std, why=why, **words)
 
 
-def keep(root: ResultsRoot, claim: PublishedScores, record: dict[str, Any]) -> None:
-    """Keep `record` of `claim`, in place of an earlier one under the same settings."""
-    name = claim.dataset
-    if record["settings"]:
-        name += f"-{hashlib.blake2b(' '.join(record['settings']).encode(), digest_size=4).hexdigest()}"
-    write_json(place(root) / claim.method / f"{name}.json", record)
+def _words(node: Mapping[str, Any], prefix: str, protocols: Sequence[str]) -> dict[str, Any]:
+    return {word: _word(word, node[word], f"{prefix}{word}", protocols) for word in WORDS if word in node}
 
 
-def write(root: ResultsRoot, project: str | None) -> str:
-    """Write <root>/tables/reproduced/table.md of all claims; returns its text."""
-    lines: list[tuple[str, ...]] = [HEADER]
-    for method, own in claims(project).items():
-        records = [_load(path) for path in sorted((place(root) / method).glob("*.json"))]
-        for dataset, claim in own.items():
-            fitting = [r for r in records if r["dataset"] == dataset]
-            lines += [_row(record) for record in sorted(fitting, key=lambda r: r["settings"])]
-            if all(record["settings"] for record in fitting):
-                lines.append(_not_yet(claim))
-    text = _markdown(lines) + "\n"
-    write_text(place(root) / "table.md", text)
-    return text
+def _word(word: str, value: Any, where: str, protocols: Sequence[str]) -> Any:
+    """The value of one of WORDS: text or a number, of `comparable` None or why not."""
+    if word == "comparable":
+        if value is True:
+            return None
+        if isinstance(value, str) and value.startswith(NO) and value.removeprefix(NO).strip():
+            return value.removeprefix(NO).strip()
+        raise UserError(f'{where}={brief(value)}: expected yes, or "{NO}" and why')
+    if word == "n":
+        if is_a(value, int) and value >= 1:
+            return value
+        raise UserError(f"{where}={brief(value)}: expected a whole number >= 1")
+    choices = {"level": LEVELS, "protocol": protocols}.get(word)
+    if choices and value not in choices:
+        raise UserError(f"{where}={brief(value)}: unknown, choose from {', '.join(choices)}")
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise UserError(f"{where}={brief(value)}: expected text")
+    return str(value)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        record = parse_json(read_bytes(path))
-        _row(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a record of vocl verify: {type(error).__name__}: {error}") from None
-    return record
+def shown(
+    name: str, metrics: Sequence[str], configs: Mapping[str, RunConfig], project: str | None
+) -> dict[tuple[str, str, str], PublishedScore]:
+    """Those of file `name` that fit a table, by row, column and metric; `configs`: by column.
+
+    A score fits the dataset of its column; that of <evaluation>/<metric> the evaluation's own, where it has
+    one.
+    """
+    found: dict[tuple[str, str, str], PublishedScore] = {}
+    for score in scores(name, project):
+        found.setdefault((score.row, score.dataset, score.metric), score)
+    fitting = {}
+    for row in dict.fromkeys(row for row, _, _ in found):
+        for column, config in configs.items():
+            for metric in metrics:
+                evaluation, slash, own = metric.partition("/")
+                fit = found.get((row, config.dataset.name, metric))
+                if fit is None and slash and evaluation in config.eval:
+                    fit = found.get((row, config.dataset_of(evaluation).name, own))
+                if fit is not None:
+                    fitting[row, column, metric] = fit
+    return fitting
 
 
-def _row(record: dict[str, Any]) -> tuple[str, ...]:
-    scores = ", ".join(f"{m} {_percent(f['ours'], 2)} {_around(f)}" for m, f in record["metrics"].items())
-    settings = f" with {' '.join(record['settings'])}" if record["settings"] else ""
-    yes, no = ("within", "outside") if settings else ("yes", "no")  # other settings reproduce no paper
-    verdict = yes if record["within"] else no
-    code, date = record["code"], record["date"][:10]
-    return record["method"], record["dataset"] + settings, verdict, scores, record["run"], code, date
+def notes(found: Iterable[PublishedScore]) -> list[str]:
+    """Lines below a table that shows these: where they stand, and which do not compare with ours."""
+    known = list(dict.fromkeys(found))
+    lines = []
+    for where in dict.fromkeys(score.where for score in known):
+        rows = dict.fromkeys(score.row for score in known if score.where == where)
+        lines.append(f"published: {where}: {', '.join(rows)}")
+    for why in dict.fromkeys(score.why for score in known if score.why is not None):
+        rows = dict.fromkeys(_marked(score, known) for score in known if score.why == why)
+        lines.append(f"published, but do not compare with ours ({why}): {', '.join(rows)}")
+    return lines
 
 
-def _not_yet(claim: PublishedScores) -> tuple[str, ...]:
-    scores = {m: {"published": claim.published[m], "tolerance": t} for m, t in claim.tolerance.items()}
-    spelt = ", ".join(f"{metric} -- {_around(found)}" for metric, found in scores.items())
-    verdict = "no importer yet" if claim.no_importer else "not yet run"
-    return claim.method, claim.dataset, verdict, spelt, "", "", ""
-
-
-def _around(found: Mapping[str, Any]) -> str:
-    return f"({_percent(found['published'], 1)} ± {_percent(found['tolerance'], 1)})"
-
-
-def _percent(value: float | None, digits: int) -> str:
-    return "--" if value is None else f"{100 * value:.{digits}f}"
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    widths = [max(len(line[i]) for line in escaped) for i in range(len(HEADER))]
-    rows = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in escaped]
-    return "\n".join(
-        f"| {' | '.join(row)} |" for row in (rows[0], ["-" * width for width in widths], *rows[1:])
-    )
+def _marked(score: PublishedScore, known: Sequence[PublishedScore]) -> str:
+    """The row, and of what in it the reason holds where it is not all."""
+    reasons = {other.why for other in known if other.row == score.row}
+    return score.row if len(reasons) == 1 else f"{score.row} on {score.dataset} ({score.metric})"

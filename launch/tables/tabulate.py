@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from launch.ablations.ablation import Ablation, TableSettings, find, table_settings
-from launch.ablations.overrides import read_mapping
+from launch.ablations.ablation import Ablation, TableSettings, table_settings
 from launch.run_states.states import look
 from launch.selection.metric_names import refuse_unknown_protocol
 from launch.selection.plan import Selection, select
+from launch.tables import published
 from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes
+from launch.tables.published import PublishedScore
 from launch.tables.scores import RunScores, read, refuse_metrics_not_given
 from launch.tables.stats import Sample, difference, seed_variance, summarise
 from vocl.config.compose import project_of
@@ -44,12 +45,15 @@ def tabulate(
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
     measures: dict[str, Measure] = {}
     scores: dict[Place, Sample] = {}
+    protocols: dict[tuple[str, str], set[str | None]] = {}
     for metric in chosen.metrics:
         found = [(record, record.score(metric)) for record in records]
         there = [(record, score) for record, score in found if score is not None]
         measures[metric] = there[0][1].measure if there else Measure()
         if settings.protocol == "same":
             _same_protocol(chosen, {(r.spec.column, s.protocol): r.spec.row for r, s in reversed(there)})
+        for record, known in there:
+            protocols.setdefault((record.spec.column, metric), set()).add(known.protocol)
         factor = settings.factor_of(metric, measures[metric])
         for record, score in found:
             sample = scores.setdefault((record.spec.row, record.spec.column, metric), Sample({}, {}))
@@ -58,14 +62,15 @@ def tabulate(
                 videos = record.videos(metric) if settings.interval or settings.baseline else {}
                 sample.videos[record.spec.seed] = {name: value * factor for name, value in videos.items()}
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
+    theirs = _published(settings, chosen, records, selection)
     return Table(
         name=chosen.name,
         ablation=chosen,
         settings=settings,
         measures=measures,
-        cells=_cells(scores, settings, measures, wanted),
-        published=_published(settings, chosen, measures, records, selection),
-        notes=notes(chosen, settings, measures, records, selection),
+        cells=_ranked(_cells(scores, settings, wanted), settings, measures, protocols),
+        published={p: s.value * settings.factor_of(p[2], measures[p[2]]) for p, s in theirs.items()},
+        notes=[*notes(chosen, settings, measures, records, selection), *published.notes(theirs.values())],
     )
 
 
@@ -82,10 +87,7 @@ def _same_protocol(chosen: Ablation, found: Mapping[tuple[str, str | None], str]
 
 
 def _cells(
-    scores: Mapping[Place, Sample],
-    settings: TableSettings,
-    measures: Mapping[str, Measure],
-    wanted: Counter[tuple[str, str]],
+    scores: Mapping[Place, Sample], settings: TableSettings, wanted: Counter[tuple[str, str]]
 ) -> dict[Place, TableCell]:
     columns: dict[tuple[str, str], list[Sample]] = {}
     for place, sample in scores.items():
@@ -102,17 +104,22 @@ def _cells(
         cells[row, column, metric] = TableCell(
             summarise(sample, settings.interval), delta, wanted[row, column]
         )
-    return _ranked(cells, settings, measures)
+    return cells
 
 
 def _ranked(
-    cells: Mapping[Place, TableCell], settings: TableSettings, measures: Mapping[str, Measure]
+    cells: Mapping[Place, TableCell],
+    settings: TableSettings,
+    measures: Mapping[str, Measure],
+    protocols: Mapping[tuple[str, str], set[str | None]],
 ) -> dict[Place, TableCell]:
-    """The cells, each with whether it is the best or second of its column as it is shown."""
+    """The cells, each with whether it is the best or second of its column as it is shown; none is where
+    protocols mix, whose numbers do not compare."""
     shown: dict[tuple[str, str], dict[Place, float]] = {}
     for place, cell in cells.items():
         metric = place[2]
-        if cell.complete and measures[metric].higher_is_better is not None:
+        compares = len(protocols.get(place[1:], ())) == 1
+        if compares and cell.complete and measures[metric].higher_is_better is not None:
             digits = settings.digits_of(metric, measures[metric])
             shown.setdefault(place[1:], {})[place] = round(given(cell.summary).mean, digits)
     out = dict(cells)
@@ -124,30 +131,13 @@ def _ranked(
 
 
 def _published(
-    settings: TableSettings,
-    chosen: Ablation,
-    measures: Mapping[str, Measure],
-    records: Sequence[RunScores],
-    selection: Selection,
-) -> dict[Place, float]:
-    """Published scores, scaled: of the datasets in the columns, those of <evaluation>/<metric> of the
-    evaluation's own where it has one."""
+    settings: TableSettings, chosen: Ablation, records: Sequence[RunScores], selection: Selection
+) -> dict[Place, PublishedScore]:
+    """Published scores of the metrics on the datasets of the columns."""
     if settings.published is None:
         return {}
-    content = read_mapping(find("published", settings.published, project_of(selection.arguments)))
     configs = {record.spec.column: record.spec.config for record in records}
-    found = {}
-    for row, scores in content["rows"].items():
-        for column, config in configs.items():
-            for metric in chosen.metrics:
-                evaluation, slash, own = metric.partition("/")
-                dataset = config.dataset.name
-                value = scores.get(dataset, {}).get(metric)
-                if value is None and slash and evaluation in config.eval:
-                    value = scores.get(config.dataset_of(evaluation).name, {}).get(own)
-                if value is not None:
-                    found[row, column, metric] = value * settings.factor_of(metric, measures[metric])
-    return found
+    return published.shown(settings.published, chosen.metrics, configs, project_of(selection.arguments))
 
 
 def _overridden(chosen: Ablation, overrides: Sequence[str]) -> TableSettings:

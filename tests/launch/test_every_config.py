@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from launch.ablations.ablation import read
-from launch.ablations.overrides import flatten, read_yaml
+from launch.ablations.overrides import read_yaml
 from launch.selection.plan import select
 from vocl.config import folders
 from vocl.config.check import check
@@ -101,14 +101,6 @@ def test_no_evaluation_beside_an_experiment_that_sets_numbers_of_some(experiment
         assert compose([f"experiment={experiment}", "eval=[]"])["eval"] == {}
     except UserError as error:
         assert "so discovery cannot be left out; choose eval=[discovery] or more" in str(error)
-
-
-def test_a_declared_table_names_real_rows_of_scores() -> None:
-    for name in group_choices("published"):
-        rows = read_yaml(folders.CONF / "published" / f"{name}.yaml")["rows"]
-        values = [float(value) for value in flatten(rows).values()]
-        assert values
-        assert all(0 <= value <= 1 for value in values)
 
 
 def run(arguments: list[str], root: Path) -> dict[str, float]:

@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 from launch.cli import main
-from launch.tables.published import claims, keep, write
+from launch.tables.claims import claims
+from launch.tables.reproduced import keep, write
 from vocl import assemble
 from vocl.commands import verbs
 from vocl.config.compose import composed, group_choices

@@ -33,6 +33,15 @@ SHOW = {
 }
 PREVIEW = {"out": "preview.png", "split": None, "videos": "4"}
 
+SCORE = {"out": None, "binary": None, "tracking": None, "project": None}
+RESCORE = {
+    "eval": None,
+    "project": None,
+    "runtime.root": "root",
+    "runtime.data_root": None,
+    "runtime.threads": "threads",
+}
+
 
 def items_of(text: str) -> list[str]:
     """The items of a list `[a,"b, c"]`; of any other text that text alone."""
