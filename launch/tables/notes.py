@@ -6,10 +6,13 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from launch.ablations.ablation import Ablation, TableSettings
+from launch.ablations.ablation import Ablation, TableSettings, find
+from launch.ablations.overrides import read_mapping
 from launch.selection.plan import Selection
 from launch.tables.grid import INSIDE_NOISE
 from launch.tables.scores import RunScores
+from vocl.config.compose import project_of
+from vocl.config.protocol import choices, protocol
 from vocl.measure import Measure
 
 EMPTY = "\N{DAGGER} and --"
@@ -28,6 +31,7 @@ def notes(
     return [
         _units(chosen, settings, measures, records),
         *_mixed(chosen, records),
+        *_published_otherwise(chosen, settings, records, selection),
         *_directions(measures),
         *([_differences(settings)] if baseline else []),
         *_not_scored(records, command),
@@ -95,6 +99,23 @@ def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
                 told = "; ".join(f"{name}: {', '.join(dict.fromkeys(rows))}" for name, rows in found.items())
                 place = metric if len(chosen.columns) == 1 else f"{column} {metric}"
                 yield f"{place} mixes protocols, whose numbers do not compare ({told})"
+
+
+def _published_otherwise(
+    chosen: Ablation, settings: TableSettings, records: Sequence[RunScores], selection: Selection
+) -> Iterator[str]:
+    """Published scores of another protocol than the rows above them."""
+    if settings.published is None:
+        return
+    project = project_of(selection.arguments)
+    named = read_mapping(find("published", settings.published, project)).get("protocol")
+    if named not in choices(project):
+        return
+    theirs = protocol(named, project)["name"]
+    scores = (record.score(metric) for record in records for metric in chosen.metrics)
+    ours = sorted({score.protocol for score in scores if score and score.protocol} - {theirs})
+    if ours:
+        yield f"published: by protocol {theirs}, rows by {', '.join(ours)} do not compare with it"
 
 
 def _directions(measures: Mapping[str, Measure]) -> Iterator[str]:

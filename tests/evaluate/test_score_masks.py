@@ -151,7 +151,11 @@ def test_of_results_the_more_certain_has_a_point(tmp_path):
     sure, wide = results(TRUE), results(maps(*[{1: slice(0, 16)}] * 2))[0]
     for score, expected in ((0.1, 1), (0.9, 0.25)):
         labels = written(tmp_path / "l.json", [{**wide, "score": score}, *sure])
-        assert scored(tmp_path, truth, labels)["metrics"]["video_mbo"] == expected
+        content = scored(tmp_path, truth, labels)
+        assert content["metrics"]["video_mbo"] == expected
+        assert (
+            "128 points of several found objects: the more certain or later one has them" in content["notes"]
+        )
 
 
 def test_a_protocol_may_be_changed_and_names_what_it_drops(tmp_path):
@@ -191,6 +195,17 @@ def test_masks_of_another_size_are_scored_at_a_size_of_the_protocol(tmp_path, ca
 def test_a_conditional_protocol_says_that_masks_do_not_tell(tmp_path):
     truth = pngs(tmp_path / "t", TRUE)
     assert any("first-frame boxes" in n for n in scored(tmp_path, truth, truth, protocol="randsfq")["notes"])
+
+
+def test_a_protocol_of_a_project(tmp_path):
+    folder = tmp_path / "project" / "conf" / "eval" / "protocol"
+    folder.mkdir(parents=True)
+    (folder / "ours.yaml").write_text("defaults: [vocl, _self_]\nname: ours\nbackground: object\n")
+    truth, labels = pngs(tmp_path / "t", TRUE), pngs(tmp_path / "l", FOUND)
+    content = scored(tmp_path, truth, labels, f"project={tmp_path}/project", protocol="ours")
+    # of three objects one is found by half, and the background by 8 of 10 columns
+    assert content["metrics"]["video_mbo"] == pytest.approx((0.5 + 1 + 0.8) / 3)
+    assert content["protocol"]["name"] == "ours"
 
 
 @pytest.mark.parametrize("sequence", FOREGROUND)

@@ -165,6 +165,12 @@ def test_baseline_groups_and_published(declare, fill, root: Path, tmp_path: Path
     assert "+32.0 |" in out  # 0.4 - 0.1 and 0.64 - 0.3: beyond noise
     assert "32.7" in out
     assert (root / "tables" / "trio" / "table.tex").read_text().count(r"\midrule") == 4
+    assert "published: by protocol" not in out
+    for name, told in (("slotcurri", "slotcontrast, rows by vocl do not compare with it"), ("vocl", None)):
+        published.write_text(f"protocol: {name}\n{published.read_text().splitlines()[-1]}")
+        assert main(["table", *arguments, *settings]) == 0
+        out = capsys.readouterr().out
+        assert f"published: by protocol {told}" in out if told else "published: by" not in out
 
 
 ODD = r"""

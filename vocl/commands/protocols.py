@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vocl.config.compose import finished_alone, group_choices, project_of
+from vocl.config.compose import project_of
 from vocl.config.folders import packages
-from vocl.config.grammar import setting, text_of
+from vocl.config.grammar import text_of
 from vocl.config.proof import signature
 from vocl.config.proof.coerce import coerce
+from vocl.config.protocol import choices, protocol
 from vocl.errors import UserError, near
 
-GROUP = "eval/protocol"
 KIND = signature.part_of("vocl.evaluate.protocol.Protocol")
 NAME, SETTING = "protocol=", "protocol."
 
@@ -20,14 +20,13 @@ NAME, SETTING = "protocol=", "protocol."
 def chosen(words: Sequence[str], project: str | None) -> dict[str, Any]:
     """The checked settings of the protocol that `words` name, with its `_target_`. UserError."""
     names = [text_of(word.removeprefix(NAME)) for word in words if word.startswith(NAME)]
-    choices = group_choices(GROUP, project)
+    known = choices(project)
     if not names:
-        raise UserError(f"protocol: missing, give protocol=NAME of {', '.join(choices)}")
-    if names[-1] not in choices:
-        raise UserError(f"protocol={names[-1]}: choose from {', '.join(choices)}{near(names[-1], choices)}")
-    settings = [f"eval.{word}" for word in words if word.startswith(SETTING)]
-    own = [setting("project", project)] if project else []
-    node = finished_alone(f"{GROUP}/{names[-1]}", [*own, *settings])["eval"]["protocol"]
+        raise UserError(f"protocol: missing, give protocol=NAME of {', '.join(known)}")
+    if names[-1] not in known:
+        raise UserError(f"protocol={names[-1]}: choose from {', '.join(known)}{near(names[-1], known)}")
+    settings = [word.removeprefix(SETTING) for word in words if word.startswith(SETTING)]
+    node = protocol(names[-1], project, settings)
     checked: dict[str, Any] = coerce(node, KIND, "protocol", packages(project))
     return checked
 

@@ -46,19 +46,19 @@ def score_set(
         if tracking:
             videos.append(track_video(counts.table))
             row |= track_scores(videos[-1:]) | {"num_switches": num_switches(videos[-1])}
-        rows.append({"video": pair.name, **row, "num_contested_points": contested})
+        rows.append({"video": pair.name, **row, **contested})
     _refuse_none(rows, protocol)
     found = means(metrics, objects) | (track_scores(videos) if tracking else {})
     return SetScores(found, measures(metrics), rows, [*notes, *_notes(found, rows, protocol)])
 
 
-def _counted(pair: Pair, protocol: Protocol) -> tuple[VideoCounts, int]:
-    """What the scores of a video follow from, and how many points several objects claim."""
+def _counted(pair: Pair, protocol: Protocol) -> tuple[VideoCounts, dict[str, int]]:
+    """What the scores of a video follow from, and how many points several true or found objects claim."""
     try:
         true, contested = pair.truth.labels(protocol.overlap)
     except UserError as error:
         raise UserError(f"video {brief(pair.name)}: {error}") from None
-    found, _ = pair.found.labels("paint")
+    found, twice = pair.found.labels("paint")
     if true.shape[1:] != found.shape[1:] and not isinstance(protocol.resolution, int):
         raise UserError(
             f"video {brief(pair.name)}: its masks have {by(found.shape[1:])} pixels, the truth "
@@ -75,7 +75,7 @@ def _counted(pair: Pair, protocol: Protocol) -> tuple[VideoCounts, int]:
             protocol.sized(torch.from_numpy(np.ascontiguousarray(maps[part]))) for maps in (true, compact)
         ]
         counts.add(sized[0], sized[1], max(int(used.sum()), 2))
-    return counts, contested
+    return counts, {"num_contested_points": contested, "num_found_twice": twice}
 
 
 WINDOW = 16  # frames counted at a time
@@ -101,6 +101,9 @@ def _notes(found: dict[str, float], rows: Sequence[dict[str, Any]], protocol: Pr
     contested = sum(row["num_contested_points"] for row in rows)
     if contested:
         yield f"{contested} points of several objects: overlap={protocol.overlap}"
+    twice = sum(row["num_found_twice"] for row in rows)
+    if twice:
+        yield f"{twice} points of several found objects: the more certain or later one has them"
     if protocol.conditional:
         yield "the protocol is of models that start from first-frame boxes; masks do not say if these did"
     undefined = [name for name, value in found.items() if value != value]
