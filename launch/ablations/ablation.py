@@ -39,7 +39,7 @@ class TableSettings:
     digits: int = 1  # decimals, where a metric does not say its own
     baseline: str | None = None  # row that the others are compared with, paired by seed
     groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
-    published: str | None = None  # NAME or NAME/TABLE of conf/published, shown below
+    published: str | list[str] | None = None  # NAME or NAME/TABLE of conf/published, or several: shown below
 
     def factor_of(self, measure: Measure) -> float:
         """What a metric is multiplied by."""
@@ -76,7 +76,7 @@ class Ablation:
 
 
 NAMES = re.compile(  # places of words; a name that is a key is one anyhow
-    r"title|table\.(baseline|protocol|published|groups.*)|exclude\[\d+\]\.(row|column).*"
+    r"title|table\.(baseline|protocol|published.*|groups.*)|exclude\[\d+\]\.(row|column).*"
     r"|(.*\.)?list\[\d+\]\.label|rows\..*warm_start\.row"
 )
 KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metrics", "table")
@@ -151,7 +151,7 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
         "digits": is_a(table.digits, int) and 0 <= table.digits <= 9,
         "baseline": isinstance(table.baseline, str | None),
         "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),
-        "published": isinstance(table.published, str | None),
+        "published": isinstance(table.published, str | None) or _are_words(table.published),
     }
     for key, right in checks.items():
         if not right:
@@ -160,6 +160,10 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
         if row is not None and row not in rows:
             raise UserError(f"{where}: no row {row!r}, choose from {', '.join(rows)}")
     return table
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _list(value: Any, kind: type, where: str) -> list[Any]:
