@@ -41,7 +41,7 @@ class TableSettings:
     digits: int | dict[str, int] = 1  # decimals, or by metric, where a metric does not say its own
     baseline: str | None = None  # row that the others are compared with
     groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
-    published: str | None = None  # NAME or NAME/TABLE of conf/published, shown below
+    published: str | list[str] | None = None  # NAME or NAME/TABLE of conf/published, or several: shown below
     interval: float | None = 0.95  # level of the confidence intervals; None: none
     noise: float = 0.09  # a difference of a larger p is marked as inside noise
     names: Literal["metrics", "paper"] = "metrics"  # how metrics are called: as in results, or as papers do
@@ -91,7 +91,7 @@ class Ablation:
 
 
 NAMES = re.compile(  # places of words; a name that is a key is one anyhow
-    r"title|table\.(baseline|protocol|published|groups.*)|exclude\[\d+\]\.(row|column).*"
+    r"title|table\.(baseline|protocol|published.*|groups.*)|exclude\[\d+\]\.(row|column).*"
     r"|(.*\.)?list\[\d+\]\.label|rows\..*warm_start\.row"
 )
 KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metrics", "table")
@@ -166,7 +166,7 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
         "digits": all(is_a(digits, int) and 0 <= digits <= 9 for digits in _each(table.digits)),
         "baseline": isinstance(table.baseline, str | None),
         "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),
-        "published": isinstance(table.published, str | None),
+        "published": isinstance(table.published, str | None) or _are_words(table.published),
         "interval": table.interval is None or (is_a(table.interval, NUMBER) and 0 < table.interval < 1),
         "noise": is_a(table.noise, NUMBER) and 0 < table.noise < 1,
         "names": table.names in ("metrics", "paper"),
@@ -184,6 +184,10 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
 def _each(value: Any) -> list[Any]:
     """A value that holds for all metrics, or those by metric."""
     return list(value.values()) if isinstance(value, dict) else [value]
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _list(value: Any, kind: type, where: str) -> list[Any]:

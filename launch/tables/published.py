@@ -20,6 +20,7 @@ The file may be of a project (`project=PATH`). For its other keys see `launch.ta
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,15 +166,15 @@ def _word(word: str, value: Any, where: str, protocols: Sequence[str]) -> Any:
 
 
 def shown(
-    name: str, metrics: Sequence[str], configs: Mapping[str, RunConfig], project: str | None
+    names: str | Sequence[str], metrics: Sequence[str], configs: Mapping[str, RunConfig], project: str | None
 ) -> dict[tuple[str, str, str], PublishedScore]:
-    """Those of file `name` that fit a table, by row, column and metric; `configs`: by column.
+    """Those of `names` (see `scores`) that fit a table, by row, column and metric; `configs`: by column.
 
     A score fits the dataset of its column; that of <evaluation>/<metric> the evaluation's own, where it has
     one.
     """
     found: dict[tuple[str, str, str], PublishedScore] = {}
-    for score in scores(name, project):
+    for score in itertools.chain(*(scores(name, project) for name in _listed(names))):
         found.setdefault((score.row, score.dataset, score.metric), score)
     fitting = {}
     for row in dict.fromkeys(row for row, _, _ in found):
@@ -186,6 +187,10 @@ def shown(
                 if fit is not None:
                     fitting[row, column, metric] = fit
     return fitting
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def notes(found: Iterable[PublishedScore]) -> list[str]:
