@@ -6,12 +6,11 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from launch.ablations.ablation import Ablation, TableSettings, find
-from launch.ablations.overrides import read_mapping
+from launch.ablations.ablation import Ablation, TableSettings
 from launch.selection.plan import Selection
 from launch.tables.grid import INSIDE_NOISE
+from launch.tables.published import PublishedScore
 from launch.tables.scores import RunScores
-from vocl.config.compose import project_of
 from vocl.config.protocol import choices, protocol
 from vocl.measure import Measure
 
@@ -31,7 +30,6 @@ def notes(
     return [
         _units(chosen, settings, measures, records),
         *_mixed(chosen, records),
-        *_published_otherwise(chosen, settings, records, selection),
         *_directions(measures),
         *([_differences(settings)] if baseline else []),
         *_not_scored(records, command),
@@ -101,21 +99,17 @@ def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
                 yield f"{place} mixes protocols, whose numbers do not compare ({told})"
 
 
-def _published_otherwise(
-    chosen: Ablation, settings: TableSettings, records: Sequence[RunScores], selection: Selection
+def published_otherwise(
+    chosen: Ablation, records: Sequence[RunScores], theirs: Iterable[PublishedScore], project: str | None
 ) -> Iterator[str]:
     """Published scores of another protocol than the rows above them."""
-    if settings.published is None:
-        return
-    project = project_of(selection.arguments)
-    named = read_mapping(find("published", settings.published, project)).get("protocol")
-    if named not in choices(project):
-        return
-    theirs = protocol(named, project)["name"]
+    known = choices(project)
+    names = {protocol(s.protocol, project)["name"] for s in theirs if s.protocol in known}
     scores = (record.score(metric) for record in records for metric in chosen.metrics)
-    ours = sorted({score.protocol for score in scores if score and score.protocol} - {theirs})
-    if ours:
-        yield f"published: by protocol {theirs}, rows by {', '.join(ours)} do not compare with it"
+    ours = {score.protocol for score in scores if score and score.protocol}
+    for name in sorted(names):
+        if others := sorted(ours - {name}):
+            yield f"published: by protocol {name}, rows by {', '.join(others)} do not compare with it"
 
 
 def _directions(measures: Mapping[str, Measure]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from launch.selection.metric_names import refuse_unknown_protocol
 from launch.selection.plan import Selection, select
 from launch.tables import published
 from launch.tables.model import Place, Table, TableCell
-from launch.tables.notes import notes
+from launch.tables.notes import notes, published_otherwise
 from launch.tables.published import PublishedScore
 from launch.tables.scores import RunScores, read, refuse_metrics_not_given
 from launch.tables.stats import Sample, difference, seed_variance, summarise
@@ -70,7 +70,11 @@ def tabulate(
         measures=measures,
         cells=_ranked(_cells(scores, settings, wanted), settings, measures, protocols),
         published={p: s.value * settings.factor_of(p[2], measures[p[2]]) for p, s in theirs.items()},
-        notes=[*notes(chosen, settings, measures, records, selection), *published.notes(theirs.values())],
+        notes=[
+            *notes(chosen, settings, measures, records, selection),
+            *published.notes(theirs.values()),
+            *published_otherwise(chosen, records, theirs.values(), project_of(selection.arguments)),
+        ],
     )
 
 
