@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -254,6 +256,30 @@ def test_another_process_opens_its_own(tmp_path, method):
     for process in processes:
         process.join(60)
     assert mine == before and theirs == [before, before]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_may_free_what_the_other_had_open(tmp_path):
+    """As a garbage collector does, at any time."""
+    for name in ("a.mp4", "b.mkv"):
+        write(tmp_path / "own" / "train" / name)
+    gc.collect()  # the encoders that wrote them have threads
+    gc.disable()
+    try:
+        source = source_of(tmp_path)
+        source.check()
+        for video in videos(source):
+            video.frames([40, 5])
+        del source, video
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            gc.collect()
+            os._exit(0)
+    finally:
+        gc.enable()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_loader_processes_change_nothing(tmp_path):

@@ -156,10 +156,18 @@ def _packets(
 
 
 def opened_container(path: Path) -> Any:
-    """An open PyAV container; its titles may be in any encoding."""
+    """An open PyAV container; its titles may be in any encoding.
+
+    Its decoders have one thread, this one: where the garbage collector frees a decoder in a process that
+    was forked from the one that opened it, it waits for threads that are not there, for ever.
+    """
     import av
 
-    return av.open(str(path.resolve()), metadata_errors="replace")
+    container = av.open(str(path.resolve()), metadata_errors="replace")
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            stream.codec_context.thread_count = 1
+    return container
 
 
 @contextmanager

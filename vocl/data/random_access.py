@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vocl.data.containers import film
 from vocl.data.packets import Packets, decoding, opened_container
 from vocl.errors import UserError
 
 START = -1  # in the place of a packet's number: the start of the file
-MOST_THREADS = 8  # of a decoder: each holds frames of its own
 
 
 class OpenFilms:
     """Video files that are open in this process, at most `most`; those longest unused are closed.
 
     What a process has open, another that was forked from it leaves alone: they would share a place in the
-    file, and a decoder's threads do not live on in the other.
+    file.
     """
 
     def __init__(self, most: int) -> None:
@@ -79,7 +77,7 @@ class _Film:
             except (av.error.FFmpegError, _Missed):
                 found = None
             if found is not None:
-                return self.packets.upright(found.to_ndarray(format="rgb24"))
+                return self.packets.upright(found.reformat(format="rgb24", threads=1).to_ndarray())
             self._decoded = None
         raise UserError(f"{self.packets.path}: frame {number} does not decode")
 
@@ -118,8 +116,6 @@ class _Film:
         with decoding(path):
             self._container = opened_container(path)
             self._stream = film(self._container, path)
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = min(torch.get_num_threads(), MOST_THREADS)
 
     def _from(self, start: int) -> Iterator[Any]:
         """Decode from the packet `start` on; a seek may lead in front of it."""

@@ -240,7 +240,7 @@ def _av_frames(packets: Packets, wanted: Sequence[int]) -> Iterator[np.ndarray]:
     path, left = packets.path, list(reversed(wanted))
     with decoding(path), opened_container(path) as container:
         stream = film(container, path)
-        stream.thread_type = "AUTO"
+        stream.thread_type, stream.codec_context.thread_count = "AUTO", 0  # as many as there are cores
         for number, frame in enumerate(container.decode(stream)):
             if frame.is_corrupt:
                 raise UserError(f"{path}: frame {number} does not decode")
