@@ -76,6 +76,14 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "vocl.commands.data:main",
         "published datasets as stores: prepare NAME SOURCE OUT, verify STORE, info STORE, preview STORE",
     ),
+    "rescore": (
+        "vocl.commands.verbs:rescore",
+        "score kept masks of a run by another protocol, without its model: RUN protocol=NAME",
+    ),
+    "score": (
+        "vocl.commands.verbs:score",
+        "score the masks of any method: TRUTH LABELS protocol=NAME [out=FILE]; folders of PNG, or JSON",
+    ),
     "predict": (
         "vocl.commands.verbs:predict",
         "segment a video: video=FILE checkpoint=RUN [fps= max_frames= fit=]",

@@ -16,6 +16,7 @@ from running import at_step, child, final, on_ranks, result, run_folder, same, s
 
 from vocl import run
 from vocl.data.feed import Feed
+from vocl.errors import UserError
 from vocl.evaluate.discovery import Discovery
 
 WORKERS = "runtime.workers=2"
@@ -146,6 +147,31 @@ def test_what_a_loader_raises_is_one_line_and_its_traceback_in_the_record(tmp_pa
     assert "in spoilt" in record["traceback"]
     assert steps_logged(config) == list(range(7))
     assert not multiprocessing.active_children()
+
+
+def test_a_file_that_a_loader_cannot_read_is_the_line_that_it_is_without_loaders(
+    tmp_path, monkeypatch, capfd
+):
+    batch = Feed.batch
+
+    def refused(self, step):
+        if step == 7:
+            raise UserError("data/train/clip.mp4: frame 7 does not decode")
+        return batch(self, step)
+
+    monkeypatch.setattr(Feed, "batch", refused)
+    ends = []
+    for workers in (0, 2):
+        config = tiny(tmp_path / str(workers), f"runtime.workers={workers}")
+        try:
+            code: object = run.run(config)
+        except UserError as error:
+            code = str(error)
+        lines = [line.replace(str(tmp_path / str(workers)), "") for line in told(capfd.readouterr().err)]
+        ends.append((code, lines, steps_logged(config)))
+        assert not multiprocessing.active_children()
+    assert ends[0] == ends[1] and "frame 7 does not decode" in str(ends[0]), ends
+    assert ends[0][2] == list(range(7))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells a process of its parent's end")

@@ -13,9 +13,9 @@ from einops import rearrange
 from PIL import Image
 
 from vocl import assemble
-from vocl.commands import predict
+from vocl.commands import prediction_files, segmented
 from vocl.commands.key_values import PREDICT, key_values
-from vocl.commands.predict import segment
+from vocl.commands.segmented import segment
 from vocl.commands.verbs import predict as main
 from vocl.config.compose import composed
 from vocl.errors import UserError
@@ -74,7 +74,7 @@ def test_what_is_written(run, frames, tmp_path, capsys, fit):
     out = tmp_path / "out"
     assert main([f"video={frames}", f"checkpoint={run}", f"out={out}", f"fit={fit}"]) == 0
     assert capsys.readouterr().out.split() == [str(out / n) for n in ("labels", "overlay.mp4", "sheet.png")]
-    assert sorted(p.name for p in out.iterdir()) == ["labels", "overlay.mp4", "sheet.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["labels", "overlay.mp4", "sheet.png", "video.json"]
     labels = sorted((out / "labels").iterdir())
     assert [p.name for p in labels] == [f"{n:05d}.png" for n in range(19)]
     for path in labels:
@@ -104,7 +104,7 @@ def test_the_same_video_gives_the_same_labels(run, frames, tmp_path, monkeypatch
     """Also when it is cut into other windows: the state is carried on."""
     found = []
     for number, window in enumerate((8, 3, 100)):
-        monkeypatch.setattr(predict, "WINDOW", window)
+        monkeypatch.setattr(segmented, "WINDOW", window)
         out = tmp_path / f"out{number}"
         assert main([f"video={frames}", f"checkpoint={run}", f"out={out}"]) == 0
         found.append(np.stack([np.array(Image.open(p)) for p in sorted((out / "labels").iterdir())]))
@@ -190,9 +190,9 @@ def test_a_folder_in_use_is_left_alone(run, frames, capsys):
 def test_stopped_by_a_signal(run, frames, tmp_path, monkeypatch):
     import signal
 
-    plain = predict.write_label_map
+    plain = prediction_files.write_label_map
     monkeypatch.setattr(
-        predict, "write_label_map", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), plain(*a))
+        prediction_files, "write_label_map", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), plain(*a))
     )
     assert main([f"video={frames}", f"checkpoint={run}", f"out={tmp_path / 'place' / 'out'}"]) == 75
     assert not list((tmp_path / "place").iterdir())
@@ -257,7 +257,8 @@ def test_a_model_of_whole_videos_gets_them_whole():
     class Whole(VideoModel):
         whole_video = True
 
-    assert predict.window(Whole(), 1000) == 1000 and predict.window(VideoModel(), 1000) == predict.WINDOW
+    assert segmented.window(Whole(), 1000) == 1000
+    assert segmented.window(VideoModel(), 1000) == segmented.WINDOW
 
 
 def test_windows_are_read_one_at_a_time():

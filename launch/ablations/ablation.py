@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from launch.ablations import rows
 from launch.ablations.overrides import Overrides, known_keys, mapping, read_mapping
@@ -29,25 +29,40 @@ from vocl.errors import UnknownChoice, UserError, brief
 from vocl.files import NUMBER, is_a
 from vocl.measure import Measure
 
+FRACTIONS, DECIMALS = 100.0, 1  # scale and digits of metrics that a mapping by metric does not name
+
 
 @dataclass(frozen=True)
 class TableSettings:
     """How the table shows its numbers."""
 
     protocol: str | None = "same"  # a protocol's name; "same": any one per column; None: do not ask
-    scale: float = 100.0  # of fractions; a metric in a unit of its own has its own
-    digits: int = 1  # decimals, where a metric does not say its own
-    baseline: str | None = None  # row that the others are compared with, paired by seed
+    scale: float | dict[str, float] = 100.0  # of fractions, or by metric; one in its own unit has its own
+    digits: int | dict[str, int] = 1  # decimals, or by metric, where a metric does not say its own
+    baseline: str | None = None  # row that the others are compared with
     groups: list[list[str]] = field(default_factory=list)  # rows between two rules, in this order
     published: str | list[str] | None = None  # NAME or NAME/TABLE of conf/published, or several: shown below
+    interval: float | None = 0.95  # level of the confidence intervals; None: none
+    noise: float = 0.09  # a difference of a larger p is marked as inside noise
+    names: Literal["metrics", "paper"] = "metrics"  # how metrics are called: as in results, or as papers do
+    counts: bool = True  # (n) behind each cell
+    deltas: bool = True  # a column of differences to the baseline
+    transpose: bool = False  # rows as columns
+    fit: bool = False  # LaTeX: as wide as the text's column
 
-    def factor_of(self, measure: Measure) -> float:
+    def factor_of(self, metric: str, measure: Measure) -> float:
         """What a metric is multiplied by."""
-        return self.scale if measure.is_fraction else measure.scale
+        if isinstance(self.scale, dict) and metric in self.scale:
+            return self.scale[metric]
+        plain = FRACTIONS if isinstance(self.scale, dict) else self.scale
+        return plain if measure.is_fraction else measure.scale
 
-    def digits_of(self, measure: Measure) -> int:
+    def digits_of(self, metric: str, measure: Measure) -> int:
         """Decimals of a metric."""
-        return self.digits if measure.digits is None else measure.digits
+        if isinstance(self.digits, dict) and metric in self.digits:
+            return self.digits[metric]
+        plain = DECIMALS if isinstance(self.digits, dict) else self.digits
+        return plain if measure.digits is None else measure.digits
 
 
 @dataclass(frozen=True)
@@ -147,11 +162,15 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
     table = TableSettings(**values)
     checks = {
         "protocol": isinstance(table.protocol, str | None),
-        "scale": is_a(table.scale, NUMBER),
-        "digits": is_a(table.digits, int) and 0 <= table.digits <= 9,
+        "scale": all(is_a(scale, NUMBER) for scale in _each(table.scale)),
+        "digits": all(is_a(digits, int) and 0 <= digits <= 9 for digits in _each(table.digits)),
         "baseline": isinstance(table.baseline, str | None),
         "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),
         "published": isinstance(table.published, str | None) or _are_words(table.published),
+        "interval": table.interval is None or (is_a(table.interval, NUMBER) and 0 < table.interval < 1),
+        "noise": is_a(table.noise, NUMBER) and 0 < table.noise < 1,
+        "names": table.names in ("metrics", "paper"),
+        **{key: isinstance(getattr(table, key), bool) for key in ("counts", "deltas", "transpose", "fit")},
     }
     for key, right in checks.items():
         if not right:
@@ -160,6 +179,11 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
         if row is not None and row not in rows:
             raise UserError(f"{where}: no row {row!r}, choose from {', '.join(rows)}")
     return table
+
+
+def _each(value: Any) -> list[Any]:
+    """A value that holds for all metrics, or those by metric."""
+    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 def _are_words(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launch.ablations.ablation import Ablation, TableSettings
-from launch.tables.stats import Summary
+from launch.tables.stats import Difference, Summary
 from vocl.measure import Measure
 
 Place = tuple[str, str, str]  # row, column, metric
@@ -13,12 +13,14 @@ Place = tuple[str, str, str]  # row, column, metric
 
 @dataclass(frozen=True)
 class TableCell:
-    """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column."""
+    """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column;
+    `second`: only the best are."""
 
     summary: Summary | None
-    delta: Summary | None  # to the baseline row, paired by seed
+    delta: Difference | None  # to the baseline row
     wanted: int  # seeds
     best: bool = False
+    second: bool = False
 
     @property
     def complete(self) -> bool:
@@ -50,8 +52,8 @@ class Table:
 
     def digits(self, metric: str) -> int:
         """Decimals of a metric."""
-        return self.settings.digits_of(self.measures[metric])
+        return self.settings.digits_of(metric, self.measures[metric])
 
     def factor(self, metric: str) -> float:
         """What a metric is multiplied by."""
-        return self.settings.factor_of(self.measures[metric])
+        return self.settings.factor_of(metric, self.measures[metric])

@@ -6,9 +6,13 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from launch.ablations.ablation import Ablation, TableSettings
+from launch.ablations.ablation import Ablation, TableSettings, find
+from launch.ablations.overrides import read_mapping
 from launch.selection.plan import Selection
+from launch.tables.grid import INSIDE_NOISE
 from launch.tables.scores import RunScores
+from vocl.config.compose import project_of
+from vocl.config.protocol import choices, protocol
 from vocl.measure import Measure
 
 EMPTY = "\N{DAGGER} and --"
@@ -23,17 +27,20 @@ def notes(
 ) -> list[str]:
     """The lines below a table."""
     command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
-    delta = f"\N{GREEK CAPITAL LETTER DELTA}: difference to {settings.baseline}, paired by seed"
+    baseline = settings.baseline is not None and settings.deltas
     return [
         _units(chosen, settings, measures, records),
         *_mixed(chosen, records),
+        *_published_otherwise(chosen, settings, records, selection),
         *_directions(measures),
-        *([delta] if settings.baseline is not None else []),
+        *([_differences(settings)] if baseline else []),
         *_not_scored(records, command),
         *_undefined(chosen, records),
         *_missing(records, command),
         *_damaged(records),
         *_versions(records),
+        *_precisions(records),
+        *_costs(records),
     ]
 
 
@@ -43,12 +50,40 @@ def _units(
     scores = (record.score(metric) for record in records for metric in chosen.metrics)
     protocols = ", ".join(sorted({score.protocol for score in scores if score and score.protocol}))
     own = [metric for metric, measure in measures.items() if not measure.is_fraction]
-    unit = "fractions" if settings.scale == 1 else f"fractions x {settings.scale:g}"
+    factors = {settings.factor_of(metric, Measure()) for metric in set(measures) - set(own)}
+    unit = " or ".join(
+        "fractions" if factor == 1 else f"fractions x {factor:g}" for factor in sorted(factors)
+    )
     units = [*([unit] if len(own) < len(measures) else []), *_spelt("in a unit of its own", own)]
     return (
         f"mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n); {'; '.join(units)}; "
         f"protocol: {protocols or 'none yet'}; bold: best in its column among cells with all seeds"
     )
+
+
+def _differences(settings: TableSettings) -> str:
+    return (
+        f"\N{GREEK CAPITAL LETTER DELTA}: difference to {settings.baseline}, paired over videos; "
+        f"{INSIDE_NOISE}: inside noise, chance gives so wide a gap with p > {settings.noise:g} (t test; the "
+        "variance of seeds is that of all rows of the column)"
+    )
+
+
+def _precisions(records: Sequence[RunScores]) -> Iterator[str]:
+    found = Counter(str(record.spec.config.train.precision) for record in records)
+    if len(found) > 1:
+        yield f"rows differ in precision: {_counted(found)}"
+
+
+def _costs(records: Sequence[RunScores]) -> Iterator[str]:
+    """GPU hours of each row, and of these those of attempts that failed or were killed."""
+    rows: dict[str, tuple[float, float]] = {}
+    for record in {(record.spec.row, record.spec.id): record for record in records}.values():
+        spent, lost = rows.get(record.spec.row, (0.0, 0.0))
+        rows[record.spec.row] = spent + record.gpu_hours, lost + record.lost_gpu_hours
+    if any(spent for spent, _ in rows.values()):
+        told = (f"{row} {s:.1f}{f' ({lost:.1f} lost)' if lost else ''}" for row, (s, lost) in rows.items())
+        yield f"GPU hours (lost: in attempts that failed or were killed): {', '.join(told)}"
 
 
 def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
@@ -64,6 +99,23 @@ def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
                 told = "; ".join(f"{name}: {', '.join(dict.fromkeys(rows))}" for name, rows in found.items())
                 place = metric if len(chosen.columns) == 1 else f"{column} {metric}"
                 yield f"{place} mixes protocols, whose numbers do not compare ({told})"
+
+
+def _published_otherwise(
+    chosen: Ablation, settings: TableSettings, records: Sequence[RunScores], selection: Selection
+) -> Iterator[str]:
+    """Published scores of another protocol than the rows above them."""
+    if settings.published is None:
+        return
+    project = project_of(selection.arguments)
+    named = read_mapping(find("published", settings.published, project)).get("protocol")
+    if named not in choices(project):
+        return
+    theirs = protocol(named, project)["name"]
+    scores = (record.score(metric) for record in records for metric in chosen.metrics)
+    ours = sorted({score.protocol for score in scores if score and score.protocol} - {theirs})
+    if ours:
+        yield f"published: by protocol {theirs}, rows by {', '.join(ours)} do not compare with it"
 
 
 def _directions(measures: Mapping[str, Measure]) -> Iterator[str]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch import escape
-from launch.tables.stats import Summary
+from launch.tables.grid import NOTHING, Shown, grid
 from vocl.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from launch.tables.model import Table, TableCell
+    from launch.tables.model import Table
     from launch.tables.scores import RunScores
 
 FILES = ("table.md", "table.csv", "table.tex", "runs.csv")
-Header = tuple[str, str]  # column, metric
 
 
 def write(table: Table, records: Sequence[RunScores], place: Path) -> None:
@@ -30,14 +30,11 @@ def write(table: Table, records: Sequence[RunScores], place: Path) -> None:
 
 def markdown(table: Table) -> str:
     """The table with a title and its notes, columns padded so that it also reads as plain text."""
-    headers = _headers(table)
-    titles = ["", *(escape.markdown(" ".join(dict.fromkeys(filter(None, each)))) for each in headers)]
-    lines = [titles]
-    for group in table.rows:
-        lines += [[escape.markdown(row), *_texts(table, row, _markdown_cell)] for row in group]
-    for row, values in _published_rows(table):
-        lines.append([escape.markdown(f"published: {row}"), *values])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    found = grid(table)
+    titles = [" ".join(dict.fromkeys(filter(None, header))) for header in found.headers]
+    lines = [["", *map(escape.markdown, titles)]]
+    lines += [[escape.markdown(label), *map(_markdown_cell, cells)] for label, cells in found.lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = [("-" * width if i == 0 else "-" * (width - 1) + ":") for i, width in enumerate(widths)]
     padded = [
         [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
@@ -48,23 +45,35 @@ def markdown(table: Table) -> str:
     return "\n".join([f"**{escape.markdown(table.ablation.title)}**", "", *body, "", *notes])
 
 
+def _markdown_cell(cell: Shown) -> str:
+    return replace(cell, mean=f"**{cell.mean}**" if cell.best else cell.mean).plain  # it cannot underline
+
+
 def latex(table: Table) -> str:
-    """A booktabs tabular; rules between groups and above published rows."""
+    r"""A booktabs tabular to \input; rules between groups and above published rows."""
     import pandas as pd
 
-    groups = [[(escape.latex(row), _texts(table, row, _latex_cell)) for row in group] for group in table.rows]
-    published = [(escape.latex(f"published: {row}"), values) for row, values in _published_rows(table)]
-    groups += [published] if published else []
-    lines = [line for group in groups for line in group]
-    headers = [tuple(escape.latex(part) for part in header) for header in _headers(table)]
-    columns = pd.MultiIndex.from_tuples(headers)
+    found = grid(table)
+    lines = [(escape.latex(label), [_latex_cell(cell) for cell in cells]) for label, cells in found.lines]
+    headers = [tuple(escape.latex(part) for part in header) for header in found.headers]
+    columns: Any = pd.MultiIndex.from_tuples(headers)
+    if not any(second for _, second in headers):
+        columns = [first for first, _ in headers]
     frame = pd.DataFrame([cells for _, cells in lines], index=[label for label, _ in lines], columns=columns)
     text = frame.style.to_latex(hrules=True, column_format="l" + "r" * len(headers), multicol_align="c")
-    notes = "".join(
-        f"% {escape.one_line(note)}\n"
-        for note in (table.ablation.title, *table.notes, r"needs \usepackage{booktabs}")
-    )
-    return notes + _with_rules(text, [len(group) for group in groups])
+    text = _with_rules(text, [len(group) for group in found.groups])
+    packages = r"\usepackage{booktabs}"
+    if table.settings.fit:
+        text = f"\\resizebox{{\\columnwidth}}{{!}}{{%\n{text.rstrip()}%\n}}\n"
+        packages += r" and \usepackage{graphicx}"
+    notes = (table.ablation.title, *table.notes, f"needs {packages}")
+    return "".join(f"% {escape.one_line(note)}\n" for note in notes) + text
+
+
+def _latex_cell(cell: Shown) -> str:
+    number = escape.latex(cell.mean) if cell.mean == NOTHING else cell.mean.replace("-", "$-$")
+    mean = rf"\textbf{{{number}}}" if cell.best else rf"\underline{{{number}}}" if cell.second else number
+    return mean + escape.latex(replace(cell, mean="").plain)
 
 
 def _with_rules(text: str, sizes: Sequence[int]) -> str:
@@ -76,70 +85,6 @@ def _with_rules(text: str, sizes: Sequence[int]) -> str:
         lines.insert(at, r"\midrule")
         at += 1
     return "\n".join(lines)
-
-
-def _headers(table: Table) -> list[Header]:
-    """(column, metric) over the cells of a line; a column of differences follows each metric."""
-    headers = [(column, metric) for column in table.ablation.columns for metric in table.ablation.metrics]
-    if table.settings.baseline is None:
-        return headers
-    return [entry for column, metric in headers for entry in ((column, metric), (column, f"Δ {metric}"))]
-
-
-def _texts(table: Table, row: str, show: Any) -> list[str]:
-    texts = []
-    for column in table.ablation.columns:
-        for metric in table.ablation.metrics:
-            cell = table.cells.get((row, column, metric))
-            texts.append(show(cell, table.digits(metric)) if cell else "")
-            if table.settings.baseline is not None:
-                texts.append(_delta(cell, table.digits(metric), show) if cell else "")
-    return texts
-
-
-def _published_rows(table: Table) -> list[tuple[str, list[str]]]:
-    rows = []
-    for row in dict.fromkeys(row for row, _, _ in table.published):
-        values = []
-        for column in table.ablation.columns:
-            for metric in table.ablation.metrics:
-                value = table.published.get((row, column, metric))
-                values.append("" if value is None else f"{value:.{table.digits(metric)}f}")
-                values += [""] if table.settings.baseline is not None else []
-        rows.append((row, values))
-    return rows
-
-
-def _markdown_cell(cell: TableCell, digits: int) -> str:
-    if cell.summary is None:
-        return "--"
-    mean = f"{cell.summary.mean:.{digits}f}"
-    return f"{f'**{mean}**' if cell.best else mean}{_spread(cell.summary, digits)} {_count(cell)}"
-
-
-def _latex_cell(cell: TableCell, digits: int) -> str:
-    if cell.summary is None:
-        return "--"
-    mean = f"{cell.summary.mean:.{digits}f}".replace("-", "$-$")
-    bold = rf"\textbf{{{mean}}}" if cell.best else mean
-    return bold + escape.latex(f"{_spread(cell.summary, digits)} {_count(cell)}")
-
-
-def _delta(cell: TableCell, digits: int, show: Any) -> str:
-    if cell.delta is None:
-        return ""
-    text = f"{cell.delta.mean:+.{digits}f}{_spread(cell.delta, digits)}"
-    return escape.latex(text).replace("-", "$-$") if show is _latex_cell else text
-
-
-def _spread(summary: Summary, digits: int) -> str:
-    return "" if summary.std is None else f" ± {summary.std:.{digits}f}"
-
-
-def _count(cell: TableCell) -> str:
-    """n, or how many of the seeds there are."""
-    assert cell.summary is not None
-    return f"({cell.summary.n})" if cell.complete else f"({cell.summary.n}/{cell.wanted})†"
 
 
 def cells_frame(table: Table) -> pd.DataFrame:
@@ -158,9 +103,14 @@ def cells_frame(table: Table) -> pd.DataFrame:
                 "std": summary and summary.std,
                 "n": summary.n if summary else 0,
                 "wanted": cell.wanted,
+                "low": summary and summary.low,
+                "high": summary and summary.high,
                 "best": cell.best,
                 "delta_mean": delta and delta.mean,
-                "delta_std": delta and delta.std,
+                "delta_low": delta and delta.low,
+                "delta_high": delta and delta.high,
+                "delta_p": delta and delta.p,
+                "inside_noise": delta and delta.is_inside_noise,
                 "scale": table.factor(metric),
                 "higher_is_better": table.measures[metric].higher_is_better,
             }

@@ -11,8 +11,10 @@ from launch.selection.plan import Spec
 from vocl.config import folders
 from vocl.config.proof.evaluations import declared
 from vocl.errors import UserError
+from vocl.files import is_number
 from vocl.measure import Measure
 from vocl.rundir import result
+from vocl.rundir.records import Records
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 
@@ -47,10 +49,20 @@ class RunScores:
     wall_s: float | None = None
     code: str | None = None
     damaged: str | None = None
+    run: RunDir | None = None
+    gpu_hours: float = 0.0
+    lost_gpu_hours: float = 0.0  # in attempts that failed or were killed
+    _read: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
+    _scores: dict[str, Score | None] = field(default_factory=dict, compare=False, repr=False)
 
     def score(self, metric: str) -> Score | None:
         """The score that `metric` names: <evaluation>/<metric>, or that of the row's first evaluation
         which has it; None where there is none, or none yet."""
+        if metric not in self._scores:
+            self._scores[metric] = self._find(metric)
+        return self._scores[metric]
+
+    def _find(self, metric: str) -> Score | None:
         found = result.find_score(self.entries, metric)
         if found is None:
             return None
@@ -62,6 +74,19 @@ class RunScores:
             return None
         entry = self.entries[name]
         return Score(entry["metrics"][own], result.measure(entry, own), name, entry["protocol"])
+
+    def videos(self, metric: str) -> dict[str, float]:
+        """The score that `metric` names, of each video on which it is defined; nothing where no such rows are
+        kept."""
+        found = self.score(metric)
+        own = metric.partition("/")[2] or metric
+        rows = self._rows(found.evaluation) if found is not None else []
+        return {row["video"]: row[own] for row in rows if is_number(row.get(own))}
+
+    def _rows(self, evaluation: str) -> list[dict[str, Any]]:
+        if evaluation not in self._read and self.run is not None:
+            self._read[evaluation] = self.run.rows(self.entries[evaluation]["eval_id"])
+        return self._read.get(evaluation, [])
 
     @property
     def names(self) -> list[str]:
@@ -79,7 +104,9 @@ def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> Run
     except OSError:
         return RunScores(spec, state)
     if state != "done":
-        return RunScores(spec, state)
+        left = Records(run)
+        hours = left.gpu_hours
+        return RunScores(spec, state, gpu_hours=hours, lost_gpu_hours=hours and left.lost_gpu_hours)
     evals = found.evals
     reports = run.reports(evals)
     keys = {name: _key(run, spec, name, evals, reports, protocol) for name in spec.config.eval or evals}
@@ -93,6 +120,9 @@ def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> Run
         codes={n: reports[k]["code"] for n, k in there.items() if k in reports and reports[k].get("code")},
         wall_s=found.wall_s,
         code=found.code,
+        run=run,
+        gpu_hours=found.gpu_hours or 0.0,
+        lost_gpu_hours=Records(run).lost_gpu_hours if found.gpu_hours and found.attempts != 1 else 0.0,
     )
 
 

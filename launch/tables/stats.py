@@ -1,30 +1,208 @@
-"""Numbers of a table cell from the scores of its seeds."""
+"""Numbers of a table cell: mean, deviation, confidence, and whether a difference is more than noise.
+
+Letters: s seeds, v videos. A score of seed i on video j is taken as its method's mean plus an effect of the
+video, one of the seed and a remainder. Two rows of a table share their videos, not their seeds: a seed
+draws other weights in another architecture, so seeds are no pairs.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DRAWS = 2000  # of the bootstrap
+POOL_BELOW = 0.5  # seeds add nothing to the remainder: the ratio of variances is in its lower half
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample standard deviation (ddof = 1; None below two values) of `n` values."""
+    """Mean and sample standard deviation (ddof = 1; None below two values) of `n` values.
+
+    `low`, `high`: a confidence interval of the mean; None where it is not known.
+    """
 
     mean: float
     std: float | None
     n: int
+    low: float | None = None
+    high: float | None = None
 
 
-def summarise(values: Sequence[float]) -> Summary | None:
-    """Summary of `values`, None when there are none."""
+@dataclass(frozen=True)
+class Difference:
+    """Mean of a row minus that of the baseline, its confidence interval, and p of a gap so wide by chance.
+
+    Only `mean` where a side has one seed alone and no variance is known. `noise`: p above which it is
+    called noise.
+    """
+
+    mean: float
+    noise: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+    @property
+    def is_inside_noise(self) -> bool:
+        """Whether chance explains it."""
+        return self.p is None or self.p > self.noise
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The scores of one row, by seed; `videos`: seed -> video -> score, where runs kept them."""
+
+    values: dict[int, float]
+    videos: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.values.values())
+
+    def matrix(self, names: Sequence[str] | None = None) -> np.ndarray | None:
+        """Scores s v of the videos that every seed has (and `names`); None without two of either."""
+        import numpy as np
+
+        if len(self.values) < 2 or set(self.videos) != set(self.values):
+            return None
+        shared = self.shared if names is None else names
+        if len(shared) < 2:
+            return None
+        return np.array([[self.videos[seed][name] for name in shared] for seed in self.values])
+
+    @property
+    def shared(self) -> list[str]:
+        """The videos that every seed has."""
+        sets = [set(self.videos[seed]) for seed in self.values if seed in self.videos]
+        return sorted(set.intersection(*sets)) if len(sets) == len(self.values) and sets else []
+
+
+def summarise(sample: Sample, level: float | None = None) -> Summary | None:
+    """Summary of a sample, with its interval at `level`; None when it has no values."""
+    values = list(sample.values.values())
     if not values:
         return None
-    return Summary(
-        statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
-    )
+    low, high = (level and interval(sample, level)) or (None, None)
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(statistics.fmean(values), deviation, len(values), low, high)
 
 
-def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Summary | None:
-    """Summary of value - baseline over the seeds that both have."""
-    return summarise([values[seed] - baseline[seed] for seed in values if seed in baseline])
+def interval(sample: Sample, level: float) -> tuple[float, float] | None:
+    """A confidence interval of the mean by the hierarchical bootstrap: seeds are drawn, then videos.
+
+    Seeds' deviations are widened by sqrt(s / (s - 1)), without which the bootstrap of a few seeds is too
+    narrow. Where no scores of videos are kept, of seeds alone. None below two seeds.
+    """
+    import numpy as np
+
+    number = len(sample.values)
+    if number < 2:
+        return None
+    means = np.array(list(sample.values.values()))
+    drawn = _drawn(number, 0)  # draws s
+    shifts = math.sqrt(number / (number - 1)) * (drawn @ (means - means.mean()))
+    table = sample.matrix()
+    if table is not None:
+        within = table - table.mean(1, keepdims=True)
+        shifts += np.einsum("dv,dv->d", drawn @ within, _drawn(table.shape[1], 1))
+    low, high = np.quantile(shifts, [(1 - level) / 2, (1 + level) / 2])
+    return float(means.mean() + low), float(means.mean() + high)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(number: int, seed: int) -> np.ndarray:
+    """How often each of `number` is drawn, as a share, in every draw; the same for all cells."""
+    import numpy as np
+
+    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), DRAWS) / number
+    drawn.flags.writeable = False
+    return drawn
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Of the mean of one seed, estimated with `freedom` degrees of freedom."""
+
+    value: float
+    freedom: float
+
+
+def seed_variance(samples: Iterable[Sample]) -> Variance | None:
+    """How much the mean of a seed scatters, from all rows of a column; None where no row has two seeds.
+
+    Where seeds differ no more than the remainder of their videos explains (the F test's p is above 1 -
+    `POOL_BELOW`), that remainder is pooled with it: it is known from many more values.
+    """
+    import numpy as np
+    from scipy import stats
+
+    squares = freedom = rest_squares = rest_freedom = 0.0
+    for sample in samples:
+        if len(sample.values) < 2:
+            continue
+        values = np.array(list(sample.values.values()))
+        squares += float(((values - values.mean()) ** 2).sum())
+        freedom += len(values) - 1
+        table = sample.matrix()
+        if table is not None:
+            rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+            rest_squares += float((rest**2).sum()) / table.shape[1]
+            rest_freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
+    if not freedom:
+        return None
+    own = Variance(squares / freedom, freedom)
+    if not rest_freedom or not rest_squares:
+        return own
+    ratio = own.value / (rest_squares / rest_freedom)
+    if stats.f.cdf(ratio, freedom, rest_freedom) > POOL_BELOW:
+        return own
+    return Variance((squares + rest_squares) / (freedom + rest_freedom), freedom + rest_freedom)
+
+
+def difference(row: Sample, baseline: Sample, seeds: Variance | None, noise: float) -> Difference | None:
+    """`row` minus `baseline`, paired over their videos; None where a side has no score.
+
+    A t test: its error has the variance of seeds (see `seed_variance`), and how much the gap itself differs
+    between videos beyond what seeds make of it, with degrees of freedom by Satterthwaite.
+    """
+    if not row.values or not baseline.values:
+        return None
+    gap = row.mean - baseline.mean
+    if seeds is None:
+        return Difference(gap, noise)
+    from scipy import stats
+
+    parts = [(seeds.value * (1 / len(row.values) + 1 / len(baseline.values)), seeds.freedom)]
+    parts += _between_videos(row, baseline)
+    variance = sum(value for value, _ in parts)
+    if variance == 0:
+        return Difference(gap, noise, gap, gap, float(gap == 0))
+    freedom = variance**2 / sum(value**2 / own for value, own in parts)
+    error = math.sqrt(variance)
+    reach = float(stats.t.ppf(1 - noise / 2, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(gap) / error, freedom))
+    return Difference(gap, noise, gap - reach, gap + reach, p)
+
+
+def _between_videos(row: Sample, baseline: Sample) -> list[tuple[float, float]]:
+    """The variance of the mean gap that comes from the choice of videos, and its degrees of freedom."""
+    names = sorted(set(row.shared) & set(baseline.shared))
+    tables = [side.matrix(names) for side in (row, baseline)]
+    if tables[0] is None or tables[1] is None:
+        return []
+    gaps = tables[0].mean(0) - tables[1].mean(0)
+    remainder = 0.0
+    for table in tables:
+        assert table is not None
+        rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+        remainder += float((rest**2).sum()) / ((table.shape[0] - 1) * (len(names) - 1)) / table.shape[0]
+    own = max(0.0, float(gaps.var(ddof=1)) - remainder) / len(names)
+    return [(own, len(names) - 1)] if own else []

@@ -16,7 +16,7 @@ from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes
 from launch.tables.published import PublishedScore
 from launch.tables.scores import RunScores, read, refuse_metrics_not_given
-from launch.tables.stats import paired_difference, summarise
+from launch.tables.stats import Sample, difference, seed_variance, summarise
 from vocl.config.compose import project_of
 from vocl.config.grammar import quoting_hint
 from vocl.errors import UserError
@@ -32,8 +32,9 @@ def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[RunScores], Tab
         raise UserError("vocl table: name an ablation, e.g. vocl table demo")
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
     refuse_unknown_protocol("table.protocol", settings.protocol, selection.specs)
-    states, _ = look(selection.root, [spec.id for spec in selection.runs])
-    records = [read(s, selection.root, states[s.id].name, settings.protocol) for s in selection.specs]
+    root = selection.root
+    states, _ = look(root, [spec.id for spec in selection.runs])
+    records = [read(s, root, states[s.id].name, settings.protocol) for s in selection.specs]
     return selection, records, tabulate(chosen, settings, records, selection)
 
 
@@ -43,18 +44,23 @@ def tabulate(
     """The table of `records`; refuses what cannot stand in one column."""
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
     measures: dict[str, Measure] = {}
-    scores: dict[Place, dict[int, float]] = {}
+    scores: dict[Place, Sample] = {}
+    protocols: dict[tuple[str, str], set[str | None]] = {}
     for metric in chosen.metrics:
         found = [(record, record.score(metric)) for record in records]
         there = [(record, score) for record, score in found if score is not None]
         measures[metric] = there[0][1].measure if there else Measure()
         if settings.protocol == "same":
             _same_protocol(chosen, {(r.spec.column, s.protocol): r.spec.row for r, s in reversed(there)})
-        factor = settings.factor_of(measures[metric])
+        for record, known in there:
+            protocols.setdefault((record.spec.column, metric), set()).add(known.protocol)
+        factor = settings.factor_of(metric, measures[metric])
         for record, score in found:
-            values = scores.setdefault((record.spec.row, record.spec.column, metric), {})
+            sample = scores.setdefault((record.spec.row, record.spec.column, metric), Sample({}, {}))
             if score is not None and score.value is not None:
-                values[record.spec.seed] = score.value * factor
+                sample.values[record.spec.seed] = score.value * factor
+                videos = record.videos(metric) if settings.interval or settings.baseline else {}
+                sample.videos[record.spec.seed] = {name: value * factor for name, value in videos.items()}
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
     theirs = _published(settings, chosen, records, selection)
     return Table(
@@ -62,8 +68,8 @@ def tabulate(
         ablation=chosen,
         settings=settings,
         measures=measures,
-        cells=_cells(scores, settings, measures, wanted),
-        published={p: s.value * settings.factor_of(measures[p[2]]) for p, s in theirs.items()},
+        cells=_ranked(_cells(scores, settings, wanted), settings, measures, protocols),
+        published={p: s.value * settings.factor_of(p[2], measures[p[2]]) for p, s in theirs.items()},
         notes=[*notes(chosen, settings, measures, records, selection), *published.notes(theirs.values())],
     )
 
@@ -81,27 +87,47 @@ def _same_protocol(chosen: Ablation, found: Mapping[tuple[str, str | None], str]
 
 
 def _cells(
-    scores: Mapping[Place, dict[int, float]],
-    settings: TableSettings,
-    measures: Mapping[str, Measure],
-    wanted: Counter[tuple[str, str]],
+    scores: Mapping[Place, Sample], settings: TableSettings, wanted: Counter[tuple[str, str]]
 ) -> dict[Place, TableCell]:
+    columns: dict[tuple[str, str], list[Sample]] = {}
+    for place, sample in scores.items():
+        columns.setdefault(place[1:], []).append(sample)
+    variances = (
+        {place: seed_variance(samples) for place, samples in columns.items()} if settings.baseline else {}
+    )
     cells = {}
-    for (row, column, metric), values in scores.items():
+    for (row, column, metric), sample in scores.items():
         delta = None
         if settings.baseline not in (None, row):
-            delta = paired_difference(values, scores.get((settings.baseline, column, metric), {}))
-        cells[row, column, metric] = TableCell(summarise(list(values.values())), delta, wanted[row, column])
-    shown = {
-        place: round(given(cell.summary).mean, settings.digits_of(measures[place[2]]))
-        for place, cell in cells.items()
-        if cell.complete and measures[place[2]].higher_is_better is not None
-    }
-    for (row, column, metric), mean in shown.items():
-        rivals = [value for place, value in shown.items() if place[1:] == (column, metric)]
-        best = max(rivals) if measures[metric].higher_is_better else min(rivals)
-        cells[row, column, metric] = replace(cells[row, column, metric], best=mean == best)
+            baseline = scores.get((settings.baseline, column, metric), Sample({}, {}))
+            delta = difference(sample, baseline, variances[column, metric], settings.noise)
+        cells[row, column, metric] = TableCell(
+            summarise(sample, settings.interval), delta, wanted[row, column]
+        )
     return cells
+
+
+def _ranked(
+    cells: Mapping[Place, TableCell],
+    settings: TableSettings,
+    measures: Mapping[str, Measure],
+    protocols: Mapping[tuple[str, str], set[str | None]],
+) -> dict[Place, TableCell]:
+    """The cells, each with whether it is the best or second of its column as it is shown; none is where
+    protocols mix, whose numbers do not compare."""
+    shown: dict[tuple[str, str], dict[Place, float]] = {}
+    for place, cell in cells.items():
+        metric = place[2]
+        compares = len(protocols.get(place[1:], ())) == 1
+        if compares and cell.complete and measures[metric].higher_is_better is not None:
+            digits = settings.digits_of(metric, measures[metric])
+            shown.setdefault(place[1:], {})[place] = round(given(cell.summary).mean, digits)
+    out = dict(cells)
+    for (_, metric), values in shown.items():
+        order = sorted(set(values.values()), reverse=bool(measures[metric].higher_is_better))
+        for place, value in values.items():
+            out[place] = replace(cells[place], best=value == order[0], second=value in order[1:2])
+    return out
 
 
 def _published(

@@ -256,6 +256,16 @@ def test_loader_processes_change_nothing():
             equal(ours, theirs)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_it_goes_on_exactly_from_any_step(workers):
+    whole = list(make(flip=0.5, reverse=0.5).batches(0, 8, workers=0))
+    for start in range(8) if workers == 0 else (1, 4, 7):
+        rest = list(make(flip=0.5, reverse=0.5).batches(start, 8, workers=workers))
+        assert len(rest) == 8 - start
+        for ours, theirs in zip(rest, whole[start:], strict=True):
+            equal(ours, theirs)
+
+
 def test_a_closed_feed_leaves_no_process_and_no_changed_signal(tmp_path, monkeypatch):
     """Also where a loader process is busy with what will not end."""
     batch = Feed.batch

@@ -306,6 +306,16 @@ def test_the_config_of_video_files_makes_their_source(tmp_path):
     assert [(v.name, v.length) for v in videos(source)] == [("a", 5)] and source.truth("a") is None
 
 
+def test_links_are_followed_and_a_circle_of_them_ends(tmp_path):
+    write(tmp_path / "elsewhere" / "a.mp4", "mpeg4", count=3)
+    folder = tmp_path / "own" / "train"
+    folder.mkdir(parents=True)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "b.mp4").symlink_to(tmp_path / "elsewhere" / "a.mp4")
+    (folder / "again").symlink_to(folder)
+    assert [video.name for video in videos(source_of(tmp_path))] == ["b", "linked/a"]
+
+
 def test_a_split_without_any_readable_video_is_refused(tmp_path):
     folder = tmp_path / "own" / "train"
     folder.mkdir(parents=True)

@@ -44,8 +44,6 @@ def prepare(line: Line) -> int:
     types = signature.read("vocl.data.store.prepare.Settings", allowed).parameters
     how = preparing.Settings(**{key: coerce(config[key], types[key], key, allowed) for key in types})
     made = build(config["convert"], CONVERTER, "convert", allowed)
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder; it must hold the dataset {name} as it was published")
     with stop_on_signal() as stop:
         try:
             manifest = preparing.prepare(made(source.resolve()), config["convert"], name, out, how, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +16,14 @@ PREDICT = {  # what may be set, and what it is when it is not; ... must be set
     "video": ...,
     "checkpoint": ...,
     "out": None,
+    "write": None,
     "fps": None,
     "max_frames": None,
     "fit": None,
     "runtime.root": "root",
     "runtime.device": "device",
 }
+_ITEM = r""" *"(?:\\.|[^"\\])*" *| *'(?:\\.|[^'\\])*' *|[^,]+"""
 SHOW = {
     "out": None,
     "video": None,
@@ -29,6 +32,23 @@ SHOW = {
     "runtime.device": "device",
 }
 PREVIEW = {"out": "preview.png", "split": None, "videos": "4"}
+
+SCORE = {"out": None, "binary": None, "tracking": None, "project": None}
+RESCORE = {
+    "eval": None,
+    "project": None,
+    "runtime.root": "root",
+    "runtime.data_root": None,
+    "runtime.threads": "threads",
+}
+
+
+def items_of(text: str) -> list[str]:
+    """The items of a list `[a,"b, c"]`; of any other text that text alone."""
+    if text[:1] != "[" or text[-1:] != "]":
+        return [text]
+    found = (item.strip() for item in re.findall(_ITEM, text[1:-1]))
+    return [text_of(item) for item in found if item]
 
 
 def key_values(arguments: Sequence[str], keys: dict[str, Any]) -> dict[str, Any]:

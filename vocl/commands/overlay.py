@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VOID = 255  # interface.VOID, whose module costs the import of torch
 
 _MARGIN_PX = 4
+_TICK = Fraction(1, 90_000)  # seconds: what the times of a video are counted in
 
 
 def blend(
@@ -76,11 +77,13 @@ class OverlayWriter:
     """An .mp4 written window by window; it appears at `path` when the `with` block ends without error.
 
     H.264 where the library has the encoder, else MPEG-4. Odd sizes are padded by repeating the last
-    row or column, as the codecs demand. All frames have one size.
+    row or column, as the codecs demand. All frames have one size. `pixel_aspect`: how many times as wide
+    as high a player is to show a pixel.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, pixel_aspect: Fraction = Fraction(1)) -> None:
         assert fps > 0, fps
+        self._pixel_aspect, self._stamp = pixel_aspect, -1
         self._path = path
         self._fps = Fraction(fps).limit_denominator(1001)
         self._stack = ExitStack()
@@ -97,15 +100,19 @@ class OverlayWriter:
             raise
         return self
 
-    def write(self, frames: np.ndarray) -> None:
-        """Append `frames` uint8 t h w 3."""
+    def write(self, frames: np.ndarray, times: np.ndarray | None = None) -> None:
+        """Append `frames` uint8 t h w 3; `times`: when each is shown, in seconds (None: one after the
+        other, at the video's rate). Either all frames of a video have times or none."""
         import av
 
-        for frame in _even(frames):
+        for number, frame in enumerate(_even(frames)):
             if self._stream is None:
-                self._stream = self._open_stream(*frame.shape[:2])
+                self._stream = self._open_stream(frame.shape[0], frame.shape[1], times is not None)
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+            if times is not None:
+                self._stamp = max(self._stamp + 1, round(float(times[number]) / _TICK))
+                picture.pts, picture.time_base = self._stamp, _TICK
             self._container.mux(self._stream.encode(picture))
 
     def __exit__(
@@ -118,12 +125,15 @@ class OverlayWriter:
             assert self._stream is not None, "no frame was written"
             self._container.mux(self._stream.encode())
 
-    def _open_stream(self, height: int, width: int) -> VideoStream:
+    def _open_stream(self, height: int, width: int, timed: bool) -> VideoStream:
         codec = _encoder()
         options = {"crf": "18", "preset": "fast"} if codec == "libx264" else {"q:v": "3"}
         stream = self._container.add_stream(codec, rate=self._fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
+        context.sample_aspect_ratio = self._pixel_aspect
+        if timed:
+            stream.time_base = context.time_base = _TICK
         # BT.709 in video range, said openly: where it is unset, players guess by the size.
         context.colorspace = context.color_primaries = context.color_trc = 1
         context.color_range = 1

@@ -10,7 +10,9 @@ import numpy as np
 
 from vocl import assemble
 from vocl.commands.overlay import spaced, write_picture
-from vocl.commands.predict import SHEET, device_of, picture, segment, window
+from vocl.commands.predict import device_of
+from vocl.commands.segmented import segment, window
+from vocl.commands.sheet import SHEET, picture
 from vocl.config.run_config import RunConfig
 from vocl.errors import UserError
 from vocl.files import user_path
@@ -33,7 +35,7 @@ def show(run: str, values: dict[str, Any]) -> Path:
     video, dataset = _video(source, values["video"]), assemble.make_dataset(config)
     shown = spaced(video.length, SHEET["columns"])
     frames, labels = [], []
-    for start, seen, found in segment(
+    for start, seen, found, *_ in segment(
         loaded.model,
         _windows(video, window(loaded.model, video.length)),
         dataset,

@@ -6,7 +6,7 @@ import click
 
 from vocl.command_line import defaults
 from vocl.command_line.verb import GROUPS, RUN, RUNS, Line, option, verb, words
-from vocl.commands.key_values import PREDICT, SHOW, key_values
+from vocl.commands.key_values import PREDICT, RESCORE, SCORE, SHOW, key_values
 
 
 @verb("eval")
@@ -32,19 +32,67 @@ def evaluate(line: Line, again: bool, untrained: bool) -> int:
     return evaluating.run(line.names[0], list(line.overrides), again, untrained)
 
 
+@verb("rescore")
+@words(
+    "RUN protocol=NAME [KEY=VALUE...]",
+    f"{RUN} NAME: a protocol of conf/eval/protocol; protocol.KEY=VALUE changes it. KEY: eval (a name, "
+    "default all whose masks were kept), runtime.root, runtime.data_root.",
+    names=1,
+    takes=defaults.ROOT,
+    offers=(RUNS, "protocol=", *(f"{key}=" for key in RESCORE)),
+)
+def rescore(line: Line) -> int:
+    """Score kept masks of a run by another protocol, without its model and without a GPU.
+
+    Masks are kept by runtime.keep_masks=true, in training or by vocl eval. Adds the scores to the run's
+    result as vocl eval does. Returns 0, 1 when an evaluation failed, 75 when stopped.
+    """
+    from vocl.commands import rescore as rescoring
+
+    return rescoring.run(line.names[0], line.overrides)
+
+
+@verb("score")
+@words(
+    "TRUTH LABELS protocol=NAME [KEY=VALUE...]",
+    "Each a folder of indexed PNG, a folder of such folders, or JSON (YouTube-VIS annotations or results, "
+    "SA-V masklets). NAME: a protocol of conf/eval/protocol; protocol.KEY=VALUE changes it. KEY: out (a "
+    "JSON file), binary=true (whatever is above 0 is one object), tracking=true.",
+    names=2,
+    offers=("protocol=", *(f"{key}=" for key in SCORE)),
+)
+def score(line: Line) -> int:
+    """Score the masks of any method against the truth.
+
+    Prints every score of the protocol's label maps; rows of single videos go to out. Of points that several
+    found objects claim, the later or more certain one has them. Writes nothing else.
+    """
+    from vocl.commands import score as scoring
+
+    truth, labels = line.names
+    return scoring.run(truth, labels, line.overrides)
+
+
 @verb("predict")
 @words(
     "video=FILE checkpoint=RUN [KEY=VALUE...]",
-    "KEY: out (a new folder), fps, max_frames, fit (crop, stretch or pad), runtime.root, runtime.device.",
+    "KEY: write (of labels, overlay, sheet, soft, slots, rle, npz), out (a new folder), fps, max_frames, "
+    "fit (crop, stretch or pad), runtime.root, runtime.device.",
     names=0,
     takes=defaults.ROOT,
     offers=tuple(f"{key}=" for key in PREDICT),
 )
 def predict(line: Line) -> int:
-    """Segment a video of one's own: an mp4, a gif, a folder of frames.
+    """Segment videos of one's own: an mp4, a gif, a folder of frames; or many.
 
-    Writes a folder with label maps (labels/00000.png ..., indexed, at the size of the source), overlay.mp4
-    and sheet.png. Returns 0, or 75 when stopped.
+    Many are a list (video=[a.mp4,b.gif]), a pattern (video='clips/*.mp4') or a folder of video files; each
+    has a folder of its own in out.
+
+    Writes label maps (labels/00000.png ..., indexed, at the size of the source), overlay.mp4 and
+    sheet.png; or what is chosen, as write=[rle,soft]: soft masks (soft.npz), slots (slots.npz), COCO run
+    lengths (rle.json), all labels in one array (labels.npz). video.json says which frames of the source
+    they are, and when these are shown. Returns 0, 1 when one of many videos failed (the others are
+    written), 75 when stopped.
     """
     from vocl.commands import predict as predicting
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ from vocl.errors import UserError
 class Packets:
     """What the packets of the film in `path` say.
 
-    `size` is (height, width) as it is shown, after `upright`; `stamps`: when each frame is shown, in
+    `size` is (height, width) as it is shown, after `upright`; `pixel_aspect`: how many times as wide as high
+    a pixel is; `stamps`: when each frame is shown, in
     their order, `unit` seconds each; `alone`: whether the file has no other film. Of the packets, in
     the order of the file: `pts` and `dts`, `pos` (the byte where each begins), and `keys`, numbers of
     those that depend on none before them, by their `pts`. `seekable`: whether the stamps tell frames apart.
@@ -34,6 +36,7 @@ class Packets:
     path: Path
     size: tuple[int, int]
     upright: Upright
+    pixel_aspect: Fraction
     alone: bool
     unit: float
     announced_fps: float
@@ -74,6 +77,7 @@ def read_packets(path: Path) -> Packets:
 def _read_packets(path: Path, size: int, mtime_ns: int) -> Packets:
     with decoding(path), opened_container(path) as container:
         stream, alone = film(container, path), len(container.streams.video) == 1
+        aspect = stream.sample_aspect_ratio or Fraction(1)
         announced, unit, rate = stream.frames, float(stream.time_base), float(stream.average_rate or 0)
         # AVI stamps packets in their own order, also where frames are shown in another.
         mistaken = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
@@ -92,7 +96,8 @@ def _read_packets(path: Path, size: int, mtime_ns: int) -> Packets:
         raise UserError(f"{path}: holds no frame")
     upright = Upright.of(first)
     shown = (first.width, first.height) if upright.transposed else (first.height, first.width)
-    return _packets(path, shown, upright, alone, unit, rate, rows, mistaken)
+    aspect = 1 / aspect if upright.transposed else aspect
+    return _packets(path, shown, upright, aspect, alone, unit, rate, rows, mistaken)
 
 
 class _Row(NamedTuple):
@@ -117,6 +122,7 @@ def _packets(
     path: Path,
     size: tuple[int, int],
     upright: Upright,
+    aspect: Fraction,
     alone: bool,
     unit: float,
     rate: float,
@@ -136,6 +142,7 @@ def _packets(
         path=path,
         size=size,
         upright=upright,
+        pixel_aspect=aspect,
         alone=alone,
         unit=unit,
         announced_fps=rate,

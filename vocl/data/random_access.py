@@ -16,6 +16,7 @@ from vocl.data.packets import Packets, decoding, opened_container
 from vocl.errors import UserError
 
 START = -1  # in the place of a packet's number: the start of the file
+MOST_THREADS = 8  # of a decoder: each holds frames of its own
 
 
 class OpenFilms:
@@ -54,6 +55,7 @@ class _Film:
         self.packets = packets
         self._decoded: Iterator[Any] | None = None
         self._at = self._first = 0
+        self._counts = True  # whether frames are counted, as from the start, or told by their stamps
         self._used = False  # whether something has been decoded since it was opened
         self._open()
 
@@ -100,6 +102,7 @@ class _Film:
     def _begin(self, start: int) -> None:
         """Have `_decoded` give what decoding from the packet `start` does."""
         self._first = self._at = self._first_of(start)
+        self._counts = start == START
         if start == START:
             if self._used:
                 self._container.close()
@@ -116,7 +119,7 @@ class _Film:
             self._container = opened_container(path)
             self._stream = film(self._container, path)
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = torch.get_num_threads()
+        self._stream.codec_context.thread_count = min(torch.get_num_threads(), MOST_THREADS)
 
     def _from(self, start: int) -> Iterator[Any]:
         """Decode from the packet `start` on; a seek may lead in front of it."""
@@ -133,17 +136,19 @@ class _Film:
 
     def _read_to(self, number: int) -> Any | None:
         """The decoded frame `number`, or None where it does not come, or damage is on the way to it."""
-        packets = self.packets
         for frame in self._decoded or ():
-            if packets.seekable:
-                shown = int(np.searchsorted(packets.stamps, frame.pts))
-                if shown == packets.length or packets.stamps[shown] != frame.pts:
-                    return None
-            else:
-                shown = self._at
-            if frame.is_corrupt and shown >= self._first:
+            shown = self._at if self._counts else self._number(frame)
+            if shown is None or (frame.is_corrupt and shown >= self._first):
                 return None
             self._at = max(self._at, shown + 1)
             if shown >= number:
                 return frame if shown == number else None
         return None
+
+    def _number(self, frame: Any) -> int | None:
+        """Which frame it is, by its stamp; None where no packet has that stamp."""
+        stamps = self.packets.stamps
+        if frame.pts is None:
+            return None
+        found = int(np.searchsorted(stamps, frame.pts))
+        return found if found < len(stamps) and stamps[found] == frame.pts else None

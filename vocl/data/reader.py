@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from vocl.errors import UserError
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 _READ_AHEAD_BYTES = 256 * 2**20
 _DECORD_FROM_PX = 64
+_UNEVEN = 0.25  # of a frame: stamps are rounded, to milliseconds in Matroska
 _SAME_RATE = 0.01  # 30 asked of a 29.97 video means "all frames", not a mistake
 
 
@@ -42,7 +44,9 @@ class VideoReader:
     """A video that is read from its start to its end, as often as it is iterated.
 
     `size` is (height, width); `length` counts the frames that iteration yields; `fps` is None for a
-    folder, which has no clock; `indices` are the source frames behind them, never decreasing.
+    folder, which has no clock; `indices` are the source frames behind them, never decreasing; `times`:
+    when they are shown, in seconds from the first (None: no clock); `pixel_aspect`: how many times as
+    wide as high a pixel is.
     """
 
     path: Path
@@ -51,7 +55,17 @@ class VideoReader:
     fps: float | None
     length: int
     indices: np.ndarray
+    times: np.ndarray | None
+    pixel_aspect: Fraction
     _decode: Callable[[Sequence[int]], Iterator[np.ndarray]]
+
+    @property
+    def uneven_times(self) -> np.ndarray | None:
+        """The times, where frames do not follow each other at `fps`; else None."""
+        if self.times is None or self.fps is None:
+            return None
+        even = np.arange(self.length) / self.fps
+        return None if np.abs(self.times - even).max() < _UNEVEN / self.fps else self.times
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Frames as uint8 h w 3 (RGB). UserError where one does not decode."""
@@ -91,6 +105,7 @@ class _Stream:
     times: np.ndarray
     fps: float | None
     decode: Callable[[Sequence[int]], Iterator[np.ndarray]]
+    pixel_aspect: Fraction = Fraction(1)
 
 
 def open_video(path: Path, fps: float | None, max_frames: int | None) -> VideoReader:
@@ -109,7 +124,17 @@ def open_video(path: Path, fps: float | None, max_frames: int | None) -> VideoRe
         check_sizes([files[i] for i in indices], stream.size)
     rate = stream.fps if fps is None else float(fps)
     name = path.resolve().name if path.is_dir() else path.stem
-    return VideoReader(path, name, stream.size, rate, len(indices), indices, stream.decode)
+    times = None
+    if stream.fps is not None and rate is not None:
+        own = fps is None or _is_own_rate(fps, stream.fps)
+        times = stream.times[indices] - stream.times[0] if own else np.arange(len(indices)) / rate
+    return VideoReader(
+        path, name, stream.size, rate, len(indices), indices, times, stream.pixel_aspect, stream.decode
+    )
+
+
+def _is_own_rate(fps: float, of_stream: float) -> bool:
+    return math.isclose(fps, of_stream, rel_tol=_SAME_RATE)
 
 
 def _probe(path: Path) -> _Stream:
@@ -138,7 +163,7 @@ def _indices(path: Path, stream: _Stream, fps: float | None) -> np.ndarray:
         raise UserError(f"{path}: fps is {fps}; choose a number above 0, or null for every frame")
     if stream.fps is None:
         raise UserError(f"{path}: has no frame rate, so fps {fps:g} cannot be met; set fps to null")
-    if math.isclose(fps, stream.fps, rel_tol=_SAME_RATE):
+    if _is_own_rate(fps, stream.fps):
         return every
     if fps > stream.fps:
         raise UserError(f"{path}: fps is {fps:g}, the video has {stream.fps:g}; choose at most that, or null")
@@ -169,7 +194,8 @@ def _gif(path: Path) -> _Stream:
 
 def _container(path: Path) -> _Stream:
     packets = read_packets(path)
-    return _Stream(packets.size, packets.times, packets.fps, partial(_container_frames, packets))
+    decode = partial(_container_frames, packets)
+    return _Stream(packets.size, packets.times, packets.fps, decode, packets.pixel_aspect)
 
 
 def _container_frames(packets: Packets, wanted: Sequence[int]) -> Iterator[np.ndarray]:

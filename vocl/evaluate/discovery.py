@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from vocl.evaluate.scoring import VideoCounts, means, measures
 from vocl.evaluate.videos import MaskEvaluation, Scored, ScoredVideos
 from vocl.interface import Report, Source, Subject, Video
 from vocl.metrics.contingency import TableMetric
+from vocl.metrics.davis import Scores
 from vocl.ops.masks import hard_masks
 from vocl.ops.narrow import pair
 
@@ -67,12 +69,20 @@ class Discovery(MaskEvaluation):
 
         found = self.score_videos(subject, score, Truth)
         self._refuse_none_counted(subject, found)
-        own = means(metrics, found.makings)
+        own = self.combined(metrics, found.makings)
         return found.report(self.protocol.name, own, {k: v for k, v in measures(metrics).items() if k in own})
 
     def metrics(self) -> dict[str, TableMetric]:
         """The scores by name, none of them fed yet; a subclass may add its own."""
         return self.protocol.discovery_metrics()
+
+    def combined(self, metrics: dict[str, TableMetric], makings: Sequence[Any]) -> dict[str, float]:
+        """The scores over all videos, from `metrics` and what `makings` said of each."""
+        return means(metrics, makings)
+
+    def makings(self, counts: VideoCounts, objects: Scores | None) -> tuple[dict[str, Any], Any]:
+        """What a subclass adds to the row of a video, and what the scores over all videos are made of."""
+        return {}, objects
 
     def _score(self, subject: Subject, video: Video, truth: Truth, metrics: dict[str, TableMetric]) -> Scored:
         labels, contested = truth.labels(self.protocol.overlap)
@@ -86,7 +96,8 @@ class Discovery(MaskEvaluation):
             found = hard_masks(masks, segments.grid, pair(part.shape[-2:]))[0]
             counts.add(part, found + first, masks.shape[2] + first)
         row, objects = counts.scored(metrics)
-        return row | {"num_contested_points": contested}, objects
+        more, makings = self.makings(counts, objects)
+        return row | {"num_contested_points": contested} | more, makings
 
     def _refuse_none_counted(self, subject: Subject, found: ScoredVideos) -> None:
         if any(row["num_objects"] for row in found.rows):

@@ -52,12 +52,16 @@ class VideoCounts:
                 )
             )
 
+    @property
+    def table(self) -> Tensor:
+        """Counts t c k of the objects that count; none where the video is shorter than a clip."""
+        if not self.tables:
+            return torch.zeros(0, self.num_classes, 2, dtype=torch.int64)
+        return self.protocol.counted(torch.cat(self.tables))
+
     def scored(self, metrics: Mapping[str, TableMetric]) -> tuple[dict[str, Any], Scores | None]:
         """The row of the video, which is added to `metrics`, and J and F of its objects, n t each."""
-        if not self.tables:
-            return score_video(metrics, torch.zeros(0, self.num_classes, 2, dtype=torch.int64), 1), None
-        table = self.protocol.counted(torch.cat(self.tables))
-        row = score_video(metrics, table, self.protocol.clip_frames)
+        row = score_video(metrics, self.table, self.protocol.clip_frames)
         if not self.protocol.contours:
             return row, None
         objects = self._assigned()

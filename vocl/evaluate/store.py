@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from vocl import assemble, dist
@@ -20,13 +18,16 @@ from vocl.config.run_config import RunConfig, values
 from vocl.data.served import Served
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
-from vocl.files import write_bytes, write_json
+from vocl.evaluate.kept import KeptModel, UnseenSource, keeper
+from vocl.files import write_json
 from vocl.interface import Measure, Report, Source, Subject, VideoModel
+from vocl.ops.narrow import pair
 from vocl.ops.random import seed_of
 from vocl.rundir.result import ENTRY
-from vocl.rundir.run_dir import EVALUATIONS, RunDir
+from vocl.rundir.run_dir import EVALUATIONS, ROWS, RunDir
 
 EvaluationEntry = dict[str, Any]
+MASKS = "masks"  # the folder of kept ones, in that of their evaluation
 Reuse = Literal["stored", "same code", "nothing"]  # which stored scores count
 
 
@@ -75,6 +76,32 @@ def evaluate(
     return found
 
 
+def rescore(
+    config: RunConfig, name: str, kept: Mapping[str, Any], run: RunDir, advance: Callable[[], Any]
+) -> Evaluated:
+    """Run the evaluation `name` of `config` on the masks that one of the same checkpoint kept; `kept` is the
+    record of that one. No model is made."""
+    place = _Place(config, name, kept["checkpoint"], run)
+    stored, _ = place.stored("stored")
+    if stored is None:
+        evaluation, dataset = assemble.make_evaluation(config, name), assemble.make_dataset(config, name)
+        masks = run.evaluations / kept["eval_id"] / MASKS
+        seed = kept["eval"]["options"]["seed"]
+        subject = Subject(
+            model=KeptModel(masks, pair(dataset.size_px), seed),
+            dataset=dataset,
+            source=lambda split: UnseenSource(assemble.make_source(config, split, name)),
+            device=torch.device("cpu"),
+            advance=advance,
+        )
+        report = run_guarded(evaluation, subject, seed_of(config.seed, "evaluation", name))
+        if isinstance(report, Failure):
+            place.keep_failure(report)
+            return Evaluated(failed={name: report.line})
+        stored = place.keep(report, {"masks_of": kept["eval_id"]})
+    return Evaluated(entries={name: stored})
+
+
 class _Place:
     """Where the scores of one evaluation of a checkpoint lie: its settings, code and results."""
 
@@ -113,24 +140,25 @@ class _Place:
             dataset=assemble.make_dataset(self.config, self.name),
             source=functools.cache(source),
             device=device,
-            keep=_keeper(self._masks) if self._masks else None,
+            keep=keeper(self._masks) if self._masks else None,
             advance=advance,
         )
 
-    def keep(self, report: Report) -> EvaluationEntry:
-        """Write `report`, on the first rank; returns its entry in the result."""
+    def keep(self, report: Report, more: Mapping[str, Any] = MappingProxyType({})) -> EvaluationEntry:
+        """Write `report` and what `more` there is to say of it, on the first rank; returns its entry in the
+        result."""
         entry = {
             "eval_id": self.folder.name,
             "protocol": report.protocol,
             "num_videos": len(report.rows),
             "metrics": report.metrics,
             "measures": {n: asdict(m) for n, m in report.measures.items() if m != Measure()},
-            "rows": f"{EVALUATIONS}/{self.folder.name}/rows.json",
+            "rows": f"{EVALUATIONS}/{self.folder.name}/{ROWS}",
         }
         if dist.rank() == 0:
-            write_json(self.folder / "rows.json", report.rows)
+            write_json(self.folder / ROWS, report.rows)
             # last: its presence is "done"
-            write_json(self.folder / "report.json", self.identity | entry | {"code": self.code})
+            write_json(self.folder / "report.json", self.identity | entry | {"code": self.code, **more})
             (self.folder / "failed.json").unlink(missing_ok=True)
         return entry
 
@@ -142,18 +170,4 @@ class _Place:
 
     @property
     def _masks(self) -> Path | None:
-        return self.folder / "masks" if self.config.runtime.keep_masks else None
-
-
-def _keeper(folder: Path) -> Callable[[str, np.ndarray], None]:
-    """Writes soft masks (uint8 t k n) as <video>.npz; names of videos may hold slashes."""
-
-    def keep(name: str, masks: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, masks=masks)
-        safe = name.replace("/", "__")
-        if len(safe) > 120:
-            safe = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        write_bytes(folder / f"{safe}.npz", buffer.getvalue())
-
-    return keep
+        return self.folder / MASKS if self.config.runtime.keep_masks else None

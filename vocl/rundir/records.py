@@ -178,6 +178,13 @@ class Records:
             return (self.result.gpu_hours if self.result else None) or 0.0
         return attempts.spent(self.events, self._event, self.beat)[1]
 
+    @property
+    def lost_gpu_hours(self) -> float:
+        """Of its attempts that failed or were killed, whatever was saved in them."""
+        ends = ("-failed.json", "-killed.json")
+        lost = {name[:4] for name in self.events if name.endswith(ends)}
+        return attempts.spent([n for n in self.events if n[:4] in lost], self._event, None)[1]
+
     @cached_property
     def _tail(self) -> bytes:
         if METRICS not in self.names:

@@ -17,10 +17,12 @@ docs/records.md describes the formats. `vocl.rundir.records` reads all of it at 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
 CONFIG, RESULT, HEARTBEAT = "config.yaml", "result.json", "heartbeat.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.txt", "lock"
 EVENTS, JOBS, CHECKPOINTS, EVALUATIONS, WANDB = "events", "jobs", "checkpoints", "eval", "wandb"
+ROWS = "rows.json"  # of an evaluation: a mapping per video
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 
 
@@ -202,16 +205,23 @@ class RunDir:
     def report(self, eval_id: str) -> dict[str, Any] | None:
         """The record of an evaluation: its entry in the result, with its settings (`eval`, in today's
         keys); None without one."""
-        from vocl.config.migrate import migrate
-
-        found = record_or_none(self.evaluations / eval_id / "report.json", REPORT)
-        return found and found | {"eval": migrate({"eval": {"": found["eval"]}})["eval"][""]}
+        found = record_or_none(f"{self.path}/{EVALUATIONS}/{eval_id}/report.json", REPORT)
+        return found and found | {"eval": _of_today(json.dumps(found["eval"]))}
 
     def reports(self, evals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The records of the evaluations `evals` of a result, by their keys there; those of the trained
         model that are there."""
         found = {key: self.report(entry["eval_id"]) for key, entry in evals.items()}
         return {key: each for key, each in found.items() if each and each.get("checkpoint") != UNTRAINED}
+
+    def rows(self, eval_id: str) -> list[dict[str, Any]]:
+        """What an evaluation says of each video; nothing where that is not there, or damaged."""
+        try:
+            found = parse_json(read_bytes(f"{self.path}/{EVALUATIONS}/{eval_id}/{ROWS}"))
+        except (OSError, ValueError):
+            return []
+        rows = found if isinstance(found, list) else []
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("video"), str)]
 
     # -------------------------------------------------------------------------------- its life
 
@@ -246,3 +256,11 @@ class RunDir:
     def newest_step(self) -> int | None:
         """Step of its newest checkpoint, unchecked; None without one."""
         return next((file.step for file in self.checkpoint_files()), None)
+
+
+@lru_cache(maxsize=256)  # the runs of a table are scored alike; nobody changes what is returned
+def _of_today(settings: str) -> dict[str, Any]:
+    """The settings of an evaluation, as JSON, in today's keys."""
+    from vocl.config.migrate import migrate
+
+    return migrate({"eval": {"": json.loads(settings)}})["eval"][""]

@@ -10,6 +10,7 @@ import pytest
 from alarm import ends_soon
 from PIL import Image
 
+from vocl.commands import data
 from vocl.data.convert.converter import LeftOut
 from vocl.data.convert.folders import Folders
 from vocl.errors import UserError
@@ -115,6 +116,10 @@ def _other_size(folder: Path) -> None:
     frame(1).resize((8, 8)).save(folder / "frames/1.jpg")
 
 
+def _twins(folder: Path) -> None:
+    frame(1).save(folder / "frames/1.png")
+
+
 def _no_frames(folder: Path) -> None:
     for path in (folder / "frames").iterdir():
         path.unlink()
@@ -129,6 +134,7 @@ def _no_frames(folder: Path) -> None:
         (_dangling, "1.jpg: no such file"),
         (_other_size, "8x8 pixels"),
         (_no_frames, "no frames"),
+        (_twins, "holds both 1.jpg and 1.png"),
     ],
 )
 def test_every_fault_stands_in_its_place(source, damage, told):
@@ -144,3 +150,15 @@ def test_what_is_missing_is_told_at_construction(tmp_path):
         convert(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no video"):
         convert(tmp_path)
+
+
+def test_a_store_counts_what_it_was_asked_to_leave_out(source, tmp_path_factory, capsys):
+    (source / "train/a/masks/1.png").unlink()
+    out = tmp_path_factory.mktemp("stores")
+    command = ["prepare", "folders", str(source)]
+    assert data.main([*command, str(out / "refused"), "workers=1"]) == 2
+    assert "leave such videos out with convert.unmatched=skip" in capsys.readouterr().err
+    assert data.main([*command, str(out / "taken"), "workers=1", "convert.unmatched=skip"]) == 0
+    said = capsys.readouterr()
+    assert "left out: " in said.err and "left out by convert.unmatched=skip" in said.err
+    assert "2 videos, 6 frames" in said.out

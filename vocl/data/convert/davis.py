@@ -13,6 +13,7 @@ from vocl.data.convert.converter import Split, refuse_other_counts
 from vocl.data.convert.trees import (
     VideoByVideo,
     by_stem,
+    content_of,
     encoded,
     names_in,
     need,
@@ -56,7 +57,7 @@ class _Davis(VideoByVideo):
 
     def take(self, split: str, origin: Path) -> None:
         """Let the sequences of a list belong to a split."""
-        listed = listed_sequences(origin)
+        listed = _sequences(origin)
         if not self.partial:
             refuse_absent(listed, self.present, origin, self.frames)
         there = set(self.present)
@@ -153,7 +154,7 @@ class Davis2017(_Davis):
         there = set(self.present)
         for split, name in lists.items():
             path = source / "ImageSets" / name
-            if split in self.sparse and not (path.is_file() and there & set(listed_sequences(path))):
+            if split in self.sparse and not (path.is_file() and there & set(_sequences(path))):
                 continue
             if path.is_file():
                 self.take(split, path)
@@ -172,6 +173,10 @@ class Davis2017(_Davis):
         )
         masks = found if any(mask is not None for mask in found) else None
         return Record(name, self.videos[name], encoded(frames), masks=masks)
+
+
+def _sequences(path: Path) -> list[str]:
+    return listed_sequences(content_of(path).decode("utf-8", "replace"))
 
 
 def _refuse_numbered(path: Path) -> None:

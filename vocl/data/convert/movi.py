@@ -18,7 +18,7 @@ import numpy as np
 
 from vocl.data.convert.converter import Converter, Split, Unit, dev_splits
 from vocl.data.convert.tfrecord import Example, records
-from vocl.data.convert.trees import need, read_json
+from vocl.data.convert.trees import need, read_json, weight
 from vocl.data.images import Encoded, by, opened
 from vocl.data.store.record import LEVELS, Dense, Record
 from vocl.data.whole import refuse_a_hole_in
@@ -62,7 +62,7 @@ class Movi(Converter):
 
     def units(self) -> Sequence[Unit]:
         """One for each file."""
-        return [Unit(file, (self.source / file).stat().st_size) for file in self.files]
+        return [Unit(file, weight([self.source / file])) for file in self.files]
 
     def records(self, unit: Unit) -> Iterator[Record | UserError]:
         """The videos of a file."""

@@ -39,7 +39,13 @@ class VideoByVideo(Converter):
 
     def units(self) -> Sequence[Unit]:
         """One for each video, in order."""
-        return [Unit(name, weight(self.frames_of(name))) for name in self.videos]
+        return [Unit(name, self._weight(name)) for name in self.videos]
+
+    def _weight(self, name: str) -> int:
+        try:
+            return weight(self.frames_of(name))
+        except (OSError, UserError):  # told where the video is read
+            return 1
 
     def records(self, unit: Unit) -> Iterator[Record | UserError]:
         """The unit's one video, or what is wrong with it."""

@@ -66,18 +66,15 @@ class YouTubeVis(VideoByVideo):
         return self._path(next(iter(self.listed)))
 
     def frames_of(self, name: str) -> Sequence[Path]:
-        """As the annotation says; none where it says nothing."""
+        """As the annotation says."""
         part, place = self.videos[name]
-        try:
-            return self._annotations(part).files(place, self.source / self.parts[part]["frames"])
-        except UserError:  # told where the video is read
-            return []
+        return self._annotations(part).files(place, self.source / self.parts[part]["frames"])
 
     def record(self, name: str) -> Record:
         """One video."""
         part, place = self.videos[name]
         annotations = self._annotations(part)
-        files = annotations.files(place, self.source / self.parts[part]["frames"])
+        files = self.frames_of(name)
         for path in files:
             refuse_special(path)
         truth, classes = annotations.truth(place, len(files))

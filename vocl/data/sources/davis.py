@@ -54,7 +54,7 @@ def _listed(split: str, lists: Path, resolution: str, present: Sequence[str]) ->
     """The sequences of an official list, and where they come from."""
     for path in (lists / folder / _LISTS[split] for folder in (resolution, "2016")):
         if path.is_file():
-            return str(path), listed_sequences(path)
+            return str(path), listed_sequences(path.read_text(encoding="utf-8", errors="replace"))
     if lists.exists() or split != "validation":
         found = ", ".join(sorted(p.relative_to(lists).as_posix() for p in lists.glob("*/*.txt"))) or "none"
         raise UserError(
@@ -65,12 +65,11 @@ def _listed(split: str, lists: Path, resolution: str, present: Sequence[str]) ->
     return str(lists.parent), list(present)
 
 
-def listed_sequences(path: Path) -> list[str]:
-    """The sequences that an official list names, sorted.
+def listed_sequences(text: str) -> list[str]:
+    """The sequences that the text of an official list names, sorted.
 
     Lines are `/JPEGImages/480p/<sequence>/00000.jpg ...` in DAVIS-2016, `<sequence>` in DAVIS-2017.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
     images = [line.split()[0] for line in text.splitlines() if line.strip()]
     return sorted({i.split("/")[-2] if "/" in i else i for i in images})
 

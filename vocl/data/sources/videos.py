@@ -112,7 +112,7 @@ class VideoFiles(Source):
     def fingerprint(self, name: str) -> str:
         """Size and time of change of the video's file."""
         stat = self._by_name[name].path.stat()
-        return hashlib.blake2s(f"{name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+        return hashlib.blake2s(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
 
     def check(self) -> None:
         """Read the packets of all files; call it before anything long starts. UserError."""
@@ -161,8 +161,15 @@ def _error_of(video: VideoFile) -> UserError | None:
 def _files(folder: Path) -> dict[str, Path]:
     """Name to path of the video files in `folder`, by name; hidden ones do not count."""
     found: dict[str, Path] = {}
-    for place, folders, files in os.walk(folder, onerror=functools.partial(_refuse, folder)):
+    seen = set()  # a link may lead to a folder above it
+    for place, folders, files in os.walk(
+        folder, onerror=functools.partial(_refuse, folder), followlinks=True
+    ):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for file in files:
             path = Path(place, file)
             if path.suffix.lower() not in SUFFIXES or file.startswith("."):
