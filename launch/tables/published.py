@@ -64,10 +64,9 @@ class PublishedScore:
 
     @property
     def where(self) -> str:
-        """Its source, with the table."""
-        table = self.table or ""
-        numbered = f", table {table}" if table[:1].isdigit() else f" ({table})" if table else ""
-        return f"{self.source or 'source not given'}{numbered}"
+        """Its source, with the table where that has a number; other names of tables are ours."""
+        numbered = (self.table or "")[:1].isdigit()
+        return f"{self.source or 'source not given'}{f', table {self.table}' if numbered else ''}"
 
 
 def contents(name: str, project: str | None) -> tuple[Path, Mapping[str, Any]]:
@@ -199,10 +198,10 @@ def notes(found: Iterable[PublishedScore]) -> list[str]:
     lines = []
     for where in dict.fromkeys(score.where for score in known):
         rows = dict.fromkeys(score.row for score in known if score.where == where)
-        lines.append(f"published: {where}: {', '.join(rows)}")
+        lines.append(f"published: {where}: {'; '.join(rows)}")
     for why in dict.fromkeys(score.why for score in known if score.why is not None):
         rows = dict.fromkeys(_marked(score, known) for score in known if score.why == why)
-        lines.append(f"published, but do not compare with ours ({why}): {', '.join(rows)}")
+        lines.append(f"published, but do not compare with ours ({why}): {'; '.join(rows)}")
     return lines
 
 

@@ -73,7 +73,7 @@ def test_words_hold_below_until_another_one(publish) -> None:
     assert (loose.method, loose.table, loose.comparable, loose.std) == ("Loose", None, True, None)
     assert (ari.n, ari.comparable, ari.where) == (3, False, "Their paper, table 2")
     assert (rerun.source, rerun.comparable, rerun.level) == ("A fork", True, "image")
-    assert other.where == "Their paper (main)"
+    assert other.where == "Their paper"
     assert scores("paper/2", project) == [mbo, ari, rerun]
 
 
@@ -125,7 +125,7 @@ def test_a_table_says_whose_rows_it_shows_and_which_do_not_compare(publish, tmp_
     out = capsys.readouterr().out
     assert "published: Loose" in out and "32.7" in out and "50.0" in out and "rerun" not in out
     assert "- published: Their paper, table 2: theirs\n" in out
-    assert "- published: Their paper (main): Others\n" in out
+    assert "- published: Their paper: Loose; Others\n" in out
     assert "- published, but do not compare with ours (other videos): theirs\n" in out
 
     assert table(project, tmp_path / "results", "paper/main") == 0
