@@ -86,7 +86,7 @@ def make(selection: Selection) -> float:
     states, _ = look(root, [spec.id for spec in selection.runs])
     records = [read(s, root, states[s.id].name, settings.protocol) for s in selection.specs]
     table = tabulate(chosen, settings, records, selection)
-    render.write(table, records, root.tables / table.name)
+    render.write(table, records, root)
     assert len(table.cells) == ROWS * COLUMNS * 2
     return time.perf_counter() - start
 

@@ -23,17 +23,20 @@ from vocl.files import refuse_planted
     takes=defaults.NAMES,
     offers=(ABLATIONS,),
 )
-@option("--pictures", is_flag=True, help="Also a contact sheet per row, from its first finished run.")
+@option(
+    "--pictures", is_flag=True, help="Also a contact sheet per row and column, of the first finished run."
+)
 def main(line: Line, pictures: bool) -> int:
     """Make the table of an ablation: mean, deviation and count per cell.
 
-    Writes table.md, table.csv, table.tex and runs.csv to <runtime.root>/tables/NAME and prints the first.
+    Writes table.md, table.csv, table.tex, runs.csv and table.html to <runtime.root>/tables/NAME and prints
+    the first.
     """
     selection, records, table = tabulated(line.words)
     place = selection.root.tables / table.name
     try:
         refuse_planted(selection.root.tables)
-        render.write(table, records, place)
+        render.write(table, records, selection.root)
     except OSError as error:
         raise UserError(f"{place}: cannot write there: {error.strerror}: {error.filename}") from None
     print(render.markdown(table))
@@ -42,7 +45,9 @@ def main(line: Line, pictures: bool) -> int:
     if pictures:
         from launch.tables.pictures import draw
 
-        return draw(records, selection.root, place)
+        drawn = draw(records, selection.root, place)
+        render.write(table, records, selection.root, drawn)
+        return int(len(drawn) < len({(r.spec.row, r.spec.column) for r in records if r.state == "done"}))
     return 0
 
 

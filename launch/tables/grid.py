@@ -23,6 +23,7 @@ class Shown:
     best: bool = False
     second: bool = False
     place: Place | None = None  # where the numbers stand; None for a published one
+    is_delta: bool = False
 
     @property
     def plain(self) -> str:
@@ -101,7 +102,7 @@ def _delta(cell: TableCell, digits: int, place: Place) -> Shown:
     if cell.delta is None:
         return Shown()
     mark = f" {INSIDE_NOISE}" if cell.delta.is_inside_noise else ""
-    return Shown(f"{cell.delta.mean:+.{digits}f}", mark=mark, place=place)
+    return Shown(f"{cell.delta.mean:+.{digits}f}", mark=mark, place=place, is_delta=True)
 
 
 def _published_names(table: Table) -> list[str]:

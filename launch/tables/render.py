@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch import escape
 from launch.tables.grid import NOTHING, Shown, grid
+from launch.tables.page import html
 from vocl.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from launch.tables.model import Table
+    from launch.tables.model import Place, Table
     from launch.tables.scores import RunScores
+    from vocl.rundir.results_root import ResultsRoot
 
-FILES = ("table.md", "table.csv", "table.tex", "runs.csv")
+FILES = ("table.md", "table.csv", "table.tex", "runs.csv", "table.html")
 
 
-def write(table: Table, records: Sequence[RunScores], place: Path) -> None:
-    """Write FILES into folder `place`, each atomically."""
-    runs = _runs_csv(records, table.ablation.metrics)
-    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs)
+def write(
+    table: Table,
+    records: Sequence[RunScores],
+    root: ResultsRoot,
+    pictures: Mapping[Place, Path] | None = None,
+) -> None:
+    """Write FILES into the table's folder, each atomically; `pictures` of cells stand in the page."""
+    place, runs = root.tables / table.name, _runs_csv(records, table.ablation.metrics)
+    page = html(table, records, root, pictures)
+    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs, page)
     for name, content in zip(FILES, contents, strict=True):
         write_text(place / name, content)
 
