@@ -157,6 +157,14 @@ def test_splits_are_lists_and_dev_is_cut_from_train(tmp_path: Path) -> None:
     assert {cut[i].name for i in range(len(cut))} == parts["train_minus_dev"]
 
 
+def test_what_a_dataset_calls_val_is_validation_too(tmp_path: Path) -> None:
+    store_of(tmp_path, labelled(1), labelled(2, "val"))
+    names = {
+        n: Stored(n, tmp_path / "data", name="made", train="train")[0].name for n in ("val", "validation")
+    }
+    assert names == {"val": "v2", "validation": "v2"}
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from vocl.data.convert.converter import Converter, Unit, dev_splits, refuse_other_counts
+from vocl.data.convert.converter import Converter, Split, Unit, dev_splits, refuse_other_counts
 from vocl.data.features.progress import Progress
 from vocl.data.store import layout, splits
 from vocl.data.store.layout import Manifest, ShardSums
@@ -32,6 +32,7 @@ from vocl.files import json_or_none, make_folder, open_plain, refuse_planted, sw
 from vocl.stop import StopFlag, Stopped, end_with_parent, ignore_signals, shielded
 
 PLAN, LOCK = "preparing.json", ".lock"
+OWN_WORDS = ("val", "valid")  # of datasets for their validation videos
 POLL_S = 0.2
 LEAVE_S = 5.0  # no longer: what waits for a disk cannot be killed
 
@@ -194,6 +195,9 @@ def _write_splits(
         raise UserError(f"{converter.source}: no video of it can be read")
     refuse_other_counts(converter, {name: len(videos) for name, videos in found.items()}, skipped)
     every = converter.splits(found)
+    for name in OWN_WORDS:  # evaluations ask for "validation"
+        if name in every and "validation" not in every:
+            every["validation"] = Split(every[name].videos, f"{name} of the dataset")
     labelled = {entry.name for entry in entries if entry.objects > 0 or entry.has("points")}
     if "train" in every and "dev" not in every and labelled & set(every["train"].videos):
         every |= dev_splits(every["train"])
