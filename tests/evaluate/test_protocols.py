@@ -39,10 +39,12 @@ class Told(nn.Module):
         return Segments(rearrange(masks, "t h w k -> 1 t k (h w)"), Grid(*labels.shape[1:]), carry=True)
 
 
-def scored(name: str, true, found, *overrides: str, slots: int = 6, truths=None, size=(24, 32)) -> Report:
-    """What `objects` under protocol `name` says of videos `true` (maps t h w) segmented as `found`."""
-    words = [f"eval/protocol@eval.objects.protocol={name}", *overrides]
-    evaluation = assemble.make_evaluation(composed(["eval=[objects]", *words]), "objects")
+def scored(
+    name: str, true, found, *overrides: str, slots: int = 6, truths=None, size=(24, 32), kind="objects"
+) -> Report:
+    """What the evaluation `kind` under protocol `name` says of videos `true` (t h w) segmented as `found`."""
+    words = [f"eval/protocol@eval.{kind}.protocol={name}", *overrides]
+    evaluation = assemble.make_evaluation(composed([f"eval=[{kind}]", *words]), kind)
     videos = [MadeUp(f"v{i}", labels) for i, labels in enumerate(true)]
     model = Told({f"v{i}": labels for i, labels in enumerate(found)}, slots)
     return evaluation.run(replace(subject_of(model, Videos(videos, truths), size_px=list(size))))
@@ -110,6 +112,8 @@ def test_videosaurs_clips_are_videos_of_their_own():
     whole, clips = (scored(name, [true], [found]) for name in ("videosaur", "videosaur_clips"))
     assert whole.rows[0]["num_frames"] == 13 and whole.metrics["video_fg_ari"] < 0.1
     assert clips.rows[0]["num_frames"] == 12 and clips.metrics["video_fg_ari"] == 1
+    assert whole.rows[0]["num_slot_switch_rate_chances"] == 24
+    assert clips.rows[0]["num_slot_switch_rate_chances"] == 20
     assert clips.metrics["slot_switch_rate"] == 0 and whole.metrics["slot_switch_rate"] == 2 / 24
     model = Told({"v0": found}, 6)
     evaluation = assemble.make_evaluation(
@@ -209,6 +213,19 @@ def test_the_truth_itself_is_perfect_by_every_protocol(name):
 
 
 CONDITIONAL = {"randsfq": ("eval.objects.protocol.conditional=false",)}
+
+
+def test_tracking_adds_its_scores_to_those_of_discovery():
+    pytest.importorskip("trackeval", reason="TrackEval is an extra: pip install 'vocl[tracking]'")
+    true, found = stripes(*[TWO] * 4), stripes(TWO, TWO, EXCHANGED, EXCHANGED)
+    report = scored("davis2017", [true, true], [true, found], kind="tracking")
+    assert report.rows[0]["hota"] == 1 and report.rows[0]["num_switches"] == 0
+    assert report.rows[1]["num_switches"] == 2 and report.rows[1]["deta"] == 1
+    assert report.metrics["switches_per_object_frame"] == 2 / 16
+    assert report.rows[1]["idr"] == 0.5 and report.metrics["idr"] == 0.75
+    assert report.metrics["j_mean"] == 0.75  # contours go with it
+    plain = scored("davis2017", [true, true], [true, found], kind="discovery").metrics
+    assert {name: report.metrics[name] for name in plain} == plain
 
 
 @pytest.mark.parametrize(

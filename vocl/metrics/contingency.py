@@ -72,6 +72,7 @@ class TableMetric(Metric):
     is_differentiable = False
     higher_is_better: bool | None = True
     full_state_update = False
+    tells_chances: ClassVar[bool] = False  # whether rows say how many samples counted: it may be few
     unit: ClassVar[Measure] = Measure()  # its factor and decimals; the direction is `higher_is_better`
     total: Tensor
     count: Tensor
@@ -117,11 +118,20 @@ def score_video(
     table = torch.cat(clips) if clips else table[:0]
     visible = table[:, 1:].sum(-1) > 0
     row = {name: float(metric(*clips).cpu()) for name, metric in metrics.items()}
-    return row | {
-        "num_objects": int(visible.any(0).sum()),
-        "num_frames": len(table),
-        "num_empty_frames": int((~visible.any(1)).sum()),
+    chances = {
+        f"num_{name}_chances": sum(metric.score(clip)[1] for clip in clips)
+        for name, metric in metrics.items()
+        if metric.tells_chances
     }
+    return (
+        row
+        | chances
+        | {
+            "num_objects": int(visible.any(0).sum()),
+            "num_frames": len(table),
+            "num_empty_frames": int((~visible.any(1)).sum()),
+        }
+    )
 
 
 def clips_of(table: Tensor, clip_frames: int | None) -> list[Tensor]:

@@ -83,6 +83,7 @@ class SlotSwitchRate(TableMetric):
     """Share of the steps from a frame to the next in which an object found in both has changed its slot."""
 
     higher_is_better = False
+    tells_chances = True
 
     def __init__(self, *, pairs: Pairs = OBJECTS) -> None:
         super().__init__(level="video")
@@ -101,6 +102,8 @@ class Reappearance(TableMetric):
 
     Only objects that a slot had found in the last frame before count; `longest` None: no limit.
     """
+
+    tells_chances = True
 
     def __init__(self, *, shortest: int, longest: int | None, pairs: Pairs = OBJECTS) -> None:
         super().__init__(level="video")
