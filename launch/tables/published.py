@@ -42,7 +42,8 @@ Said = dict[str, Any]  # values of WORDS, checked
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """A published number, a fraction. `why`: what keeps it from being compared with ours, if anything."""
+    """A published number, a fraction or in its metric's own unit. `why`: what keeps it from comparing
+    with ours, if anything."""
 
     row: str
     dataset: str

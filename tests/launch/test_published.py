@@ -142,4 +142,5 @@ def test_a_file_of_ours_says_where_each_number_stands(name: str) -> None:
     assert found
     for score in found:
         assert score.source and score.protocol and score.level, score
-        assert 0 < score.value < 1 and (score.std is None or score.std < 0.05), score
+        most = 2 if score.metric == "video_fragmentation" else 1  # a number of slots
+        assert 0 < score.value < most and (score.std is None or score.std < 0.05), score
