@@ -46,6 +46,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "launch.commands.export:main",
         "a folder with weights, config, scores, code and a card: RUN OUT",
     ),
+    "publish": (
+        "launch.commands.publish:main",
+        "push such a folder to the Hugging Face Hub: RUN OWNER/NAME [--dry-run] [--private]",
+    ),
     "pull": (
         "launch.commands.pull:main",
         "merge another results folder, by run id: [USER@]HOST:PATH, or PATH",

@@ -30,7 +30,7 @@ from launch.slurm.ledger import By, Submission
 from launch.submission import codebase, resubmit, snapshot
 from launch.submission.job_config import PATHS
 from vocl.command_line import defaults
-from vocl.command_line.verb import RUN, RUNS, Line, verb, words
+from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words
 from vocl.config import migrate
 from vocl.config.compose import compose
 from vocl.errors import UserError
@@ -51,6 +51,7 @@ from vocl.rundir.result import Result
 from vocl.rundir.results_root import ResultsRoot, root_of
 from vocl.rundir.run_dir import CONFIG, RESULT, RunDir
 
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 PROJECT = "code/project"  # where a project's own code lies in the folder
 SITE = ("runtime.", "runtime=", "cluster.", "cluster=", "cluster/", "hydra.", "hydra/", "-")
 PATH = re.compile(r"(?<![\w.~-])~?/(?:[^\s,'\"\]}]*/)?(?=[^\s,'\"\]}])")  # all but the last name of one
@@ -65,7 +66,10 @@ PATH = re.compile(r"(?<![\w.~-])~?/(?:[^\s,'\"\]}]*/)?(?=[^\s,'\"\]}])")  # all 
     takes=defaults.ROOT,
     offers=(RUNS,),
 )
-def main(line: Line) -> int:
+@option(
+    "--license", "licence", default="other", help="Of the weights, as the Hub names it: mit, cc-by-4.0, ..."
+)
+def main(line: Line, licence: str) -> int:
     """Make a folder of a finished run that stands alone: `vocl.load("OUT")` gives its model, elsewhere too.
 
     Paths and cluster settings of this machine are left out; what lies beside the code and is not
@@ -73,19 +77,26 @@ def main(line: Line) -> int:
     """
     root, _ = root_in(line.words)
     name, out = line.names
+    path = user_path(out)
+    export(root, name, path, licence)
+    print(path)
+    return 0
+
+
+def export(root: ResultsRoot, name: str, path: Path, licence: str) -> None:
+    """Make the folder `path` of the finished run `name`; `licence`: of its weights, an identifier."""
+    if not LICENCE.fullmatch(licence):
+        raise UserError(f"--license {licence}: expected an identifier such as mit, cc-by-nc-4.0 or other")
     run = root.find_trusted(name)
     if not run.result_path.exists():
         raise UserError(f"{run}: has not finished; only finished runs are exported")
     for part in (run.path, run.checkpoints, run.evaluations, *sorted(run.evaluations.glob("*"))):
         refuse_planted(part)
-    path = user_path(out)
     with new_folder(path, "OUT") as place:
-        _fill(RunDir(place), run, root)
-    print(path)
-    return 0
+        _fill(RunDir(place), run, root, licence)
 
 
-def _fill(copy: RunDir, run: RunDir, root: ResultsRoot) -> None:
+def _fill(copy: RunDir, run: RunDir, root: ResultsRoot, licence: str) -> None:
     config, result = resubmit.config_of(run), run.result()
     for source in (_checkpoint(run), *sorted(run.checkpoints.glob(frozen_name("*")))):
         _copy(source, copy.checkpoints / source.name)
@@ -94,7 +105,7 @@ def _fill(copy: RunDir, run: RunDir, root: ResultsRoot) -> None:
         _copy(report, copy.path / report.relative_to(run.path))
     code = _copy_code(copy.path, run, root, config["project"], result.code)
     try:
-        card = _card(run, config, result, code)
+        card = _metadata(licence, result) + _card(run, config, result, code)
     except (KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{run}: its {CONFIG} or {RESULT} is damaged: {told}") from None
@@ -154,6 +165,13 @@ def _write_code(code: codebase.Code, head: str | None, place: Path) -> None:
         print(f"note: {line}", file=sys.stderr)
     codebase.write(codebase.without_site(code), place / "code")
     snapshot.write_record(place / "code", head, None, 0o444)
+
+
+def _metadata(licence: str, result: Result) -> str:
+    """What the Hub reads of a card."""
+    tags = ["video", "object-centric-learning", "unsupervised-segmentation"]
+    content = {"license": licence, "library_name": "vocl", "tags": tags, "vocl_code": result.code}
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---\n\n"
 
 
 def _card(run: RunDir, config: dict[str, Any], result: Result, code: str) -> str:

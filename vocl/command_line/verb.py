@@ -65,18 +65,20 @@ class VerbGroup:
     """A verb that has verbs of its own, such as `vocl data`: its first word says which."""
 
     program: str
+    description: str
     verbs: Mapping[str, Verb]
 
     @property
     def command(self) -> click.Group:
         """All of them, for a shell to complete."""
-        return click.Group(self.program, {name: verb.command for name, verb in self.verbs.items()})
+        commands = {name: verb.command for name, verb in self.verbs.items()}
+        return click.Group(self.program, commands, help=self.description, context_settings=SETTINGS)
 
     def __call__(self, words: Sequence[str] | None = None) -> int:
         given, choices = list(sys.argv[1:] if words is None else words), ", ".join(self.verbs)
         if not given or given[0] in ("-h", "--help"):
-            print(f"usage: {self.program} VERB [arguments]; VERB: {choices}")
-            print(f"{self.program} VERB --help lists what each takes")
+            command = self.command
+            print(command.get_help(click.Context(command, info_name=self.program)))
             return 0
         if given[0] not in self.verbs:
             raise UserError(

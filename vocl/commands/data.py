@@ -96,7 +96,11 @@ def preview(line: Line) -> int:
     return 0
 
 
-main = VerbGroup("vocl data", {"prepare": prepare, "verify": verify, "info": info, "preview": preview})
+main = VerbGroup(
+    "vocl data",
+    "Make stores of published datasets, and look into them.",
+    {"prepare": prepare, "verify": verify, "info": info, "preview": preview},
+)
 
 
 def _composed(name: str, overrides: list[str]) -> dict[str, Any]:

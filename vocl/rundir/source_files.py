@@ -17,6 +17,7 @@ from pathlib import Path
 SUFFIXES = frozenset(
     (
         *(".py", ".pyi", ".pyx", ".typed", ".yaml", ".yml", ".toml", ".cfg", ".ini"),
+        *(".j2", ".html", ".css", ".js"),
         *(".c", ".cpp", ".cu", ".cuh", ".h"),
     )
 )
