@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -32,16 +32,20 @@ class Truth:
     length: int
     objects: tuple[tuple[RLE | None, ...], ...]
     void: tuple[RLE | None, ...]
+    classes: tuple[str, ...] | None = None  # of the objects, where they are known
 
     @classmethod
-    def from_labels(cls, labels: np.ndarray) -> Truth:
-        """From a label map t h w (0 background, 1.. objects, 255 void)."""
+    def from_labels(cls, labels: np.ndarray, classes: Sequence[str] | None = None) -> Truth:
+        """From a label map t h w (0 background, 1.. objects, 255 void); `classes` of objects 1, 2, ..., those
+        that no frame shows among them."""
         length, height, width = labels.shape
         ids = [int(i) for i in np.unique(labels) if i not in (0, VOID)]
         rows = range(1, max(ids, default=0) + 1)
         objects = tuple(tuple(_encode(frame == i) for frame in labels) for i in rows)
         void = tuple(_encode(frame == VOID) for frame in labels)
-        return cls((height, width), length, objects, void)
+        whole = classes is not None and len(classes) >= len(objects)
+        known = tuple(classes[: len(objects)]) if classes is not None and whole else None
+        return cls((height, width), length, objects, void, known)
 
     def as_json(self) -> dict[str, Any]:
         """As plain data; `from_json` takes it back."""
@@ -70,7 +74,7 @@ class Truth:
     def at(self, indices: Sequence[int]) -> Truth:
         """What it says of frames `indices`."""
         objects = tuple(tuple(codes[t] for t in indices) for codes in self.objects)
-        return Truth(self.size, len(indices), objects, tuple(self.void[t] for t in indices))
+        return replace(self, length=len(indices), objects=objects, void=tuple(self.void[t] for t in indices))
 
     @property
     def has_object(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,13 @@ class StoredVideo:
         """What is known of it; None where nothing is."""
         if self.entry.has("points"):
             return Keypoints(self.size, self._points)
+        classes = self.more["classes"]
         if self._objects is not None:
-            return self._objects
-        return Truth.from_labels(self.labels(range(self.length))) if self.entry.has(MASK) else None
+            whole = classes is not None and len(classes) >= len(self._objects.objects)
+            return replace(
+                self._objects, classes=tuple(classes[: len(self._objects.objects)]) if whole else None
+            )
+        return Truth.from_labels(self.labels(range(self.length)), classes) if self.entry.has(MASK) else None
 
     @cached_property
     def more(self) -> Mapping[str, Any]:
