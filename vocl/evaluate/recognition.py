@@ -102,7 +102,7 @@ class Recognition(Evaluation):
         classes = sorted({match.name for match in known})
         if len(classes) < 2:
             raise UserError(
-                f"eval recognition: {len(classes)} classes among the matched objects of {self.train_split!r}; "
+                f"eval recognition: {len(classes)} classes of the matched objects of {self.train_split!r}; "
                 "a probe needs two"
             )
         wanted = torch.tensor([classes.index(match.name) for match in known])
