@@ -43,15 +43,15 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
     "cancel": ("launch.commands.cancel:main", "end the jobs of SELECTOR, or of run ids: [--gone]"),
     "gc": ("launch.commands.gc:main", "list what nothing needs any more; --yes removes it"),
     "export": (
-        "launch.commands.export:main",
+        "launch.commands.sharing.export:main",
         "a folder with weights, config, scores, code and a card: RUN OUT",
     ),
     "publish": (
-        "launch.commands.publish:main",
+        "launch.commands.sharing.publish:main",
         "push such a folder to the Hugging Face Hub: RUN OWNER/NAME [--dry-run] [--private]",
     ),
     "pull": (
-        "launch.commands.pull:main",
+        "launch.commands.sharing.pull:main",
         "merge another results folder, by run id: [USER@]HOST:PATH, or PATH",
     ),
     "status": (
@@ -105,7 +105,7 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "vocl.commands.verbs:fetch",
         "download backbone weights, for machines without network: NAME or experiment=...",
     ),
-    "sync": ("launch.commands.sync:main", "upload to W&B what was tracked offline: RUN... or --all"),
+    "sync": ("launch.commands.sharing.sync:main", "upload to W&B what was tracked offline: RUN... or --all"),
     "replay": (
         "vocl.commands.verbs:replay",
         "run steps of a run again and name the first module that fails: RUN steps=A:B",

@@ -16,7 +16,7 @@ import wandb_files
 from running import at_step, child, final, result, run_folder, same, send, tiny, wait
 from wandb_server import KEY, server
 
-from launch.commands import sync
+from launch.commands.sharing import sync
 from vocl import run
 from vocl.rundir import provenance
 from vocl.tracking import wandb_mirror as wandb_mirror

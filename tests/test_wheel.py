@@ -155,11 +155,13 @@ def _notebooks() -> Iterator[ast.AST]:
 
 def test_every_dependency_is_imported_and_every_import_is_a_dependency() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     names = {_distribution(each) for each in project["dependencies"]}
+    names |= {_distribution(each) for name, own in extras.items() if name != "dev" for each in own}
     given = _outside(_trees(*PACKAGES))
     assert names <= set().union(*given.values())
     assert [root for root, by in given.items() if not by & names] == []
-    names |= {_distribution(each) for each in project["optional-dependencies"]["dev"]}
+    names |= {_distribution(each) for each in extras["dev"]}
     given = _outside([*_trees("tests", "benchmarks"), *_notebooks()])
     assert [root for root, by in given.items() if not by & names] == []
 

@@ -11,7 +11,7 @@ from launch.selection.plan import Selection
 from launch.tables.grid import INSIDE_NOISE
 from launch.tables.published import PublishedScore
 from launch.tables.scores import RunScores
-from vocl.config.protocol import choices, protocol
+from vocl.evaluate.masks.named_protocol import choices, protocol
 from vocl.measure import Measure
 
 EMPTY = "\N{DAGGER} and --"

@@ -29,13 +29,16 @@ def html(
 ) -> str:
     """The page. `pictures`: of cells, by (row, column, ""); they are laid into it."""
     found = grid(table)
-    groups = [[{"label": label, "cells": cells} for label, cells in group] for group in found.groups]
+    groups = [
+        [{"label": escape.one_line(label), "cells": cells} for label, cells in group]
+        for group in found.groups
+    ]
     return (
         environment()
         .get_template(TEMPLATE)
         .render(
             title=escape.one_line(table.ablation.title),
-            headers=[" ".join(dict.fromkeys(filter(None, header))) for header in found.headers],
+            headers=[escape.one_line(" ".join(dict.fromkeys(filter(None, h)))) for h in found.headers],
             groups=groups,
             notes=[escape.one_line(note) for note in table.notes],
             tip=functools.partial(_tip, table),
@@ -43,7 +46,7 @@ def html(
             runs=_runs(records, root),
             thumbnails=[
                 {
-                    "label": " · ".join(filter(None, place[:2])),
+                    "label": escape.one_line(" · ".join(filter(None, place[:2]))),
                     "small": data_uri(path, SMALL_PX),
                     "whole": data_uri(path),
                 }

@@ -115,6 +115,7 @@ def cells_frame(table: Table) -> pd.DataFrame:
                 "high": summary and summary.high,
                 "best": cell.best,
                 "delta_mean": delta and delta.mean,
+                "delta_std": delta and delta.std,
                 "delta_low": delta and delta.low,
                 "delta_high": delta and delta.high,
                 "delta_p": delta and delta.p,

@@ -45,6 +45,7 @@ class Difference:
 
     mean: float
     noise: float
+    std: float | None = None  # over the differences of equal seeds
     low: float | None = None
     high: float | None = None
     p: float | None = None
@@ -176,20 +177,22 @@ def difference(row: Sample, baseline: Sample, seeds: Variance | None, noise: flo
     if not row.values or not baseline.values:
         return None
     gap = row.mean - baseline.mean
+    gaps = [value - baseline.values[seed] for seed, value in row.values.items() if seed in baseline.values]
+    deviation = statistics.stdev(gaps) if len(gaps) > 1 else None
     if seeds is None:
-        return Difference(gap, noise)
+        return Difference(gap, noise, deviation)
     from scipy import stats
 
     parts = [(seeds.value * (1 / len(row.values) + 1 / len(baseline.values)), seeds.freedom)]
     parts += _between_videos(row, baseline)
     variance = sum(value for value, _ in parts)
     if variance == 0:
-        return Difference(gap, noise, gap, gap, float(gap == 0))
+        return Difference(gap, noise, deviation, gap, gap, float(gap == 0))
     freedom = variance**2 / sum(value**2 / own for value, own in parts)
     error = math.sqrt(variance)
     reach = float(stats.t.ppf(1 - noise / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(gap) / error, freedom))
-    return Difference(gap, noise, gap - reach, gap + reach, p)
+    return Difference(gap, noise, deviation, gap - reach, gap + reach, p)
 
 
 def _between_videos(row: Sample, baseline: Sample) -> list[tuple[float, float]]:

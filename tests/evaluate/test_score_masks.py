@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 
 from launch.cli import main
 from vocl.errors import UserError
-from vocl.evaluate.mask_json import read_videos
+from vocl.evaluate.masks.json_forms import read_videos
 
 SHARED = Path(os.environ.get("VOCL_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "data"
 FOREGROUND = {  # J and F of one method's masks, merged, by the official code

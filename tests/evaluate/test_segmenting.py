@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vocl.errors import UserError
-from vocl.evaluate.segmenting import segment
+from vocl.evaluate.masks.segmenting import segment
 from vocl.interface import Backbone, Clip, Features, Grid, SegmentOptions, Segments, VideoModel
 
 OPTIONS = SegmentOptions(cyclic=False, iterations=None, seed=0, masks=None)

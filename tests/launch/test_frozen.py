@@ -36,7 +36,7 @@ def test_a_job_reads_the_run_and_that_it_trains_in_its_own_process(frozen: Spec,
     read = ResultsRoot(tmp_path).run(frozen.id).config()
     assert read.run_id == frozen.id and not read.runtime.progress
     assert isinstance(read.cluster, LocalCluster) and read.cluster.kind == "here"
-    assert "lab" not in ResultsRoot(tmp_path).run(frozen.id).config_path.read_text()
+    assert "lab\n" not in ResultsRoot(tmp_path).run(frozen.id).config_path.read_text()
 
 
 def test_a_config_of_an_earlier_version_is_frozen_again_in_the_keys_of_then(

@@ -17,7 +17,7 @@ import yaml
 from run_records import cluster
 
 from launch.cli import main
-from launch.commands import pull
+from launch.commands.sharing import pull
 from launch.selection.plan import select
 from launch.slurm import ledger
 from launch.slurm.ledger import By

@@ -236,7 +236,7 @@ def test_pictures_of_rows_have_files(root: Path, monkeypatch, arguments, capsys)
     specs = select(arguments).specs
     record = {spec.row: type("Done", (), {"state": "done", "spec": spec}) for spec in specs}
     root.mkdir()
-    assert pictures.draw(list(record.values()), ResultsRoot(root), root) == 0
+    assert len(pictures.draw(list(record.values()), ResultsRoot(root), root)) == len(NAMES)
     assert len(list(root.glob("*.png"))) == len(NAMES)
 
 
@@ -265,7 +265,7 @@ def test_the_tracker_gets_a_name_that_it_takes_whatever_the_depth(arguments, roo
 
 
 def test_a_sync_takes_another_project_from_its_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
-    from launch.commands import sync
+    from launch.commands.sharing import sync
 
     folder = tmp_path / "runs" / "aaaaaaaaaa"
     place = folder / "wandb" / "offline-run-20261101_000000-aaaaaaaaaa"

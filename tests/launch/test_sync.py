@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from launch import cli
-from launch.commands import sync
+from launch.commands.sharing import sync
 from vocl.ops.narrow import given
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import RunDir

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vocl import assemble
 from vocl.config.compose import composed
-from vocl.evaluate.scoring import VideoCounts
+from vocl.evaluate.masks.counts import VideoCounts
 from vocl.metrics.contingency import contingency, score_video
 from vocl.metrics.overlap import scores
 

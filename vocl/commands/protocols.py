@@ -10,8 +10,8 @@ from vocl.config.folders import packages
 from vocl.config.grammar import text_of
 from vocl.config.proof import signature
 from vocl.config.proof.coerce import coerce
-from vocl.config.protocol import choices, protocol
 from vocl.errors import UserError, near
+from vocl.evaluate.masks.named_protocol import choices, protocol
 
 KIND = signature.part_of("vocl.evaluate.protocol.Protocol")
 NAME, SETTING = "protocol=", "protocol."

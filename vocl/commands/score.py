@@ -11,8 +11,8 @@ from vocl.commands.key_values import SCORE, key_values
 from vocl.config.build import build
 from vocl.config.folders import packages
 from vocl.errors import UserError, printable
-from vocl.evaluate.mask_sets import pairs, read_set
-from vocl.evaluate.set_scores import SetScores, score_set
+from vocl.evaluate.masks.pairs import pairs, read_set
+from vocl.evaluate.masks.set_scores import SetScores, score_set
 from vocl.files import finite, user_path, write_json
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vocl.config.sections import Dataset
 from vocl.data.transforms import crop_box, pad_box, to_input
-from vocl.evaluate import segmenting
+from vocl.evaluate.masks import segmenting
 from vocl.interface import VOID, Clip, Grid, SegmentOptions, VideoModel
 from vocl.ops.masks import hard_masks
 from vocl.ops.narrow import pair

@@ -11,8 +11,8 @@ from vocl.config.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError
+from vocl.evaluate.masks.counts import VideoCounts, means, measures
 from vocl.evaluate.protocol import Protocol
-from vocl.evaluate.scoring import VideoCounts, means, measures
 from vocl.evaluate.videos import MaskEvaluation, Scored, ScoredVideos
 from vocl.interface import Report, Source, Subject, Video
 from vocl.metrics.contingency import TableMetric

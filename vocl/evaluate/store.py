@@ -18,7 +18,7 @@ from vocl.config.run_config import RunConfig, values
 from vocl.data.served import Served
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
-from vocl.evaluate.kept import KeptModel, UnseenSource, keeper
+from vocl.evaluate.masks.kept import KeptModel, UnseenSource, keeper
 from vocl.files import write_json
 from vocl.interface import Measure, Report, Source, Subject, VideoModel
 from vocl.ops.narrow import pair

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from vocl.evaluate.discovery import Discovery
-from vocl.evaluate.scoring import VideoCounts
+from vocl.evaluate.masks.counts import VideoCounts
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.davis import Scores
 from vocl.metrics.tracking import num_switches, refuse_without_library, track_scores, track_video

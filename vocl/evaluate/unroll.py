@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vocl.data.feed import whole_video
-from vocl.evaluate.segmenting import segment
+from vocl.evaluate.masks.segmenting import segment
 from vocl.interface import SegmentOptions, Segments, Subject, Video
 
 

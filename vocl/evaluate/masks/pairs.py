@@ -13,7 +13,7 @@ from vocl.data.images import by, image_size
 from vocl.data.sources.files import read_mask
 from vocl.data.truth import Truth
 from vocl.errors import UserError, brief, near
-from vocl.evaluate.mask_json import read_videos
+from vocl.evaluate.masks.json_forms import read_videos
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vocl.data.images import by
 from vocl.errors import UserError, brief
-from vocl.evaluate.mask_sets import Pair
+from vocl.evaluate.masks.counts import VideoCounts, means, measures
+from vocl.evaluate.masks.pairs import Pair
 from vocl.evaluate.protocol import Protocol
-from vocl.evaluate.scoring import VideoCounts, means, measures
 from vocl.interface import VOID, Measure
 from vocl.metrics.tracking import num_switches, refuse_without_library, track_scores, track_video
 

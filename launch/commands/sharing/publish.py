@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from launch.commands.export import export
+from launch.commands.sharing.export import export
 from launch.selection.submitted import root_in
 from vocl.command_line import defaults
 from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words

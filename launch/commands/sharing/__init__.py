@@ -1,0 +1,1 @@
+"""Verbs that take runs to other places, and bring them from there."""
