@@ -31,9 +31,9 @@ from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import crash, log, opening
+from vocl.tracking.mirror import Mirror
 from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
-from vocl.tracking.wandb_mirror import Mirror
 from vocl.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,13 @@ def make_trainer(
 def _make_track(run_dir: RunDir | None, steps: int, runtime: Runtime) -> Track:
     mirror = None
     if run_dir is not None and runtime.tracking != "none":
-        mirror = Mirror(run_dir, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
+        mirror = Mirror(
+            run_dir,
+            runtime.tracking,
+            runtime.wandb_project,
+            runtime.wandb_entity,
+            runtime.tracking_checkpoints,
+        )
     return Track(run_dir, steps, runtime.progress, mirror)
 
 

@@ -25,8 +25,9 @@ from vocl.files import parse_json
 from vocl.rundir.result import Result
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
-from vocl.tracking import wandb_mirror
-from vocl.tracking.wandb_process import digest, last_sealed, sealed
+from vocl.tracking import mirror
+from vocl.tracking.sealed import last_sealed, sealed
+from vocl.tracking.shown import digest
 
 CLIENT = (sys.executable, "-m", "wandb", "sync")
 UPLOAD_S = 1800.0  # for one folder
@@ -153,7 +154,8 @@ def _mirror(run: RunDir, mode: str, given: Mapping[str, Any]) -> None:
         raise Failed(f"{run.config_path}: cannot be read")
     config |= given
     project, entity = config.get("wandb_project", "vocl"), config.get("wandb_entity")
-    said = _run(wandb_mirror.command(run, mode, project, entity), WRITE_S)
+    checkpoints = bool(config.get("tracking_checkpoints"))
+    said = _run(mirror.command(run, mode, project, entity, checkpoints), WRITE_S)
     if said.returncode:
         raise Failed(_reason(said.stdout) or f"the mirror ended with {said.returncode}")
 
@@ -168,7 +170,7 @@ def _upload(path: Path, given: Mapping[str, Any]) -> None:
 
 
 def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
-    environment = wandb_mirror.environment() | {"NO_COLOR": "1", "WANDB__GRAPHQL_RETRY_MAX": RETRIES}
+    environment = mirror.environment() | {"NO_COLOR": "1", "WANDB__GRAPHQL_RETRY_MAX": RETRIES}
     try:
         return subprocess.run(
             command,
@@ -176,7 +178,7 @@ def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
-            cwd=wandb_mirror.REPOSITORY,
+            cwd=mirror.REPOSITORY,
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
