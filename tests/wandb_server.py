@@ -6,7 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote
@@ -16,7 +16,8 @@ KEY = "a" * 40
 
 class Runs(ThreadingHTTPServer):
     """`runs`: name -> {history: rows, config, summary, group, name, states}; `files`: name -> content;
-    `artifacts`: name -> {type, files, committed}; `bodies`: all that came."""
+    `artifacts`: name -> {type, files, committed}; `places`: (entity, project) of each run that was
+    opened; `bodies`: all that came."""
 
     daemon_threads = True
 
@@ -25,6 +26,7 @@ class Runs(ThreadingHTTPServer):
         self.runs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.artifacts: dict[str, dict[str, Any]] = {}
+        self.places: list[tuple[str | None, str]] = []
         self.bodies: list[bytes] = []
         self.lock = threading.Lock()
 
@@ -52,6 +54,10 @@ class _Answer(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         pass
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that has gone
+            super().handle()
 
     def do_GET(self) -> None:
         self._reply({})
@@ -99,6 +105,8 @@ class _Answer(BaseHTTPRequestHandler):
         return {"model": {"id": "p", "name": "vocl", "entity": {"id": "e", "name": "me"}, "bucket": bucket}}
 
     def _UpsertBucket(self, variables: dict[str, Any]) -> Any:
+        entity, project = variables.get("entity"), variables["project"]
+        self.server.places.append((entity, project))
         new = {"history": [], "config": {}, "summary": {}, "group": None, "name": None, "states": []}
         inserted = variables["name"] not in self.server.runs
         run = self.server.runs.setdefault(variables["name"], new)
@@ -114,7 +122,7 @@ class _Answer(BaseHTTPRequestHandler):
             "description": None,
             "config": json.dumps(run["config"]),
             "sweepName": None,
-            "project": {"id": "p", "name": "vocl", "entity": {"id": "e", "name": "me"}},
+            "project": {"id": "p", "name": project, "entity": {"id": "e", "name": entity or "me"}},
             "historyLineCount": len(run["history"]),
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}

@@ -19,6 +19,7 @@ from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate import score_table
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep
+from vocl.interface import VideoModel
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
 from vocl.rundir.attempts import Attempts, result_of
@@ -37,12 +38,15 @@ from vocl.tracking.track import Track
 from vocl.trainer import Trainer
 
 logger = logging.getLogger(__name__)
+# draws what a tracker is shown of a finished run: config, model, folder, device, and what may raise to stop
+Draw = Callable[[RunConfig, VideoModel, RunDir, torch.device, Callable[[], None]], None]
 
 
-def run(config: RunConfig, asked: StopFlag | None = None) -> int:
+def run(config: RunConfig, asked: StopFlag | None = None, draw: Draw | None = None) -> int:
     """Train and evaluate what `config` (checked) says, or go on with it; returns the exit code.
 
     `asked`: a flag that was set by a signal before (while this module was being imported, say).
+    `draw`: called once the run is done, where a tracker is to be shown pictures.
 
     0 done (also when it was done already), 1 crashed with a record, or trained with an evaluation that
     failed, 75 stopped and resumable.
@@ -60,12 +64,12 @@ def run(config: RunConfig, asked: StopFlag | None = None) -> int:
             logger.info("stopped before it began; the same command starts it")
             return EXIT_STOPPED
         try:
-            return _attempt(config, run_dir, stop)
+            return _attempt(config, run_dir, stop, draw)
         finally:
             dist.stop()
 
 
-def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
+def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag, draw: Draw | None) -> int:
     device = prepare(config, run_dir)
     fresh = Checkpoints(run_dir.checkpoints).newest() is None
     try:
@@ -84,7 +88,7 @@ def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
             _train(config, run_dir, trainer, attempts)
-            _finish(config, run_dir, trainer, attempts)
+            _finish(config, run_dir, trainer, attempts, draw)
             outcome.append("done")
         except Stopped as stopped:
             outcome.append("stopped")
@@ -245,7 +249,9 @@ def _keep_config(config: RunConfig, run_dir: RunDir) -> None:
         raise UserError(f"{run_dir.config_path}: was changed, it describes run {kept}; restore or remove it")
 
 
-def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _finish(
+    config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts, draw: Draw | None
+) -> None:
     """Evaluate, then write the result: its presence means done, whatever an evaluation met.
 
     The result comes before the end of the attempt: a process killed between the two has left a run that is
@@ -266,7 +272,25 @@ def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Atte
         with suppress(OSError):  # of a disk that is full by now
             attempts.end("done", time=until, wall_s=until - attempts.began)
         logger.info("done in attempt %d, after %.0f s", attempts.number, until - attempts.began)
+        if draw is not None and trainer.track.mirror is not None and config.runtime.tracking_media:
+            _draw(config, run_dir, trainer, draw)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
+
+
+def _draw(config: RunConfig, run_dir: RunDir, trainer: Trainer, draw: Draw) -> None:
+    """Draw what the mirror is to show; nothing that happens here undoes the run, which is done."""
+
+    def advance() -> None:
+        trainer.track.alive()
+        if trainer.stop:
+            raise Stopped("the pictures")
+
+    try:
+        draw(config, trainer.model, run_dir, trainer.device, advance)
+    except Stopped:
+        logger.info("stopped before the pictures for the tracker were drawn")
+    except (Exception, SystemExit) as error:
+        logger.warning("no pictures for the tracker: %s: %s", type(error).__name__, error)
 
 
 def _advance(trainer: Trainer, run_dir: str) -> Callable[[], None]:

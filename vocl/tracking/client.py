@@ -38,6 +38,7 @@ class Ending:
 
     step: int  # the last that was shown
     outcome: str
+    is_done: bool
     is_complete: bool
     scores: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)  # what tells later whether all of it was shown

@@ -7,6 +7,7 @@ take a signal handler or raise into the training. What it has to say comes as on
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -101,6 +102,13 @@ class Mirror:
             told = "%s: %s; the training is not affected; later: vocl sync %s"
             logger.warning(told, tracker, reason, run)
         self.warned = True
+
+
+def missing(mode: str) -> list[str]:
+    """What is not installed here for `mode`, in a line."""
+    if mode == "trackio" and importlib.util.find_spec("trackio") is None:
+        return ["runtime.tracking=trackio: not installed here; pip install 'vocl[trackio]'"]
+    return []
 
 
 def command(

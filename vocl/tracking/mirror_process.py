@@ -157,6 +157,7 @@ class Shown:
         return Ending(
             step=last,
             outcome=shown.outcome(self.run),
+            is_done=done is not None,
             is_complete=once or (self.is_complete and last < (self.run.newest_step() or 0)),
             scores=shown.scores(done) if done else {},
             record=record,

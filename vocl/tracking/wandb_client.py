@@ -64,7 +64,7 @@ class WandbClient:
         )
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
-        return Known(step=self.run.step - 1)
+        return Known(step=self.run.starting_step - 1)
 
     def log(self, step: int, row: Row) -> None:
         """Show a row."""
@@ -102,7 +102,7 @@ class WandbClient:
         self.run.summary["outcome"] = ending.outcome
         if ending.outcome == "stopped":
             self.run.mark_preempting()
-        self.run.finish(exit_code=0 if ending.scores else 1)
+        self.run.finish(exit_code=0 if ending.is_done else 1)
 
 
 class SealedWandbClient(WandbClient):
