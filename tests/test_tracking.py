@@ -304,9 +304,20 @@ def test_a_table_is_a_run_with_the_files_as_an_artifact(tmp_path, monkeypatch, c
 @with_trackio
 @pytest.mark.slow
 def test_a_table_in_trackio(tmp_path):
+    """To the project where its runs are."""
     name = a_table(tmp_path)
-    assert sync.main(["--table", name, f"runtime.root={tmp_path}", "runtime.tracking=trackio"]) == 0
-    ((told, rows),) = of_trackio(tmp_path / "trackio").items()
+    row = {"row": "no contrast", "column": "all", "seed": 0, "id": "0" * 10, "after": None}
+    for path, content in (
+        (tmp_path / "by-name" / name / "selection.json", {"arguments": [], "runs": [row]}),
+        (
+            tmp_path / "runs" / row["id"] / "config.yaml",
+            {"runtime": {"tracking": "trackio", "wandb_project": "paper"}},
+        ),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    assert sync.main(["--table", name, f"runtime.root={tmp_path}"]) == 0
+    ((told, rows),) = of_trackio(tmp_path / "trackio", "paper").items()
     assert told.startswith(f"table {name} table-") and "picture/no-contrast" in rows[1]
     assert rows[0]["table"]["_value"] == [{"row": "no contrast", "metric": "video_mbo", "mean": "58.3"}]
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from launch.selection.submitted import read_table
 from vocl.command_line import defaults
 from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words
 from vocl.config.wandb_names import refuse_entity, refuse_project
@@ -116,8 +117,7 @@ def _runs(line: Line, every: bool) -> tuple[ResultsRoot, list[RunDir], dict[str,
         raise UserError("vocl sync: choose RUN... or --all")
     composed = _composed(runtime)
     root = ResultsRoot.of(composed["root"])
-    said = {argument.partition("=")[0].removeprefix("runtime.") for argument in runtime}
-    given: dict[str, Any] = {key: composed[key] for key in (*PLACES, *OTHERS) if key in said}
+    given = _said(runtime, composed)
     if names:
         return root, [RunDir(root.find(name).path.resolve()) for name in names], given
     tracked = (run for run in map(root.run, root.run_ids()) if run.wandb.exists())
@@ -134,8 +134,14 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
     return composed
 
 
+def _said(overrides: Sequence[str], composed: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of runs that `overrides` set, from their composed section."""
+    keys = {override.partition("=")[0].removeprefix("runtime.") for override in overrides}
+    return {key: composed[key] for key in (*PLACES, *OTHERS) if key in keys}
+
+
 def _table(line: Line, every: bool, name: str) -> int:
-    """Upload the table `name`."""
+    """Upload the table `name` to where its runs are shown, unless the arguments say another place."""
     if line.names or every:
         raise UserError("vocl sync: choose RUN..., --all or --table NAME")
     composed = _composed(line.overrides)
@@ -143,8 +149,12 @@ def _table(line: Line, every: bool, name: str) -> int:
     folder = root.tables / name
     if not folder.resolve().is_relative_to(root.tables.resolve()) or not (folder / "table.csv").is_file():
         raise UserError(f"--table {name}: no table in {root.tables}; to write it: vocl table {name}")
-    project, entity = composed["wandb_project"], composed["wandb_entity"]
-    mode = "trackio" if composed["tracking"] == "trackio" else "online"
+    stored = read_table(root, name)
+    of_runs = (_settings(root.run(entry.id)) for entry in (stored.entries if stored else ()))
+    settings = composed | next(filter(None, of_runs), {}) | _said(line.overrides, composed)
+    project, entity = settings["wandb_project"], settings["wandb_entity"]
+    refuse_project(project)
+    mode = "trackio" if settings["tracking"] == "trackio" else "online"
     said = _run(table_process.command(root, name, mode, project, entity), WRITE_S)
     if said.returncode:
         print(printable(f"{name}: {_reason(said.stdout)}"), file=sys.stderr)
@@ -207,10 +217,13 @@ def _mirror(run: RunDir, mode: str, settings: Mapping[str, Any]) -> None:
 def _upload(path: Path, place: Mapping[str, Any]) -> None:
     """Upload one folder by the client's own command, which marks it as synced."""
     options = [f"--{key.removeprefix('wandb_')}={value}" for key, value in place.items() if value]
-    for mark in path.glob("*.wandb.synced"):  # of an upload to another place
+    marks = list(path.glob("*.wandb.synced"))  # of an upload to another place
+    for mark in marks:
         mark.unlink()
     said = _run([*CLIENT, str(path.absolute()), *options], UPLOAD_S)
     if not sent.is_synced(path):  # its exit code is 0 also without an account
+        for mark in marks:
+            mark.touch()
         reason = _reason(said.stdout) or f"wandb sync ended with {said.returncode}"
         raise Failed(f"not uploaded, {path.name}: {reason}")
 

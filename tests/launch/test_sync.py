@@ -168,3 +168,16 @@ def test_the_mirror_does_not_work_in_the_folder_of_its_caller(tmp_path, monkeypa
     one.process.wait(60)
     assert one.process.stdout.read().decode().strip() == str(mirror.REPOSITORY)
     one.close()
+
+
+def test_a_failed_upload_elsewhere_leaves_it_uploaded_where_it_was(tmp_path, client, monkeypatch):
+    a_run(tmp_path, "aaaa", 1)
+    asked = ["sync", "aaaa", f"runtime.root={tmp_path}"]
+    assert cli.main(asked) == 0
+    monkeypatch.setenv("FAKE_FAILS", "offline-run-20261101_000000-aaaa")
+    assert cli.main([*asked, "runtime.wandb_project=other"]) == 1
+    assert cli.main(asked) == 0 and len(client()) == 2
+    monkeypatch.delenv("FAKE_FAILS")
+    for _ in range(2):
+        assert cli.main([*asked, "runtime.wandb_project=other"]) == 0
+    assert len(client()) == 3
