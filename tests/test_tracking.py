@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import at_step, final, result, run_folder, same, send, tiny
+from running import TINY, at_step, final, result, run_folder, same, send, tiny
 from wandb_server import KEY, server
 
 from launch.cli import main
 from launch.commands import sync
-from vocl import run
+from vocl import run, train
 from vocl.commands.similarity import between_frames, consistency, cosines
 from vocl.commands.tracked_pictures import draw
 from vocl.config.wandb_names import artifact_name
@@ -97,6 +97,15 @@ def test_pictures_of_as_many_videos_as_asked_and_none_untracked(tmp_path, monkey
     assert not (folder / "media").exists()
     _, folder = trained(tmp_path / "untracked")
     assert not (folder / "media").exists()
+
+
+def test_the_command_draws(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "command", lambda *_: [sys.executable, "-c", "input()"])
+    words = [*TINY, f"runtime.root={tmp_path}", "runtime.tracking=offline"]
+    assert train.main(words) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    keys = [picture.key for picture in media.read(RunDir(folder))]
+    assert keys == ["overlay/1", "similarity/1", "overlay/2", "similarity/2"]
 
 
 def test_what_cannot_be_drawn_leaves_the_run_done(tmp_path, monkeypatch, capfd):

@@ -19,7 +19,6 @@ from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate import score_table
 from vocl.evaluate.store import evaluate
 from vocl.files import sweep
-from vocl.interface import VideoModel
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
 from vocl.rundir.attempts import Attempts, result_of
@@ -32,14 +31,13 @@ from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import crash, log, opening
+from vocl.tracking.drawing import Draw, draw_for
 from vocl.tracking.mirror import Mirror
 from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
 from vocl.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-# draws what a tracker is shown of a finished run: config, model, folder, device, and what may raise to stop
-Draw = Callable[[RunConfig, VideoModel, RunDir, torch.device, Callable[[], None]], None]
 
 
 def run(config: RunConfig, asked: StopFlag | None = None, draw: Draw | None = None) -> int:
@@ -272,25 +270,8 @@ def _finish(
         with suppress(OSError):  # of a disk that is full by now
             attempts.end("done", time=until, wall_s=until - attempts.began)
         logger.info("done in attempt %d, after %.0f s", attempts.number, until - attempts.began)
-        if draw is not None and trainer.track.mirror is not None and config.runtime.tracking_media:
-            _draw(config, run_dir, trainer, draw)
+        draw_for(trainer.track, draw, config, trainer.model, run_dir, trainer.device, trainer.stop)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
-
-
-def _draw(config: RunConfig, run_dir: RunDir, trainer: Trainer, draw: Draw) -> None:
-    """Draw what the mirror is to show; nothing that happens here undoes the run, which is done."""
-
-    def advance() -> None:
-        trainer.track.alive()
-        if trainer.stop:
-            raise Stopped("the pictures")
-
-    try:
-        draw(config, trainer.model, run_dir, trainer.device, advance)
-    except Stopped:
-        logger.info("stopped before the pictures for the tracker were drawn")
-    except (Exception, SystemExit) as error:
-        logger.warning("no pictures for the tracker: %s: %s", type(error).__name__, error)
 
 
 def _advance(trainer: Trainer, run_dir: str) -> Callable[[], None]:
