@@ -105,7 +105,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "vocl.commands.verbs:fetch",
         "download backbone weights, for machines without network: NAME or experiment=...",
     ),
-    "sync": ("launch.commands.sharing.sync:main", "upload to W&B what was tracked offline: RUN... or --all"),
+    "sync": (
+        "launch.commands.sharing.sync:main",
+        "upload to W&B, or show in trackio, what it lacks: RUN..., --all, or --table NAME",
+    ),
     "replay": (
         "vocl.commands.verbs:replay",
         "run steps of a run again and name the first module that fails: RUN steps=A:B",

@@ -60,7 +60,7 @@ def tree(folder: Path) -> set[str]:
     [
         "vocl.rundir.git.call",
         "vocl.files.write_text",
-        "vocl.tracking.wandb_mirror.Mirror",
+        "vocl.tracking.mirror.Mirror",
         "subprocess.run",
         "os.system",
     ],

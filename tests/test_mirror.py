@@ -19,8 +19,8 @@ from wandb_server import KEY, server
 from launch.commands.sharing import sync
 from vocl import run
 from vocl.rundir import provenance
-from vocl.tracking import wandb_mirror as wandb_mirror
-from vocl.tracking.wandb_mirror import Mirror
+from vocl.tracking import mirror
+from vocl.tracking.mirror import Mirror
 
 SECRET = "hidden-value-0123456789"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """A machine that is shared may need longer to start the client than a user wants to wait."""
-    monkeypatch.setattr(wandb_mirror, "FLUSH_S", 40.0)
+    monkeypatch.setattr(mirror, "FLUSH_S", 40.0)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("VENDOR_API_KEY", SECRET)
@@ -149,7 +149,7 @@ def _history(runs, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["wrong", KEY])
 def test_no_server_no_key(tmp_path, weights, monkeypatch, capfd, key):
-    monkeypatch.setattr(wandb_mirror, "FLUSH_S", 12.0)
+    monkeypatch.setattr(mirror, "FLUSH_S", 12.0)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", key)
     config = tracked(tmp_path, "online")
@@ -180,8 +180,8 @@ def test_a_place_that_cannot_be_written(tmp_path, weights, capfd):
     "script", ["import time; time.sleep(60)", "raise SystemExit(3)", "import os; os.abort()"]
 )
 def test_a_client_that_hangs_or_dies(tmp_path, weights, monkeypatch, capfd, script):
-    monkeypatch.setattr(wandb_mirror, "FLUSH_S", 1.0)
-    monkeypatch.setattr(wandb_mirror, "command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(mirror, "FLUSH_S", 1.0)
+    monkeypatch.setattr(mirror, "command", lambda *_: [sys.executable, "-c", script])
     config = tracked(tmp_path, "offline")
     began = time.monotonic()
     assert run.run(config) == 0
@@ -191,13 +191,13 @@ def test_a_client_that_hangs_or_dies(tmp_path, weights, monkeypatch, capfd, scri
 
 
 def test_a_machine_that_starts_no_process(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(wandb_mirror, "command", lambda *_: [str(tmp_path / "absent")])
+    monkeypatch.setattr(mirror, "command", lambda *_: [str(tmp_path / "absent")])
     assert run.run(tracked(tmp_path, "offline")) == 0
     assert "cannot be started" in only(capfd.readouterr().err)[0]
 
 
 def test_it_draws_no_random_number_and_takes_no_signal(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb_mirror, "command", lambda *_: [sys.executable, "-c", "input()"])
+    monkeypatch.setattr(mirror, "command", lambda *_: [sys.executable, "-c", "input()"])
 
     def world():
         handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]

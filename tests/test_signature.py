@@ -97,7 +97,7 @@ CALLABLES = (
     "vocl.rundir.provenance._git",
     "vocl.files.write_text",
     "vocl.train.main",
-    "vocl.tracking.wandb_mirror.Mirror",
+    "vocl.tracking.mirror.Mirror",
     "vocl.trainer.Trainer",
     "vocl.stop.StopFlag",
     "vocl.rundir.checkpoint.Checkpoints",
@@ -148,10 +148,10 @@ def test_a_value_of_any_kind_hides_no_part(packages: dict[str, Path]) -> None:
     )
     with pytest.raises(
         UserError,
-        match=r"part\.x\.y\[0\]\._target_=vocl\.tracking\.wandb_mirror\.Mirror: no part belongs here",
+        match=r"part\.x\.y\[0\]\._target_=vocl\.tracking\.mirror\.Mirror: no part belongs here",
     ):
         coerce(
-            {"_target_": "mine.own.Mine", "x": {"y": [{"_target_": "vocl.tracking.wandb_mirror.Mirror"}]}},
+            {"_target_": "mine.own.Mine", "x": {"y": [{"_target_": "vocl.tracking.mirror.Mirror"}]}},
             Part,
             "part",
             packages,

@@ -6,21 +6,27 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote
 
 KEY = "a" * 40
 
 
 class Runs(ThreadingHTTPServer):
-    """`runs`: name -> {history: rows, config, summary, group, name, states}; `bodies`: all that came."""
+    """`runs`: name -> {history: rows, config, summary, group, name, states}; `files`: name -> content;
+    `artifacts`: name -> {type, files, committed}; `places`: (entity, project) of each run that was
+    opened; `bodies`: all that came."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.runs: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, bytes] = {}
+        self.artifacts: dict[str, dict[str, Any]] = {}
+        self.places: list[tuple[str | None, str]] = []
         self.bodies: list[bytes] = []
         self.lock = threading.Lock()
 
@@ -49,11 +55,19 @@ class _Answer(BaseHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         pass
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that has gone
+            super().handle()
+
     def do_GET(self) -> None:
         self._reply({})
 
     def do_PUT(self) -> None:
-        self._body()
+        content, (kind, *names) = self._body(), map(unquote, self.path.split("/")[1:])
+        if kind == "artifact":
+            self.server.artifacts[names[0]]["files"][names[1]] = content
+        elif kind == "file":
+            self.server.files["/".join(names)] = content
         self._reply({})
 
     def do_POST(self) -> None:
@@ -65,10 +79,8 @@ class _Answer(BaseHTTPRequestHandler):
             if self.path.endswith("file_stream"):
                 return self._reply(self._stream(self.path.split("/")[-2], body))
             variables = body.get("variables") or {}
-            for name in ("RunResumeStatus", "UpsertBucket", "CreateRunFiles", "Viewer"):
-                if name in body["query"]:
-                    return self._reply({"data": getattr(self, f"_{name}")(variables)})
-        self._reply({"data": {}})
+            answer = _Answer.ANSWERS.get(body["query"].split("(")[0].split()[1])
+        self._reply({"data": answer(self, variables) if answer else {}})
 
     def _RunResumeStatus(self, variables: dict[str, Any]) -> Any:
         run = self.server.runs.get(variables["name"])
@@ -93,6 +105,8 @@ class _Answer(BaseHTTPRequestHandler):
         return {"model": {"id": "p", "name": "vocl", "entity": {"id": "e", "name": "me"}, "bucket": bucket}}
 
     def _UpsertBucket(self, variables: dict[str, Any]) -> Any:
+        entity, project = variables.get("entity"), variables["project"]
+        self.server.places.append((entity, project))
         new = {"history": [], "config": {}, "summary": {}, "group": None, "name": None, "states": []}
         inserted = variables["name"] not in self.server.runs
         run = self.server.runs.setdefault(variables["name"], new)
@@ -108,17 +122,57 @@ class _Answer(BaseHTTPRequestHandler):
             "description": None,
             "config": json.dumps(run["config"]),
             "sweepName": None,
-            "project": {"id": "p", "name": "vocl", "entity": {"id": "e", "name": "me"}},
+            "project": {"id": "p", "name": project, "entity": {"id": "e", "name": entity or "me"}},
             "historyLineCount": len(run["history"]),
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
     def _CreateRunFiles(self, variables: dict[str, Any]) -> Any:
-        files = [{"name": name, "uploadUrl": f"{self.server.url}/file"} for name in variables["files"]]
+        files = [
+            {"name": name, "uploadUrl": f"{self.server.url}/file/{quote(name)}"}
+            for name in variables["files"]
+        ]
         return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
 
     def _Viewer(self, variables: dict[str, Any]) -> Any:
         return {"viewer": {"id": "u", "entity": "me", "username": "me", "teams": {"edges": []}}}
+
+    def _ArtifactType(self, variables: dict[str, Any]) -> Any:
+        return {"project": {"artifact": None}}
+
+    def _CreateArtifact(self, variables: dict[str, Any]) -> Any:
+        said = variables["input"]
+        name = said["artifactCollectionName"]
+        self.server.artifacts[name] = {"type": said["artifactTypeName"], "files": {}, "committed": False}
+        artifact = {"id": name, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": artifact}}
+
+    def _CreateArtifactManifest(self, variables: dict[str, Any]) -> Any:
+        place = self._upload(variables["artifactID"], "manifest")
+        return {
+            "createArtifactManifest": {"artifactManifest": {"id": variables["artifactID"], "file": place}}
+        }
+
+    def _UpdateArtifactManifest(self, variables: dict[str, Any]) -> Any:
+        place = self._upload(variables["artifactManifestID"], "manifest")
+        manifest = {"id": variables["artifactManifestID"], "file": place}
+        return {"updateArtifactManifest": {"artifactManifest": manifest}}
+
+    def _CreateArtifactFiles(self, variables: dict[str, Any]) -> Any:
+        edges = []
+        for file in variables["input"]["artifactFiles"]:
+            node = {"id": "f", "name": file["name"], "displayName": file["name"], "storagePath": "s"}
+            node |= {"artifact": {"id": file["artifactID"]}, "uploadMultipartUrls": None}
+            edges.append({"node": node | self._upload(file["artifactID"], file["name"])})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def _CommitArtifact(self, variables: dict[str, Any]) -> Any:
+        self.server.artifacts[variables["artifactID"]]["committed"] = True
+        return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
+
+    def _upload(self, artifact: str, name: str) -> dict[str, Any]:
+        place = f"{self.server.url}/artifact/{quote(artifact)}/{quote(name, safe='')}"
+        return {"uploadUrl": place, "uploadHeaders": []}
 
     def _stream(self, name: str, body: dict[str, Any]) -> Any:
         run = self.server.runs[name]
@@ -144,3 +198,9 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    ANSWERS: ClassVar[dict[str, Any]] = {
+        name.removeprefix("_"): answer
+        for name, answer in list(locals().items())
+        if name[:1] == "_" and name[1:2].isupper()
+    }

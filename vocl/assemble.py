@@ -24,6 +24,7 @@ from vocl.files import user_path
 from vocl.interface import Backbone, Evaluation, Source, VideoModel
 from vocl.objective import Objective, Term
 from vocl.optim import Optimizer
+from vocl.tracking import mirror
 
 
 def _build(config: RunConfig, node: Any, kind: Any, path: str) -> Any:
@@ -128,7 +129,7 @@ def missing_inputs(config: RunConfig, fresh: bool) -> list[str]:
 
     Pretrained weights are needed for a `fresh` start alone: a checkpoint has them.
     """
-    complaints = []
+    complaints = mirror.missing(config.runtime.tracking)
     for check in (_data_is_there, _weights_are_there, _warm_start_is_there) if fresh else (_data_is_there,):
         try:
             check(config)

@@ -31,18 +31,20 @@ from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import crash, log, opening
+from vocl.tracking.drawing import Draw, draw_for
+from vocl.tracking.mirror import Mirror
 from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
-from vocl.tracking.wandb_mirror import Mirror
 from vocl.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, asked: StopFlag | None = None) -> int:
+def run(config: RunConfig, asked: StopFlag | None = None, draw: Draw | None = None) -> int:
     """Train and evaluate what `config` (checked) says, or go on with it; returns the exit code.
 
     `asked`: a flag that was set by a signal before (while this module was being imported, say).
+    `draw`: called once the run is done, where a tracker is to be shown pictures.
 
     0 done (also when it was done already), 1 crashed with a record, or trained with an evaluation that
     failed, 75 stopped and resumable.
@@ -60,12 +62,12 @@ def run(config: RunConfig, asked: StopFlag | None = None) -> int:
             logger.info("stopped before it began; the same command starts it")
             return EXIT_STOPPED
         try:
-            return _attempt(config, run_dir, stop)
+            return _attempt(config, run_dir, stop, draw)
         finally:
             dist.stop()
 
 
-def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
+def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag, draw: Draw | None) -> int:
     device = prepare(config, run_dir)
     fresh = Checkpoints(run_dir.checkpoints).newest() is None
     try:
@@ -84,7 +86,7 @@ def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag) -> int:
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
             _train(config, run_dir, trainer, attempts)
-            _finish(config, run_dir, trainer, attempts)
+            _finish(config, run_dir, trainer, attempts, draw)
             outcome.append("done")
         except Stopped as stopped:
             outcome.append("stopped")
@@ -164,7 +166,13 @@ def make_trainer(
 def _make_track(run_dir: RunDir | None, steps: int, runtime: Runtime) -> Track:
     mirror = None
     if run_dir is not None and runtime.tracking != "none":
-        mirror = Mirror(run_dir, runtime.tracking, runtime.wandb_project, runtime.wandb_entity)
+        mirror = Mirror(
+            run_dir,
+            runtime.tracking,
+            runtime.wandb_project,
+            runtime.wandb_entity,
+            runtime.tracking_checkpoints,
+        )
     return Track(run_dir, steps, runtime.progress, mirror)
 
 
@@ -239,7 +247,9 @@ def _keep_config(config: RunConfig, run_dir: RunDir) -> None:
         raise UserError(f"{run_dir.config_path}: was changed, it describes run {kept}; restore or remove it")
 
 
-def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _finish(
+    config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts, draw: Draw | None
+) -> None:
     """Evaluate, then write the result: its presence means done, whatever an evaluation met.
 
     The result comes before the end of the attempt: a process killed between the two has left a run that is
@@ -260,6 +270,7 @@ def _finish(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Atte
         with suppress(OSError):  # of a disk that is full by now
             attempts.end("done", time=until, wall_s=until - attempts.began)
         logger.info("done in attempt %d, after %.0f s", attempts.number, until - attempts.began)
+        draw_for(trainer.track, draw, config, trainer.model, run_dir, trainer.device, trainer.stop)
     dist.barrier()  # a rank that leaves before the result is there would take the others with it if it fails
 
 

@@ -83,9 +83,10 @@ def _one(config: RunConfig, shows: bool, stop: StopFlag) -> int:
     if config.cluster.kind != "here":
         return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
+    from vocl.commands.tracked_pictures import draw
     from vocl.run import run
 
-    return run(config, stop)
+    return run(config, stop, draw)
 
 
 def _multirun(overrides: Sequence[str], shows: bool) -> int:

@@ -12,6 +12,7 @@ from vocl.config.cluster import SlurmCluster
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import DatasetSection
 from vocl.files import user_path
+from vocl.tracking import mirror
 
 ROOM_GB = 1.0
 
@@ -22,8 +23,9 @@ def warnings(specs: Sequence[Spec]) -> list[str]:
 
 
 def missing(config: RunConfig) -> list[str]:
-    """What `config` needs and does not find: data, weights, room, a GPU for its precision, its env_file."""
-    return [*_inputs(config), *_room(config), *_precision(config), *_secrets(config)]
+    """What `config` needs and does not find: data, weights, room, a GPU for its precision, its env_file,
+    its tracker."""
+    return [*_inputs(config), *_room(config), *_precision(config), *_secrets(config), *_tracker(config)]
 
 
 def _secrets(config: RunConfig) -> list[str]:
@@ -39,6 +41,10 @@ def _secrets(config: RunConfig) -> list[str]:
         if file.stat().st_mode & 0o077
         else []
     )
+
+
+def _tracker(config: RunConfig) -> list[str]:
+    return mirror.missing(config.runtime.tracking)
 
 
 def _room(config: RunConfig) -> list[str]:

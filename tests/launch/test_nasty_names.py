@@ -30,6 +30,7 @@ from vocl.config import wandb_names
 from vocl.errors import UserError
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
+from vocl.tracking import shown
 
 NAMES = [
     "[a] one",
@@ -255,10 +256,7 @@ def test_the_tracker_gets_a_name_that_it_takes_whatever_the_depth(arguments, roo
     selection = select(arguments)
     (root / "runs" / selection.specs[0].id).mkdir(parents=True)
     link(selection, selection.ablation, ResultsRoot(root))
-    from vocl.tracking.wandb_process import Shown
-
-    view = Shown(RunDir(root / "runs" / selection.specs[0].id), "vocl", None, 1)
-    name = view._name(selection.specs[0].content)
+    name = shown.name(RunDir(root / "runs" / selection.specs[0].id), selection.specs[0].content)
     assert name.startswith("nasty/表/") and len(name) <= 128
     names = {wandb_names.fitting(f"nasty/{slug(each)}/{slug(each)}/s0") for each in NAMES}
     assert len(names) == len(NAMES) and max(map(len, names)) <= 128

@@ -16,8 +16,8 @@ from launch.commands.sharing import sync
 from vocl.ops.narrow import given
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import RunDir
-from vocl.tracking import wandb_mirror
-from vocl.tracking.wandb_process import digest
+from vocl.tracking import mirror
+from vocl.tracking.shown import digest
 
 # Stands for `wandb sync FOLDER`: notes its argument, and marks the folder unless told to fail.
 FAKE = """
@@ -104,7 +104,7 @@ def test_scores_that_were_computed_again_are_written_anew(tmp_path, client, monk
     folder = a_run(tmp_path, "aaaa", 1)
     written = tmp_path / "written"
     script = f"import pathlib; pathlib.Path({str(written)!r}).touch()"
-    monkeypatch.setattr(sync.wandb_mirror, "command", lambda *_: [sys.executable, "-S", "-c", script])
+    monkeypatch.setattr(sync.mirror, "command", lambda *_: [sys.executable, "-S", "-c", script])
     path = folder / "wandb" / "sealed.json"
     (entry,) = json.loads(path.read_text()).items()
     result = json.loads((folder / "result.json").read_text())
@@ -161,10 +161,23 @@ def test_a_folder_is_uploaded_whatever_the_working_folder_is(tmp_path, client, m
 
 def test_the_mirror_does_not_work_in_the_folder_of_its_caller(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    one = wandb_mirror.Mirror(RunDir(tmp_path), "offline", "vocl", None)
+    one = mirror.Mirror(RunDir(tmp_path), "offline", "vocl", None)
     one.command = [sys.executable, "-c", "import os; print(os.getcwd())"]
     one.start()
     assert one.process is not None and one.process.stdout is not None
     one.process.wait(60)
-    assert one.process.stdout.read().decode().strip() == str(wandb_mirror.REPOSITORY)
+    assert one.process.stdout.read().decode().strip() == str(mirror.REPOSITORY)
     one.close()
+
+
+def test_a_failed_upload_elsewhere_leaves_it_uploaded_where_it_was(tmp_path, client, monkeypatch):
+    a_run(tmp_path, "aaaa", 1)
+    asked = ["sync", "aaaa", f"runtime.root={tmp_path}"]
+    assert cli.main(asked) == 0
+    monkeypatch.setenv("FAKE_FAILS", "offline-run-20261101_000000-aaaa")
+    assert cli.main([*asked, "runtime.wandb_project=other"]) == 1
+    assert cli.main(asked) == 0 and len(client()) == 2
+    monkeypatch.delenv("FAKE_FAILS")
+    for _ in range(2):
+        assert cli.main([*asked, "runtime.wandb_project=other"]) == 0
+    assert len(client()) == 3

@@ -31,7 +31,7 @@ def show(run: str, values: dict[str, Any]) -> Path:
     if values["runtime.data_root"] is not None:
         runtime = replace(config.runtime, data_root=values["runtime.data_root"])
         config = replace(config, runtime=runtime)
-    source = assemble.make_source(config, _split(config))
+    source = assemble.make_source(config, split_of(config))
     video, dataset = _video(source, values["video"]), assemble.make_dataset(config)
     shown = spaced(video.length, SHEET["columns"])
     frames, labels = [], []
@@ -54,7 +54,7 @@ def show(run: str, values: dict[str, Any]) -> Path:
     return out
 
 
-def _split(config: RunConfig) -> str:
+def split_of(config: RunConfig) -> str:
     """The split that the first evaluation on the run's own dataset scores; without one, validation."""
     names = (name for name, own in config.eval.items() if own.dataset is None)
     first = next(names, None)

@@ -20,7 +20,7 @@ from vocl.config.resolvers import slot_count
 from vocl.config.run_config import RunConfig
 from vocl.config.safe_yaml import read_yaml, refuse_unreadable
 from vocl.config.schema import Config
-from vocl.config.wandb_names import refuse_project
+from vocl.config.wandb_names import refuse_names
 from vocl.errors import UnknownChoice, UnknownKey, UserError, brief, near
 from vocl.files import user_path
 
@@ -95,7 +95,7 @@ def checked(config: Config, overrides: Iterable[str]) -> RunConfig:
     try:
         found = check(config)
         # here alone: what is on disk with such a name stays readable
-        refuse_project(found.runtime.wandb_project)
+        refuse_names(found.runtime)
         return found
     except UnknownKey as error:
         parent = error.path.rpartition(".")[0]

@@ -88,8 +88,10 @@ class Runtime:
     profile_from: Annotated[int, Ge(1)]  # steps of an attempt before its profile: `vocl.tracking.profile`
     profile_steps: Annotated[int, Ge(0)]  # steps that are profiled; 0: none
     keep_masks: bool  # keep soft masks of an evaluation, uint8 at patch resolution
-    tracking: Literal["none", "offline", "online"]  # what W&B is shown: `vocl.tracking.wandb_process`
-    wandb_project: str
+    tracking: Literal["none", "offline", "online", "trackio"]  # offline, online: W&B; `vocl.tracking`
+    tracking_media: Annotated[int, Ge(0)]  # held-out videos whose pictures a tracker is shown
+    tracking_checkpoints: bool  # whether a tracker is given the last checkpoint
+    wandb_project: str  # of W&B and of trackio
     wandb_entity: str | None  # null: the account's own
     progress: bool  # show a progress bar on a terminal
 

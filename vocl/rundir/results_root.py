@@ -59,6 +59,11 @@ class ResultsRoot:
         return self.path / "features"
 
     @property
+    def trackio(self) -> Path:
+        """The folder of trackio's files, unless the user's TRACKIO_DIR says another: `vocl.tracking`."""
+        return self.path / "trackio"
+
+    @property
     def tables(self) -> Path:
         """The folder of written tables: `launch.tables`."""
         return self.path / "tables"

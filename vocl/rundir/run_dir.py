@@ -10,7 +10,8 @@
     lock              held by the process that works on it: `vocl.rundir.lock`
     checkpoints/      `vocl.rundir.checkpoint`
     eval/<eval_id>/   what its evaluations say: `vocl.evaluate.store`
-    wandb/            the client's files: `vocl.tracking.wandb_process`
+    media/            pictures that a tracker shows: `vocl.tracking.media`
+    wandb/            files of W&B's client, the lock of a mirror: `vocl.tracking.mirror_process`
 
 docs/records.md describes the formats. `vocl.rundir.records` reads all of it at once, for boards.
 """
@@ -113,6 +114,11 @@ class RunDir:
     def evaluations(self) -> Path:
         """The folder with a folder per evaluation."""
         return self.path / EVALUATIONS
+
+    @property
+    def media(self) -> Path:
+        """The folder of the pictures that a tracker shows."""
+        return self.path / "media"
 
     @property
     def wandb(self) -> Path:

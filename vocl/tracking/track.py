@@ -12,7 +12,7 @@ import torch
 
 from vocl.files import finite, open_plain, parse_json, write_text
 from vocl.rundir.run_dir import RunDir
-from vocl.tracking.wandb_mirror import Mirror
+from vocl.tracking.mirror import Mirror
 
 BEAT_S = 10.0
 
@@ -20,7 +20,7 @@ BEAT_S = 10.0
 class Track:
     """Writes the reports of `run`, a line each, and its signs of life, on rank 0 alone.
 
-    With `run` None (another rank, a replay) it writes nothing. `mirror` shows the same on W&B.
+    With `run` None (another rank, a replay) it writes nothing. `mirror` shows the same on a tracker.
     """
 
     def __init__(

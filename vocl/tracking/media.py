@@ -1,0 +1,51 @@
+"""The pictures of a run that a tracker shows: files of <run>/media and the index that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vocl.files import holds, json_or_none, write_json
+from vocl.rundir.run_dir import RunDir
+
+INDEX = "index.json"
+KINDS = {"key": str, "file": str, "caption": str}
+VIDEO = ".mp4"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, or a video, by the `key` that a tracker shows it under."""
+
+    key: str
+    path: Path
+    caption: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it moves."""
+        return self.path.suffix == VIDEO
+
+
+def write(run: RunDir, pictures: Sequence[Picture]) -> None:
+    """Say that `pictures`, files of the folder, are all there: only then a mirror shows them."""
+    entries = [{"key": p.key, "file": p.path.name, "caption": p.caption} for p in pictures]
+    write_json(run.media / INDEX, {"pictures": entries})
+
+
+def read(run: RunDir) -> list[Picture]:
+    """The pictures of `run`; empty where they are not complete.
+
+    A file that is a link is left out: in a shared folder it may lead to what nobody meant to upload."""
+    folder = run.media
+    if folder.is_symlink():
+        return []
+    entries = (json_or_none(folder / INDEX) or {}).get("pictures")
+    found = [entry for entry in entries if holds(entry, KINDS)] if isinstance(entries, list) else []
+    pictures = [Picture(e["key"], folder / e["file"], e["caption"]) for e in found if _is_name(e["file"])]
+    return [p for p in pictures if p.path.is_file() and not p.path.is_symlink()]
+
+
+def _is_name(text: str) -> bool:
+    return Path(text).name == text
