@@ -25,7 +25,7 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
     ),
     "submit": (
         "launch.commands.submit:main",
-        "train the runs of SELECTOR that are absent or were interrupted: cluster=local cluster.slots=N",
+        "train the runs of SELECTOR that are absent or were interrupted: cluster=local [--first]",
     ),
     "cache": (
         "launch.commands.cache:main",
