@@ -27,6 +27,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "launch.commands.submit:main",
         "train the runs of SELECTOR that are absent or were interrupted: cluster=local [--first]",
     ),
+    "search": (
+        "launch.commands.search:main",
+        "try settings of conf/search/NAME, the good ones to their end: NAME [--watch] [--table]",
+    ),
     "cache": (
         "launch.commands.cache:main",
         "compute the features that the runs of SELECTOR would keep, before they start",

@@ -113,6 +113,11 @@ def select_jobs(jobs: Sequence[Sequence[str]]) -> Selection:
     return Selection(specs, None, tuple(dict.fromkeys(o for job in jobs for o in job)))
 
 
+def select_cell(overrides: Sequence[str], label: str, seeds: Sequence[int], composer: Composer) -> list[Spec]:
+    """A spec per seed of `overrides` without comma lists, as row `label`, which names them in errors."""
+    return _Cell(tuple(overrides), label, "", label).specs(composer, seeds)
+
+
 def seeds_in(arguments: Iterable[str]) -> list[int] | None:
     """The seeds that the last seed=... of `arguments` says, comma lists and ranges too; None without one."""
     given = [argument for argument in arguments if argument.startswith("seed=")]

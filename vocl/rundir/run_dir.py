@@ -9,6 +9,7 @@
     jobs/             who may work on it: `vocl.rundir.claims`
     lock              held by the process that works on it: `vocl.rundir.lock`
     checkpoints/      `vocl.rundir.checkpoint`
+    rungs/            what its evaluations say before its end: `RunDir.rungs`, `vocl.rundir.rung`
     eval/<eval_id>/   what its evaluations say: `vocl.evaluate.store`
     wandb/            the client's files: `vocl.tracking.wandb_process`
 
@@ -30,6 +31,7 @@ from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.checkpoint_files import CheckpointFile
 from vocl.rundir.result import REPORT, UNTRAINED, Result
+from vocl.rundir.rung import RUNG, Rung
 
 if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
     from vocl.config.run_config import RunConfig
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
 CONFIG, RESULT, HEARTBEAT = "config.yaml", "result.json", "heartbeat.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.txt", "lock"
 EVENTS, JOBS, CHECKPOINTS, EVALUATIONS, WANDB = "events", "jobs", "checkpoints", "eval", "wandb"
+RUNGS = "rungs"
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
 
 
@@ -212,6 +215,24 @@ class RunDir:
         model that are there."""
         found = {key: self.report(entry["eval_id"]) for key, entry in evals.items()}
         return {key: each for key, each in found.items() if each and each.get("checkpoint") != UNTRAINED}
+
+    # -------------------------------------------------------------------------------- its rungs
+
+    def rungs(self) -> list[Rung]:
+        """What it said where `runtime.stop_at` had it scored, by step; those that can be read."""
+        paths = sorted((self.path / RUNGS).glob("[0-9]*.json"))
+        found = (Rung.of_json(record_or_none(path, RUNG)) for path in paths)
+        return [rung for rung in found if rung is not None]
+
+    def write_rung(self, rung: Rung) -> None:
+        """Write what it said after `rung.step` steps."""
+        write_json(self.path / RUNGS / f"{rung.step:09d}.json", asdict(rung))
+
+    def is_paused(self) -> bool:
+        """Whether it has come as far as the `runtime.stop_at` of its config says."""
+        runtime = self.config_as_saved().get("runtime")
+        asked = runtime.get("stop_at") if isinstance(runtime, Mapping) else None
+        return isinstance(asked, int) and any(rung.step >= asked for rung in self.rungs())
 
     # -------------------------------------------------------------------------------- its life
 
