@@ -66,6 +66,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "launch.commands.ls:main",
         "runs on disk, also by what their configs say: [NAME] [model.num_slots=7 ...]",
     ),
+    "tag": (
+        "launch.commands.tag:main",
+        "tags and notes of runs, for vocl ls tag=NAME: RUN... TAG [--remove], or RUN... --note TEXT",
+    ),
     "logs": ("launch.commands.logs:main", "the end of what a run printed: RUN [-n LINES] [-f]"),
     "diff": ("launch.commands.diff:main", "how two runs differ in config, code and scores: A B"),
     "table": (

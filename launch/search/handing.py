@@ -93,12 +93,11 @@ class Handing:
         return queued
 
     def _is_ours(self, run: str, state: RunState) -> bool:
-        claim = state.claim
-        if claim is None or claim.cluster != "slurm":
+        claim, folder = state.claim, self.progress.records.root.run(run)
+        if claim is None or claim.cluster != "slurm" or not folder.has_config():
             return True
-        waits = self.progress.records.root.run(run).is_paused()
         left_out = tend_policy.is_left_out(claim)
-        return tend_policy.is_mine(claim) and not left_out and (waits or state.name == "absent")
+        return tend_policy.is_mine(claim) and not left_out and (folder.is_paused() or state.name == "absent")
 
     # ---------------------------------------------------------------------------------------------
 
@@ -111,9 +110,10 @@ class Handing:
         return list(specs.values())
 
     def _spec(self, trial: Trial, run: str, state: RunState) -> Spec:
-        """A run of a trial: as it was handed over before, else as it is composed today."""
+        """A run of a trial: as it was handed over before; else, or where that broke off before its config
+        was written) as it is composed today."""
         seed = next(int(seed) for seed, each in trial.runs.items() if each == run)
-        if state.claim is not None:
+        if state.claim is not None and self.progress.records.root.run(run).has_config():
             place = PlacedRun(trial.label, "", seed, run)
             spec = resubmit.spec_of(self.progress.records.root, place, state.claim, self.cluster)
             return self.progress.up_to(spec, trial)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.escape import one_line
+from launch.selection.filters import Filters, is_filter
+from launch.selection.known_configs import configs as configs_of
 from launch.selection.selector import resolve_or_all
 from launch.tables.render import cells_frame
 from launch.tables.tabulate import tabulated
@@ -27,12 +29,17 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     """
     import pandas as pd
 
-    chosen = resolve_or_all([*selector, setting("runtime.root", root)], compose=False)
+    wanted, names = Filters.of(filter(is_filter, selector)), [w for w in selector if not is_filter(w)]
+    chosen = resolve_or_all([*names, setting("runtime.root", root)], compose=False)
+    configs = configs_of(chosen.root, chosen.runs)
+    wanted.refuse_unknown(configs)
     states, _ = chosen.look()
     lines = {}
     for run in chosen.runs:
-        place, entry = chosen.root.run(run), chosen.by_id[run]
-        config, found = place.config_unchecked(), place.result_or_none()
+        place, entry, config = chosen.root.run(run), chosen.by_id[run], configs[run]
+        if not wanted.keep(place, config, states[run]):
+            continue
+        found, remarks = place.result_or_none(), place.remarks()
         seed = config.get("seed") if entry.seed is None else entry.seed
         hashed = {key: config[key] for key in HASHED if key in config and key != "seed"}
         lines[run] = {
@@ -40,6 +47,8 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
             "row": one_line(entry.row),
             "column": one_line(entry.column),
             "seed": seed,
+            "tags": " ".join(remarks.tags),
+            "note": remarks.note,
             **{name: getattr(found, name, None) for name in FACTS},
             **(found.scores if found else {}),
             **dict(_flat(hashed)),

@@ -210,6 +210,7 @@ def test_after_a_kill_nothing_is_doubled_and_nothing_is_lost(
         process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
         known, until = len(list(records.folder.glob("trials/*"))), time.monotonic() + 60
         while len(list(records.folder.glob("trials/*"))) == known and time.monotonic() < until:
+            assert process.poll() is None
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -7,6 +7,7 @@
     log.txt           what its processes print
     events/           how its attempts started and ended: `vocl.rundir.attempts`
     jobs/             who may work on it: `vocl.rundir.claims`
+    remarks.json      tags and a note of people's: `RunDir.remarks`
     lock              held by the process that works on it: `vocl.rundir.lock`
     checkpoints/      `vocl.rundir.checkpoint`
     rungs/            what its evaluations say before its end: `RunDir.rungs`, `vocl.rundir.rung`
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import parse_json, read_bytes, record_or_none, write_json
+from vocl.files import Kinds, parse_json, read_bytes, record_or_none, write_json
 from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.checkpoint_files import CheckpointFile
@@ -40,8 +41,17 @@ if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
 CONFIG, RESULT, HEARTBEAT = "config.yaml", "result.json", "heartbeat.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.txt", "lock"
 EVENTS, JOBS, CHECKPOINTS, EVALUATIONS, WANDB = "events", "jobs", "checkpoints", "eval", "wandb"
-RUNGS = "rungs"
+RUNGS, REMARKS = "rungs", "remarks.json"
+REMARK: Kinds = {"tags": list, "note": str}
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What people say of a run; no part of what it is."""
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -233,6 +243,19 @@ class RunDir:
         runtime = self.config_as_saved().get("runtime")
         asked = runtime.get("stop_at") if isinstance(runtime, Mapping) else None
         return isinstance(asked, int) and any(rung.step >= asked for rung in self.rungs())
+
+    # -------------------------------------------------------------------------------- its remarks
+
+    def remarks(self) -> Remarks:
+        """Its tags and note; none where they cannot be read."""
+        found = record_or_none(f"{self.path}/{REMARKS}", REMARK)
+        if found is None or not all(isinstance(tag, str) for tag in found["tags"]):
+            return Remarks()
+        return Remarks(tuple(found["tags"]), found["note"])
+
+    def write_remarks(self, remarks: Remarks) -> None:
+        """Write its tags and note."""
+        write_json(self.path / REMARKS, {"tags": list(remarks.tags), "note": remarks.note})
 
     # -------------------------------------------------------------------------------- its life
 
