@@ -48,7 +48,8 @@ def main(line: Line, watch: bool, shows: bool) -> int:
         found, states, trouble = progress.look()
         lines = [*board.table(progress, found, states), board.summary(progress, found)]
         text_table.write([*lines, *board.best_lines(progress, found)])
-        return _complain(trouble) and 0
+        _complain(trouble)
+        return 0
     sampling.require()
     cluster = progress.config.cluster
     if isinstance(cluster, LocalCluster):

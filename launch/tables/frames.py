@@ -24,7 +24,8 @@ FACTS = ("steps", "wall_s", "gpu_hours", "code")  # of a result, beside its scor
 def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     """A line per run, by its id: state, seed, facts and scores once it is done, and its config.
 
-    `selector` as on the command line (`"demo"`, or overrides; nothing: all runs under `root`). Scores are
+    `selector` as of `vocl ls`: `"demo"`, `"model.num_slots=7"`, `"state=done"`, `"tag=NAME"`,
+    `"video_fg_ari>0.6"`; nothing: all runs under `root`. Tags and notes are columns too. Scores are
     fractions, named as `vocl table` names them; columns of the config have dotted keys (`model.num_slots`).
     """
     import pandas as pd
