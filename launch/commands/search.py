@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 
 from launch.commands.submit import tell
@@ -18,13 +18,18 @@ from launch.search.standing import Standing
 from launch.selection.selector import ChosenRuns
 from launch.selection.submitted import PlacedRun, root_in
 from launch.slurm.client import SlurmError, announced
+from launch.submission import tend_job
 from launch.submission.enqueue import recover
+from launch.submission.job_config import PATHS
 from vocl.command_line import defaults
 from vocl.command_line.verb import GROUPS, Line, option, verb, words
 from vocl.config.cluster import LocalCluster
 from vocl.config.compose import project_of
-from vocl.config.grammar import key_of
+from vocl.config.grammar import key_of, setting, text_of
+from vocl.files import user_path
 from vocl.stop import EXIT_STOPPED
+
+ARM_S = 60  # a job that calls it again begins at the earliest so late
 
 
 @verb("search")
@@ -36,8 +41,9 @@ from vocl.stop import EXIT_STOPPED
     offers=(GROUPS,),
 )
 @option("--watch", is_flag=True, help="On SLURM: repeat until all trials have come as far as they will.")
+@option("--arm", is_flag=True, help="On SLURM: queue a one-core job that calls it again when a run is over.")
 @option("--table", "shows", is_flag=True, help="List the trials with their values, and the best; no more.")
-def main(line: Line, watch: bool, shows: bool) -> int:
+def main(line: Line, watch: bool, arm: bool, shows: bool) -> int:
     """Try settings of the space that NAME declares, and train the good ones to their end.
 
     Call it again to go on, after any interruption. On SLURM a call is one pass: it begins what there is room
@@ -56,6 +62,8 @@ def main(line: Line, watch: bool, shows: bool) -> int:
         return _here(progress, cluster.slots)
     while True:
         code, found = _pass(progress)
+        if arm and not tend_job.schedule(_chosen(progress, found), ARM_S, "search"):
+            code = code or 1
         if code or not watch or progress.is_over(found):
             return code
         time.sleep(WATCH_S)
@@ -65,11 +73,19 @@ def progress_of(name: str, overrides: Sequence[str]) -> Progress:
     """The search `name` as it stands, or as it would begin."""
     records = SearchRecords(root_in(overrides)[0].absolute(), name)
     begun = records.begun()
-    known = _merged(begun[0], overrides) if begun else list(overrides)
+    given = [_absolute(word) for word in overrides]  # a job that calls it again starts in another folder
+    known = _merged(begun[0], given) if begun else given
     found = declared.read(name, project_of(known))
     progress = Progress(found, tuple(known), records)
     progress.refuse_changes()
     return progress
+
+
+def _absolute(word: str) -> str:
+    """An override that says a path, by an absolute one."""
+    key, _, value = word.partition("=")
+    paths = ("project", *(f"runtime.{each}" for each in PATHS))
+    return setting(key, user_path(text_of(value)).absolute()) if key in paths else word
 
 
 def _merged(before: Sequence[str], now: Sequence[str]) -> list[str]:
@@ -102,9 +118,7 @@ def _pass(progress: Progress) -> tuple[int, list[Standing]]:
         with suppress(SlurmError):
             recover(progress.records.root, runs)
         if runs:
-            places = [PlacedRun(each.trial.label, "", None, run) for each, run in going if run in runs]
-            chosen = ChosenRuns(progress.records.root, {progress.search.name: places}, None, (), None)
-            trouble = tend(chosen).trouble or trouble
+            trouble = tend(_chosen(progress, found, set(runs))).trouble or trouble
         if trouble:
             return _complain(trouble), found
         handing = Handing(progress)
@@ -115,6 +129,15 @@ def _pass(progress: Progress) -> tuple[int, list[Standing]]:
         tell(queued, progress.records.root)
     _tell(progress, found)
     return (1 if queued.refused else 0), found
+
+
+def _chosen(progress: Progress, found: Sequence[Standing], among: Container[str] | None = None) -> ChosenRuns:
+    """The runs that are under way, or those `among` them."""
+    name = progress.search.name
+    going = [(each, run) for each in found if each.is_going for run in each.left]
+    kept = [(each, run) for each, run in going if among is None or run in among]
+    places = [PlacedRun(each.trial.label, "", None, run) for each, run in kept]
+    return ChosenRuns(progress.records.root, {name: places}, name if among is None else None, (), None)
 
 
 def _tell(progress: Progress, found: list[Standing]) -> None:

@@ -328,6 +328,22 @@ def test_on_slurm_a_call_is_a_pass_and_promotions_keep_their_code(
     assert "6 of 6 trials" in said
 
 
+def test_a_job_of_one_core_calls_it_again_when_a_run_is_over(
+    words: list[str], records: SearchRecords, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(records.root.path.parent)
+    relative = ["rate", "project=project", "runtime.root=results", "cluster=slurm"]
+    assert main(["search", *relative, "--arm"]) == 0
+    (call,) = [c for c in slurm.calls if c[0] == "sbatch" and "--parsable" in c and c[-1].endswith(".sh")]
+    assert any(word.startswith("--dependency=afterany:") and "?afterany:" in word for word in call)
+    script = Path(call[-1]).read_text()
+    assert f"-m launch.cli search rate runtime.root={records.root} --arm" in script
+    begun = records.begun()
+    assert begun is not None and f"project={records.root.path.parent}/project" in begun[0]
+    assert main(["search", "rate", "runtime.root=results", "--arm"]) == 0  # it waits already
+    assert len([c for c in slurm.calls if c[-1] == call[-1]]) == 1
+
+
 def test_a_job_that_slurm_lost_is_queued_again_up_to_the_same_rung(
     words: list[str], records: SearchRecords, slurm: FakeSlurm
 ) -> None:
