@@ -25,7 +25,11 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
     ),
     "submit": (
         "launch.commands.submit:main",
-        "train the runs of SELECTOR that are absent or were interrupted: cluster=local cluster.slots=N",
+        "train the runs of SELECTOR that are absent or were interrupted: cluster=local [--first]",
+    ),
+    "search": (
+        "launch.commands.search:main",
+        "try settings of conf/search/NAME, the good ones to their end: NAME [--watch] [--table]",
     ),
     "cache": (
         "launch.commands.cache:main",
@@ -65,6 +69,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
     "ls": (
         "launch.commands.ls:main",
         "runs on disk, also by what their configs say: [NAME] [model.num_slots=7 ...]",
+    ),
+    "tag": (
+        "launch.commands.tag:main",
+        "tags and notes of runs, for vocl ls tag=NAME: RUN... TAG [--remove], or RUN... --note TEXT",
     ),
     "logs": ("launch.commands.logs:main", "the end of what a run printed: RUN [-n LINES] [-f]"),
     "diff": ("launch.commands.diff:main", "how two runs differ in config, code and scores: A B"),

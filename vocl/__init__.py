@@ -32,7 +32,8 @@ def load(run: str, root: str = "results", device: str | torch.device = "cpu") ->
 def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     """A line per run, by its id: state, seed, facts and scores once it is done, and its config.
 
-    `selector` as on the command line (`"demo"`, or overrides; nothing: all runs under `root`). Scores are
+    `selector` as of `vocl ls`: `"demo"`, `"model.num_slots=7"`, `"state=done"`, `"tag=NAME"`,
+    `"video_fg_ari>0.6"`; nothing: all runs under `root`. Tags and notes are columns too. Scores are
     fractions, named as `vocl table` names them; columns of the config have dotted keys (`model.num_slots`).
     """
     from vocl.commands import launching

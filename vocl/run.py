@@ -17,7 +17,7 @@ from vocl.data.features.progress import Progress
 from vocl.data.served import Served
 from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate import score_table
-from vocl.evaluate.store import evaluate
+from vocl.evaluate.store import Evaluated, evaluate
 from vocl.files import sweep
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
@@ -27,9 +27,10 @@ from vocl.rundir.checkpoint_files import CheckpointFile
 from vocl.rundir.lock import hold
 from vocl.rundir.of_config import run_dir_of
 from vocl.rundir.provenance import environment
+from vocl.rundir.result import Rung
 from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import JOBS, WANDB, RunDir
-from vocl.stop import EXIT_STOPPED, StopFlag, Stopped, stop_on_signal
+from vocl.stop import EXIT_STOPPED, Paused, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import crash, log, opening
 from vocl.tracking.drawing import Draw, draw_for
 from vocl.tracking.mirror import Mirror
@@ -86,13 +87,15 @@ def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag, draw: Draw | No
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
             _train(config, run_dir, trainer, attempts)
+            _pause(config, run_dir, trainer)
             _finish(config, run_dir, trainer, attempts, draw)
             outcome.append("done")
         except Stopped as stopped:
             outcome.append("stopped")
             if dist.rank() == 0:
                 attempts.end("stopped", detail=str(stopped), signal=stop.signal)
-                logger.info("stopped at %s; the same command goes on", stopped)
+                how = "a later runtime.stop_at" if isinstance(stopped, Paused) else "the same command"
+                logger.info("stopped at %s; %s goes on", stopped, how)
             return EXIT_STOPPED
         except UserError as error:
             with suppress(OSError):
@@ -192,7 +195,7 @@ def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, run_di
 
 
 def _train(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
-    """From the newest valid checkpoint to the last step."""
+    """From the newest valid checkpoint to the last step, or to that of `runtime.stop_at`."""
     if dist.rank() == 0:
         # of those who submit and start this run, and of an earlier attempt's mirror
         sweep(run_dir.path, spare=(JOBS, WANDB))
@@ -215,7 +218,8 @@ def _train(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attem
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
-    trainer.fit(range(start, trainer.train.steps))
+    steps = trainer.train.steps
+    trainer.fit(range(start, min(steps, config.runtime.stop_at or steps)))
 
 
 def _introduce(config: RunConfig, run_dir: RunDir, trainer: Trainer, start: int) -> None:
@@ -247,6 +251,26 @@ def _keep_config(config: RunConfig, run_dir: RunDir) -> None:
         raise UserError(f"{run_dir.config_path}: was changed, it describes run {kept}; restore or remove it")
 
 
+def _pause(config: RunConfig, run_dir: RunDir, trainer: Trainer) -> None:
+    """Evaluate and leave, by raising `Paused`, where the run is not to train to its end yet."""
+    if config.runtime.stop_at is None or given(trainer.checkpoints.newest())[0].step == trainer.train.steps:
+        return
+    reached, found = _scored(config, run_dir, trainer)
+    if dist.rank() == 0:
+        run_dir.write_rung(Rung(reached.step, found.entries, found.failed))
+    dist.barrier()
+    raise Paused(f"step {reached.step} of {trainer.train.steps}, as runtime.stop_at says")
+
+
+def _scored(config: RunConfig, run_dir: RunDir, trainer: Trainer) -> tuple[CheckpointFile, Evaluated]:
+    """What the evaluations say of the newest checkpoint, which is that of the model as it is."""
+    advance = _advance(trainer, "the evaluation")
+    newest, _ = given(trainer.checkpoints.newest())
+    trainer.begin(max(newest.step - 1, 0))
+    advance()
+    return newest, evaluate(config, trainer.model, newest.digest, run_dir, trainer.device, advance)
+
+
 def _finish(
     config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts, draw: Draw | None
 ) -> None:
@@ -255,12 +279,8 @@ def _finish(
     The result comes before the end of the attempt: a process killed between the two has left a run that is
     done, while an attempt that was said to be done without one would be done again.
     """
-    advance = _advance(trainer, "the evaluation")
-    final, _ = given(trainer.checkpoints.newest())
+    final, found = _scored(config, run_dir, trainer)
     assert final.step == trainer.train.steps, final
-    trainer.begin(max(final.step - 1, 0))
-    advance()
-    found = evaluate(config, trainer.model, final.digest, run_dir, trainer.device, advance)
     if dist.rank() == 0:
         on_gpu = trainer.device.type == "cuda"
         device = torch.cuda.get_device_name(trainer.device) if on_gpu else "cpu"

@@ -27,6 +27,10 @@ class Stopped(Exception):
     """The run was asked to stop, has saved, and can be resumed."""
 
 
+class Paused(Stopped):
+    """The run has come as far as `runtime.stop_at` says, has been scored there, and can go on."""
+
+
 class StopFlag:
     """Remembers the first stop signal."""
 

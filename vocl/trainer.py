@@ -80,7 +80,8 @@ class Trainer:
     # ------------------------------------------------------------------------------------ the loop
 
     def fit(self, steps: range) -> None:
-        """Train `steps`; the caller has put the run into the state before the first of them.
+        """Train `steps`; the caller has put the run into the state before the first of them. The state after
+        the last of them is saved.
 
         Raises `Stopped` after saving when asked to stop, and `NonFinite` without saving.
         """
@@ -93,8 +94,8 @@ class Trainer:
                 if after % self.runtime.log_every == 0 or after == self.train.steps:
                     self.track.log(step, self._report(taken, step))
                 # after the last step, the evaluation stops
-                stopping = taken.stop and after < self.train.steps
-                if stopping or after % self.runtime.checkpoint_every == 0 or after == self.train.steps:
+                stopping = taken.stop and after < steps.stop
+                if stopping or after % self.runtime.checkpoint_every == 0 or after == steps.stop:
                     self.save(after)
                 if stopping:
                     raise Stopped(f"step {after} of {self.train.steps}")

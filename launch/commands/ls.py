@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
-
-import yaml
 
 from launch.commands.status import PATIENCE_S
 from launch.run_states import text_table
+from launch.selection.filters import MISSING, Filters, is_filter, name_of, value_of
+from launch.selection.known_configs import configs as configs_of
 from launch.selection.selector import ChosenRuns, resolve_or_all
 from launch.slurm.job_states import ask
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, Line, verb, words
-from vocl.errors import UserError
 from vocl.rundir.run_dir import RunDir
 
-HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date")
-MISSING = object()
+HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date", "tags")
 
 
 @verb("ls")
 @words(
-    "[NAME] [KEY=VALUE...] [runtime.root=PATH]",
-    "An ablation that was submitted, or runs; what their configs say.",
+    "[NAME] [KEY=VALUE...] [SCORE>VALUE...] [runtime.root=PATH]",
+    "An ablation that was submitted, or runs; what their configs, scores and tags say.",
     takes=defaults.ROOT,
     offers=(ABLATIONS, RUNS),
 )
@@ -38,22 +34,18 @@ def main(line: Line) -> int:
 
     A run is listed when its saved config has every `value` under its `key` (model.num_slots=7). A
     value may be a glob; a part of a config answers to its name: model=*Recurrent, loss=[feature_mse].
+    Also by state=done, by tag=NAME (vocl tag), and by scores: 'video_fg_ari>0.6'.
     """
-    known = [a for a in line.words if "=" not in a or a.startswith(("ablation=", "runtime.root="))]
-    filters = [a.partition("=") for a in line.words if a not in known]
-    chosen = resolve_or_all(known, compose=False)
-    root = chosen.root
-    dated = {run: _date(root.run(run)) for run in chosen.runs}
-    configs = {run: root.run(run).config_unchecked() for run, date in dated.items() if date}
-    for key, _, _ in filters:
-        if configs and all(_value(config, key) is MISSING for config in configs.values()):
-            raise UserError(f"{key}: no run's config has this key")
-    kept = {
-        run
-        for run, config in configs.items()
-        if all(_matches(_value(config, key), wanted) for key, _, wanted in filters)
-    }
-    rows = _rows(chosen, configs, dated, kept)
+    wanted = Filters.of(word for word in line.words if is_filter(word))
+    chosen = resolve_or_all([word for word in line.words if not is_filter(word)], compose=False)
+    dated = {run: _date(chosen.root.run(run)) for run in chosen.runs}
+    configs = configs_of(chosen.root, [run for run, date in dated.items() if date])
+    wanted.refuse_unknown(configs)
+    states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
+    if trouble:
+        print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
+    kept = {run for run, each in configs.items() if wanted.keep(chosen.root.run(run), each, states[run])}
+    rows = _rows(chosen, configs, dated, {run: states[run].name for run in kept})
     text_table.write(
         [
             *(text_table.align(HEADERS, rows) if rows else []),
@@ -64,11 +56,9 @@ def main(line: Line) -> int:
 
 
 def _rows(
-    chosen: ChosenRuns, configs: dict[str, Any], dated: dict[str, float], kept: set[str]
+    chosen: ChosenRuns, configs: dict[str, Any], dated: dict[str, float], kept: dict[str, str]
 ) -> list[list[str]]:
-    states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
-    if trouble:
-        print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
+    """A row per run of `kept`, which has their states."""
     tables: dict[str, str] = {}
     for title, entries in chosen.groups.items():
         for entry in entries:
@@ -80,20 +70,21 @@ def _rows(
         seed = entry.seed if entry.seed is not None else config.get("seed", "")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(dated[run]))
         place = (tables.get(run, ""), entry.row, entry.column, str(seed))
-        rows.append([run, states[run].name, *place, summary(config), when])
+        tags = " ".join(chosen.root.run(run).remarks().tags)
+        rows.append([run, kept[run], *place, summary(config), when, tags])
     return rows
 
 
 def summary(config: Mapping[str, Any]) -> str:
     """A few words on what a config trains."""
-    slots, terms = _value(config, "model.num_slots"), config.get("loss")
+    slots, terms = value_of(config, "model.num_slots"), config.get("loss")
     parts = [
-        _name(config.get("model")),
+        name_of(config.get("model")),
         f"{slots} slots" if slots is not MISSING else "",
-        _name(config.get("backbone")),
-        _name(config.get("dataset")),
+        name_of(config.get("backbone")),
+        name_of(config.get("dataset")),
         "+".join(map(str, terms)) if isinstance(terms, Mapping | list) else "",
-        f"{_value(config, 'train.steps')} steps" if _value(config, "train.steps") is not MISSING else "",
+        f"{value_of(config, 'train.steps')} steps" if value_of(config, "train.steps") is not MISSING else "",
     ]
     return " ".join(part for part in parts if part)
 
@@ -104,43 +95,3 @@ def _date(run: RunDir) -> float:
         return os.stat(run.path).st_mtime
     except OSError:
         return 0.0
-
-
-def _value(config: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(config, Mapping) or part not in config:
-            return MISSING
-        config = config[part]
-    return config
-
-
-def _name(node: Any) -> str:
-    """What people call a part of a config: its name, else the last word of its target."""
-    if not isinstance(node, Mapping):
-        return ""
-    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
-
-
-def _matches(value: Any, wanted: str) -> bool:
-    """Whether a config's value is what somebody wrote on a command line."""
-    if value is MISSING:
-        return False
-    try:
-        meant = yaml.safe_load(wanted)
-    except yaml.YAMLError:
-        meant = wanted
-    if isinstance(value, Mapping):
-        if isinstance(meant, list):
-            return set(map(str, meant)) == set(value)
-        return _fits(_name(value), wanted) or wanted in value
-    if isinstance(value, bool) != isinstance(meant, bool):
-        return False
-    if isinstance(value, float):
-        with suppress(ValueError):  # YAML takes 4e-4 for a word
-            return value == float(wanted)
-    return bool(value == meant) or _fits(str(value), wanted)
-
-
-def _fits(text: str, wanted: str) -> bool:
-    """Whether `wanted` is `text`, signs of globs in it or not, or a glob of it."""
-    return text == wanted or fnmatch.fnmatchcase(text, wanted)

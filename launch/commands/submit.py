@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from launch.ablations.ablation import Ablation
 from launch.ablations.overrides import slug
-from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look
+from launch.run_states.states import LIVE, UNKNOWN, RunState, left_alone, look, refuse_taken
 from launch.selection.plan import Selection, Spec, select
 from launch.selection.selector import of_selection
 from launch.selection.submitted import Submitted, read_submitted, spelt
@@ -20,6 +21,7 @@ from launch.slurm.client import SlurmError, announced
 from launch.slurm.request import check_request
 from launch.submission import local, tend_job, tend_policy
 from launch.submission.enqueue import Queued, enqueue, recover
+from launch.submission.job_config import JOB
 from launch.submission.preflight import missing
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, option, verb, words
@@ -40,12 +42,28 @@ TAKEN = ("absent", "interrupted")  # states of the runs that a submit takes
 @verb("submit")
 @words("SELECTOR [cluster=NAME]", SELECTOR, required=True, takes=defaults.PLACED, offers=(ABLATIONS, GROUPS))
 @option("--tend", is_flag=True, help="Also queue a one-core job that does `vocl tend` once they are over.")
-def main(line: Line, tend: bool) -> int:
+@option("--first", is_flag=True, help="Train the first of them alone, in this process: to debug.")
+def main(line: Line, tend: bool, first: bool) -> int:
     """Train the runs of SELECTOR that are absent or were interrupted, each exactly once.
 
     Returns 0, 1 when SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
     """
-    return hand_over(line.words, tend)
+    return train_first(select(line.words)) if first else hand_over(line.words, tend)
+
+
+def train_first(selection: Selection) -> int:
+    """Train the first run of `selection` in this process, wherever the others will go; its exit code."""
+    from vocl.run import run
+
+    spec = next(spec for spec in selection.runs if spec.after is None)
+    spec = replace(spec, config=replace(spec.config, cluster=JOB))
+    folder = selection.root.run(spec.id)
+    if not folder.is_done():
+        refuse_taken(folder)
+        _refuse_missing([spec])
+    label = f" ({spec.label})" if selection.ablation else ""
+    print(f"the first of {len(selection.runs)} runs, in this process: {spec.id}{label}", flush=True)
+    return run(spec.config)
 
 
 def hand_over(words: Sequence[str], tend: bool = False) -> int:

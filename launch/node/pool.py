@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -23,6 +23,7 @@ from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, EXIT_TAKEN, SIGNALS
 
 POLL_S = 0.1
+MORE_S = 1.0  # between two questions for more jobs
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class Outcome:
         return Cause.STOPPED if self.state == "stopped" else causes.of_exit(self.code)
 
 
+More = Callable[[], list[Job] | None]
+
+
 @dataclass
 class _Child:
     job: Job
@@ -103,14 +107,21 @@ class Pool:
         """Whether a stop signal came."""
         return bool(self.signals)
 
-    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def run(self, jobs: Sequence[Job], more: More | None = None) -> list[Outcome]:
         """Run all jobs; returns the outcomes of those that were started. A job whose source is not
-        done when nothing else is left to do is not started."""
-        waiting, outcomes = list(jobs), []
+        done when nothing else is left to do is not started. `more` is asked while a slot is free; None says
+        that nothing comes any more."""
+        waiting, outcomes, asked = list(jobs), [], 0.0
         with self._catching(), self.board:
             try:
-                while self.children or (any(job.is_ready for job in waiting) and not self.stopped):
+                while self.children or ((more or any(job.is_ready for job in waiting)) and not self.stopped):
                     ready = [job for job in waiting if job.is_ready]
+                    idle = len(ready) + len(self.children) < self.slots and not self.stopped
+                    if more and idle and time.monotonic() > asked + MORE_S:
+                        found, asked = more(), time.monotonic()
+                        more = more if found is not None else None
+                        waiting += found or []
+                        continue
                     while ready and len(self.children) < self.slots and not self.stopped:
                         waiting.remove(ready[0])
                         self._start(ready.pop(0))

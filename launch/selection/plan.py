@@ -13,18 +13,19 @@ from launch.ablations.ablation import Ablation
 from launch.ablations.overrides import Overrides, flatten, in_grammar, read_mapping
 from launch.ablations.rows import Variant, sources_first
 from launch.escape import one_line
+from launch.selection import sweeps
 from launch.selection.metric_names import refuse_unknown_metrics, refuse_unknown_protocol
 from launch.selection.submitted import is_word
 from launch.slurm.request import check_request
 from vocl.config import schema
 from vocl.config.cluster import LocalCluster, SlurmCluster
-from vocl.config.compose import checked, group_choices, project_of
+from vocl.config.compose import checked, project_of
 from vocl.config.compose_many import Composer
-from vocl.config.grammar import quoted, quoting_hint
+from vocl.config.grammar import quoted
 from vocl.config.proof.coerce import coerce
 from vocl.config.run_config import RunConfig
 from vocl.config.schema import Config
-from vocl.errors import UserError, brief
+from vocl.errors import UserError
 from vocl.rundir.of_config import cell_of
 from vocl.rundir.results_root import ResultsRoot
 
@@ -83,17 +84,22 @@ def select(arguments: Sequence[str]) -> Selection:
 
     Overrides beside an ablation apply to all of its runs, after everything its file says. Comma
     lists (`seed=0,1,2`) expand to several runs; beside an ablation only seeds do. Groups are chosen
-    per run: `cluster=local,mine` is two runs in two places.
+    per run: `cluster=local,mine` is two runs in two places. `NAME=zip(key=[a,b],other=[c,d])` pairs values.
     """
     if not arguments:
         raise UserError("no selector: give an ablation's name or Hydra overrides, e.g. demo or seed=0,1,2")
     names = [a.removeprefix("ablation=") for a in arguments if a.startswith("ablation=") or is_word(a)]
-    extras = [quoted(a) for a in arguments if not a.startswith("ablation=") and not is_word(a)]
+    plain = [a for a in arguments if not a.startswith("ablation=") and not is_word(a)]
+    extras = [a if sweeps.is_zip(a) else quoted(a) for a in plain]
     if len(names) > 1:
         raise UserError(f"{' '.join(names)}: choose one ablation")
-    swept = {o.partition("=")[0]: _values(o, project_of(extras)) for o in extras}
+    zips = [sweeps.zipped(o, [e for e in extras if e != o]) for o in extras if sweeps.is_zip(o)]
+    extras = [o for o in extras if not sweeps.is_zip(o)]
+    swept = {o.partition("=")[0]: sweeps.values(o, project_of(extras)) for o in extras}
     if not names:
-        return Selection(_from_overrides(extras, swept), None, tuple(arguments))
+        return Selection(_from_overrides(extras, swept, zips), None, tuple(arguments))
+    if zips:
+        raise UserError(f"{names[0]}: beside an ablation only seed takes a list; write `zip` into its file")
     chosen = ablations.read(names[0], project_of(extras))
     return Selection(_from_ablation(chosen, extras, swept), chosen, tuple(arguments))
 
@@ -107,41 +113,29 @@ def select_jobs(jobs: Sequence[Sequence[str]]) -> Selection:
     return Selection(specs, None, tuple(dict.fromkeys(o for job in jobs for o in job)))
 
 
+def select_cell(overrides: Sequence[str], label: str, seeds: Sequence[int], composer: Composer) -> list[Spec]:
+    """A spec per seed of `overrides` without comma lists, as row `label`, which names them in errors."""
+    return _Cell(tuple(overrides), label, "", label).specs(composer, seeds)
+
+
 def seeds_in(arguments: Iterable[str]) -> list[int] | None:
     """The seeds that the last seed=... of `arguments` says, comma lists and ranges too; None without one."""
     given = [argument for argument in arguments if argument.startswith("seed=")]
-    return _seeds(_values(given[-1], None)) if given else None
+    return _seeds(sweeps.values(given[-1], None)) if given else None
 
 
-def _values(override: str, project: str | None) -> list[str]:
-    """The values of a comma list, or the one value."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Glob
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_override(override)
-        if not parsed.is_sweep_override():
-            return [override.partition("=")[2]]
-        value = parsed.value()
-        if isinstance(value, Glob):
-            return value.filter(group_choices(parsed.key_or_group, project))
-        return list(parsed.sweep_string_iterator())
-    except HydraException as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"{override}: not an override (key=value): {said}{quoting_hint(override)}") from None
-    except RecursionError:
-        raise UserError(f"{brief(override)}: nested too deeply") from None
-
-
-def _from_overrides(extras: list[str], swept: dict[str, list[str]]) -> list[Spec]:
+def _from_overrides(
+    extras: list[str], swept: dict[str, list[str]], zips: list[list[tuple[str, ...]]]
+) -> list[Spec]:
     seeds = _seeds(swept.pop("seed", None))
     lists = [key for key, values in swept.items() if len(values) > 1]
     fixed = [o for o in extras if o.partition("=")[0] not in (*lists, "seed")]
+    axes: list[list[tuple[str, ...]]] = [[(f"{key}={value}",) for value in swept[key]] for key in lists]
     composer, specs = Composer(), []
-    for values in itertools.product(*(swept[key] for key in lists)):
-        varied = [f"{key}={value}" for key, value in zip(lists, values, strict=True)]
-        specs += _Cell((*fixed, *varied), " ".join(varied), "", "").specs(composer, seeds)
+    for steps in itertools.product(*axes, *zips):
+        varied = [override for step in steps for override in step]
+        row = " ".join(override for override in varied if not override.startswith("seed="))
+        specs += _Cell((*fixed, *varied), row, "", "").specs(composer, seeds)
     return specs
 
 

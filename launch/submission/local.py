@@ -34,11 +34,10 @@ def run_all(
         return 0
     log.configure()
     slots = _slots(specs)
-    jobs = _claimed(root, specs, states, arguments, slots)
+    jobs = claimed(root, specs, states, arguments, slots)
     if not jobs:
         return 0
-    environment = {name: str(_threads(slots)) for name in THREADS} | {"PYTHONUNBUFFERED": "1"}
-    pool = Pool(slots, environment, make_board(len(jobs)))
+    pool = Pool(slots, environment(slots), make_board(len(jobs)))
     outcomes = pool.run(jobs)
     begun = {outcome.job.id for outcome in outcomes}
     left = [job for job in jobs if job.id not in begun]
@@ -50,7 +49,7 @@ def run_all(
             print(f"not started: {job.id} ({job.label}): {why}", file=sys.stderr)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
-        line = f"failed: {outcome.job.id} ({outcome.job.label}): {_reason(outcome)}"
+        line = f"failed: {outcome.job.id} ({outcome.job.label}): {reason(outcome)}"
         print(printable(line), file=sys.stderr)
     unscored = [outcome for outcome in outcomes if outcome.state == "done" and outcome.code]
     for outcome in unscored:
@@ -61,7 +60,12 @@ def run_all(
     return 1 if failed or left or unscored else 0
 
 
-def _claimed(
+def environment(slots: int) -> dict[str, str]:
+    """What the processes of a pool see beside this one's environment."""
+    return {name: str(_threads(slots)) for name in THREADS} | {"PYTHONUNBUFFERED": "1"}
+
+
+def claimed(
     root: ResultsRoot,
     specs: Sequence[Spec],
     states: dict[str, RunState],
@@ -98,7 +102,7 @@ def _threads(slots: int) -> int:
     return max(1, cores // slots)
 
 
-def _reason(outcome: Outcome) -> str:
+def reason(outcome: Outcome) -> str:
     """The last line of output, and where the record or the log lies."""
     records = sorted(outcome.job.run.events.glob("*-failed.json"))
     place = records[-1] if outcome.code == 1 and records else outcome.job.run.log_path

@@ -23,9 +23,11 @@ TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is awa
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
 
 
-def schedule(target: ChosenRuns, after_s: int = 0) -> bool:
+def schedule(target: ChosenRuns, after_s: int = 0, verb: str = "tend") -> bool:
     """Queue the job behind what is live of `target`, `after_s` seconds from now at the earliest; where
     nothing is left but runs that limits kept out, behind nothing, `LEFT_OUT_S` from now.
+
+    `verb`: what it does; as "search" it begins when the first of them is over, not the last.
 
     Nothing is queued where nothing is to be tended, or where such a job waits already. False, once
     that is said, where SLURM does not answer or refuses.
@@ -37,8 +39,8 @@ def schedule(target: ChosenRuns, after_s: int = 0) -> bool:
     able = [states[run] for run, state in sourced.items() if state.name != "blocked"]
     left = [state for state in able if tend_policy.is_left_out(state.claim)]
     try:
-        if (live or left) and not trouble and not _waits(_name(target)):
-            _queue(target, live or left, after_s if live else max(after_s, LEFT_OUT_S))
+        if (live or left) and not trouble and not _waits(_name(target, verb)):
+            _queue(target, live or left, after_s if live else max(after_s, LEFT_OUT_S), verb)
     except SlurmError as error:
         trouble = str(error)
     if trouble:
@@ -52,23 +54,28 @@ def _waits(name: str) -> bool:
     return any(job.state in client.PENDING for job in client.queue([name]).values())
 
 
-def _queue(target: ChosenRuns, states: Sequence[RunState], after_s: int) -> None:
+def _queue(target: ChosenRuns, states: Sequence[RunState], after_s: int, verb: str) -> None:
     """Queue the job for when the jobs of `states` are over, if they have any."""
-    arrays = sorted({state.job.partition("_")[0] for state in states if state.name in LIVE})
-    job = client.ask("sbatch", "--parsable", f"--begin=now+{after_s}", *_options(target, states, arrays))
-    when = "once they are over" if arrays else f"in {after_s} s"
-    logger.info("job %s tends them %s", job.strip(), when)
+    jobs = [state.job for state in states if state.name in LIVE]
+    if verb == "search":
+        awaited = "?".join(f"afterany:{job}" for job in sorted(set(jobs)))  # any of them
+    else:
+        awaited = ":".join(["afterany", *sorted({job.partition("_")[0] for job in jobs})])
+    options = [f"--dependency={awaited}"] if jobs else []
+    begin = f"--begin=now+{after_s}"
+    job = client.ask("sbatch", "--parsable", begin, *options, *_options(target, states, verb))
+    logger.info("job %s tends them %s", job.strip(), "once they are over" if jobs else f"in {after_s} s")
 
 
-def _options(target: ChosenRuns, states: Sequence[RunState], arrays: list[str]) -> list[str]:
-    name = _name(target)
+def _options(target: ChosenRuns, states: Sequence[RunState], verb: str) -> list[str]:
+    name = _name(target, verb)
     claim = next(state.claim for state in states if state.claim)
     submission = resubmit.submission_of(target.root, claim)
     assert submission is not None, claim
     cluster, folder = submission.on_slurm, target.root.ledger
     code = resubmit.code_of(target.root, claim.run.id, claim) or snapshot.take(target.root, None)
     chosen = [target.name] if target.name else target.runs
-    words = ["-m", "launch.cli", "tend", *chosen, setting("runtime.root", target.root), "--arm"]
+    words = ["-m", "launch.cli", verb, *chosen, setting("runtime.root", target.root), "--arm"]
     lines = [
         "#!/bin/sh",
         f"export PYTHONPATH={shlex.quote(str(code))} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1",
@@ -82,7 +89,6 @@ def _options(target: ChosenRuns, states: Sequence[RunState], arrays: list[str]) 
     options = {"partition": cluster.partition, "account": cluster.account, "qos": cluster.qos}
     return [
         f"--job-name={name}",
-        *([f"--dependency=afterany:{':'.join(arrays)}"] if arrays else []),
         f"--output={folder / name}.txt",
         "--open-mode=append",
         "--requeue",
@@ -96,8 +102,8 @@ def _options(target: ChosenRuns, states: Sequence[RunState], arrays: list[str]) 
     ]
 
 
-def _name(target: ChosenRuns) -> str:
+def _name(target: ChosenRuns, verb: str) -> str:
     """The job's name: one per user, who tends none but their own runs, results folder and selection."""
     chosen = [target.name] if target.name else ["", *sorted(target.runs)]
     text = "\0".join([getpass.getuser(), str(target.root), *chosen])
-    return f"vocl-tend-{hashlib.blake2s(text.encode(), digest_size=5).hexdigest()}"
+    return f"vocl-{verb}-{hashlib.blake2s(text.encode(), digest_size=5).hexdigest()}"

@@ -46,7 +46,7 @@ def judge(root: ResultsRoot, run: RunDir, state: RunState, ended: EndedJob | Non
     claim = state.claim
     if claim is None or claim.cluster != "slurm" or state.name not in ("interrupted", "failed"):
         return None
-    if claim.end is None or claim.end["outcome"] == "withdrawn":
+    if claim.end is None or claim.end["outcome"] == "withdrawn" or run.is_paused():
         return None
     cause = _transient(state, claim, ended)
     if cause is None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.escape import one_line
+from launch.selection.filters import Filters, is_filter
+from launch.selection.known_configs import configs as configs_of
 from launch.selection.selector import resolve_or_all
 from launch.tables.render import cells_frame
 from launch.tables.tabulate import tabulated
@@ -22,17 +24,23 @@ FACTS = ("steps", "wall_s", "gpu_hours", "code")  # of a result, beside its scor
 def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     """A line per run, by its id: state, seed, facts and scores once it is done, and its config.
 
-    `selector` as on the command line (`"demo"`, or overrides; nothing: all runs under `root`). Scores are
+    `selector` as of `vocl ls`: `"demo"`, `"model.num_slots=7"`, `"state=done"`, `"tag=NAME"`,
+    `"video_fg_ari>0.6"`; nothing: all runs under `root`. Tags and notes are columns too. Scores are
     fractions, named as `vocl table` names them; columns of the config have dotted keys (`model.num_slots`).
     """
     import pandas as pd
 
-    chosen = resolve_or_all([*selector, setting("runtime.root", root)], compose=False)
+    wanted, names = Filters.of(filter(is_filter, selector)), [w for w in selector if not is_filter(w)]
+    chosen = resolve_or_all([*names, setting("runtime.root", root)], compose=False)
+    configs = configs_of(chosen.root, chosen.runs)
+    wanted.refuse_unknown(configs)
     states, _ = chosen.look()
     lines = {}
     for run in chosen.runs:
-        place, entry = chosen.root.run(run), chosen.by_id[run]
-        config, found = place.config_unchecked(), place.result_or_none()
+        place, entry, config = chosen.root.run(run), chosen.by_id[run], configs[run]
+        if not wanted.keep(place, config, states[run]):
+            continue
+        found, remarks = place.result_or_none(), place.remarks()
         seed = config.get("seed") if entry.seed is None else entry.seed
         hashed = {key: config[key] for key in HASHED if key in config and key != "seed"}
         lines[run] = {
@@ -40,6 +48,8 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
             "row": one_line(entry.row),
             "column": one_line(entry.column),
             "seed": seed,
+            "tags": " ".join(remarks.tags),
+            "note": remarks.note,
             **{name: getattr(found, name, None) for name in FACTS},
             **(found.scores if found else {}),
             **dict(_flat(hashed)),

@@ -84,6 +84,8 @@ class Runtime:
     feature_cache: Literal["none", "auto", "always"]
     log_every: Annotated[int, Ge(1)]  # steps
     checkpoint_every: Annotated[int, Ge(1)]  # steps
+    # steps after which a run is scored and left, to go on under a later one; null: it trains to its end
+    stop_at: Annotated[int, Ge(1)] | None
     checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run
     profile_from: Annotated[int, Ge(1)]  # steps of an attempt before its profile: `vocl.tracking.profile`
     profile_steps: Annotated[int, Ge(0)]  # steps that are profiled; 0: none

@@ -82,7 +82,7 @@ def _claim(run: RunDir) -> claims.Claim | None:
 
 def _take(lock: IO[str], run: RunDir, stop: StopFlag | None) -> None:
     until = time.monotonic() + (WAIT_S if CLAIM in os.environ else 0.0)
-    while not _is_free(lock):
+    while not is_free(lock):
         if stop or time.monotonic() >= until:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
@@ -93,7 +93,7 @@ def _take(lock: IO[str], run: RunDir, stop: StopFlag | None) -> None:
     lock.flush()
 
 
-def _is_free(lock: IO[str]) -> bool:
+def is_free(lock: IO[str]) -> bool:
     """Whether nobody else had the lock; it is this process's then."""
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

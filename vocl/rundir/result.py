@@ -152,3 +152,23 @@ def find_score(evals: Mapping[str, Any], metric: str) -> tuple[str, str] | None:
     named = ((name, metric.removeprefix(f"{name}/")) for name in evals if metric.startswith(f"{name}/"))
     bare = ((name, metric) for name in evals)
     return next(((name, own) for name, own in (*bare, *named) if own in evals[name]["metrics"]), None)
+
+
+RUNG: Kinds = {"step": int, "evals": dict, "failed": dict}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The scores of the state after `step` steps: an entry (`vocl.rundir.result.ENTRY`) per evaluation, and
+    why others say nothing."""
+
+    step: int
+    evals: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+
+    @classmethod
+    def of_json(cls, content: Any) -> Rung | None:
+        """The rung that a file holds; None where something that is relied on is not there."""
+        if not holds(content, RUNG) or not all(holds(entry, ENTRY) for entry in content["evals"].values()):
+            return None
+        return cls(**{key: content[key] for key in RUNG})

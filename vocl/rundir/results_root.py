@@ -69,10 +69,15 @@ class ResultsRoot:
         return self.path / "tables"
 
     @property
+    def searches(self) -> Path:
+        """The folder with the trials of searches: `launch.search.records`."""
+        return self.path / "search"
+
+    @property
     def folders(self) -> list[Path]:
         """All of them."""
         shared = [self.ledger, self.snapshots, self.by_name, self.weights, self.features, self.tables]
-        return [self.runs_path, *shared]
+        return [self.runs_path, *shared, self.searches]
 
     def absolute(self) -> ResultsRoot:
         """The same by an absolute path."""

@@ -7,8 +7,10 @@
     log.txt           what its processes print
     events/           how its attempts started and ended: `vocl.rundir.attempts`
     jobs/             who may work on it: `vocl.rundir.claims`
+    remarks.json      tags and a note of people's: `RunDir.remarks`
     lock              held by the process that works on it: `vocl.rundir.lock`
     checkpoints/      `vocl.rundir.checkpoint`
+    rungs/            what its evaluations say before its end: `RunDir.rungs`, `vocl.rundir.result`
     eval/<eval_id>/   what its evaluations say: `vocl.evaluate.store`
     media/            pictures that a tracker shows: `vocl.tracking.media`
     wandb/            files of W&B's client, the lock of a mirror: `vocl.tracking.mirror_process`
@@ -28,11 +30,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import parse_json, read_bytes, record_or_none, write_json
+from vocl.files import Kinds, parse_json, read_bytes, record_or_none, write_json
 from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.checkpoint_files import CheckpointFile
-from vocl.rundir.result import REPORT, UNTRAINED, Result
+from vocl.rundir.result import REPORT, RUNG, UNTRAINED, Result, Rung
 
 if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
     from vocl.config.run_config import RunConfig
@@ -42,7 +44,17 @@ CONFIG, RESULT, HEARTBEAT = "config.yaml", "result.json", "heartbeat.json"
 METRICS, LOG, LOCK = "metrics.jsonl", "log.txt", "lock"
 EVENTS, JOBS, CHECKPOINTS, EVALUATIONS, WANDB = "events", "jobs", "checkpoints", "eval", "wandb"
 ROWS = "rows.json"  # of an evaluation: a mapping per video
+RUNGS, REMARKS = "rungs", "remarks.json"
+REMARK: Kinds = {"tags": list, "note": str}
 STALE_S = 60.0  # without a heartbeat; it comes every ten seconds
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What people say of a run; no part of what it is."""
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -228,6 +240,37 @@ class RunDir:
             return []
         rows = found if isinstance(found, list) else []
         return [row for row in rows if isinstance(row, dict) and isinstance(row.get("video"), str)]
+
+    # -------------------------------------------------------------------------------- its rungs
+
+    def rungs(self) -> list[Rung]:
+        """What it said where `runtime.stop_at` had it scored, by step; those that can be read."""
+        paths = sorted((self.path / RUNGS).glob("[0-9]*.json"))
+        found = (Rung.of_json(record_or_none(path, RUNG)) for path in paths)
+        return [rung for rung in found if rung is not None]
+
+    def write_rung(self, rung: Rung) -> None:
+        """Write what it said after `rung.step` steps."""
+        write_json(self.path / RUNGS / f"{rung.step:09d}.json", asdict(rung))
+
+    def is_paused(self) -> bool:
+        """Whether it has come as far as the `runtime.stop_at` of its config says."""
+        runtime = self.config_as_saved().get("runtime")
+        asked = runtime.get("stop_at") if isinstance(runtime, Mapping) else None
+        return isinstance(asked, int) and any(rung.step >= asked for rung in self.rungs())
+
+    # -------------------------------------------------------------------------------- its remarks
+
+    def remarks(self) -> Remarks:
+        """Its tags and note; none where they cannot be read."""
+        found = record_or_none(f"{self.path}/{REMARKS}", REMARK)
+        if found is None or not all(isinstance(tag, str) for tag in found["tags"]):
+            return Remarks()
+        return Remarks(tuple(found["tags"]), found["note"])
+
+    def write_remarks(self, remarks: Remarks) -> None:
+        """Write its tags and note."""
+        write_json(self.path / REMARKS, {"tags": list(remarks.tags), "note": remarks.note})
 
     # -------------------------------------------------------------------------------- its life
 
