@@ -80,6 +80,10 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
         "launch.commands.table:main",
         "scores of ABLATION as table.md, .csv, .tex: [table.digits=2 ...] [--pictures]",
     ),
+    "report": (
+        "launch.commands.report:main",
+        "ABLATION as one page: table, curves, videos, slots, states and costs of its runs: [--videos N]",
+    ),
     "eval": (
         "vocl.commands.verbs:evaluate",
         "score a trained run again, otherwise or on other data: RUN [eval=[...]] [dataset=...] [--again]",
@@ -102,7 +106,7 @@ VERBS = {  # verb: (module:name of a `Verb`, what it does)
     ),
     "show": (
         "vocl.commands.verbs:show",
-        "a picture of a run's masks on a held-out video, beside the truth: RUN [out=PATH]",
+        "masks of runs on held-out videos, beside the truth: RUN... [--worst N --by METRIC] [out=PATH]",
     ),
     "import": ("vocl.commands.verbs:import_", "official weights to a run: METHOD FILE OUT experiment=..."),
     "verify": (

@@ -14,6 +14,7 @@ from vocl.commands.overlay import (
     OverlayWriter,
     blend,
     contact_sheet,
+    like_truth,
     palette,
     spaced,
     write_label_map,
@@ -106,12 +107,37 @@ def test_interrupted_video_leaves_nothing(tmp_path, written):
 def test_contact_sheet_has_a_row_per_view_and_evenly_spaced_columns():
     video, labels = frames(9), halves(9)
     options = {"columns": 4, "cell_px": 60, "opacity": 0.5, "outline": 1}
-    two = contact_sheet(video, labels, **options)
-    three = contact_sheet(video, labels, labels, **options, numbers=range(100, 109), title="a video")
+    two = contact_sheet(video, {"slots": labels}, **options)
+    three = contact_sheet(
+        video, {"slots": labels}, labels, **options, numbers=range(100, 109), title="a video"
+    )
     assert two.dtype == np.uint8 and two.shape[1] == three.shape[1] > 4 * 60
     assert three.shape[0] - two.shape[0] >= 40, "one more row of tiles 40 high, and a title"
-    one = contact_sheet(video[:1], labels[:1], **options)
+    one = contact_sheet(video[:1], {"slots": labels[:1]}, **options)
     assert 60 < one.shape[1] < 2 * 60 + 60
+
+
+def test_slots_get_the_numbers_of_the_objects_that_they_are_assigned_to():
+    """Slot 0 lies on object 2, slot 3 on object 1 and slot 1 on it less; slot 2 and the rest get others."""
+    truth = np.zeros((2, 4, 8), np.uint8)
+    truth[:, :, 2:4], truth[:, :, 4:6] = 1, 2
+    labels = np.full((2, 4, 8), 2, np.uint8)
+    labels[:, :, 2:4], labels[:, :3, 4:6], labels[:, 3:, 4:6], labels[:, 0, 0] = 3, 0, 1, 255
+    found = like_truth(labels, truth)
+    assert (found[labels == 3] == 1).all() and (found[labels == 0] == 2).all()
+    assert (found[labels == 255] == 255).all()
+    others = [set(found[labels == slot].tolist()) for slot in (1, 2)]
+    assert [len(other) for other in others] == [1, 1] and not others[0] & others[1]
+    assert not (others[0] | others[1]) & {1, 2, 255}
+
+
+def test_one_slot_over_two_objects_has_the_colour_of_one_and_void_is_no_object():
+    truth = np.zeros((1, 2, 6), np.uint8)
+    truth[..., 1:3], truth[..., 3] = 1, 2
+    found = like_truth(np.zeros((1, 2, 6), np.uint8), truth)
+    assert set(np.unique(found)) == {1}
+    nothing = like_truth(np.full((1, 2, 6), 4, np.uint8), np.full((1, 2, 6), 255, np.uint8))
+    assert set(np.unique(nothing)) == {0}
 
 
 def test_spaced():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import yaml
 from PIL import Image
 
 from vocl import assemble
+from vocl.commands import show as showing
+from vocl.commands.sheet import enlarged
 from vocl.commands.verbs import show as main
 from vocl.config.compose import composed
+from vocl.data.reader import open_video
 from vocl.rundir.checkpoint import Checkpoints
 
 
@@ -102,6 +106,93 @@ def test_data_of_ones_own_in_its_place(tmp_path):
         assert main([str(run), root, f"video={video}", f"out={out}"]) == 0
         heights.append(Image.open(out).size[1])
     assert heights[0] > heights[1] * 1.3
+
+
+def keep_rows(run: Path, **scores: float) -> None:
+    """An evaluation of the run, with a score of three videos."""
+    rows = [{"video": f"validation/0000{i}", **{n: v * i for n, v in scores.items()}} for i in (1, 2, 3)]
+    entry = {"eval_id": "e" * 10, "protocol": "vocl", "num_videos": 3, "metrics": scores, "rows": "x"}
+    entry["measures"] = {"error": {"higher_is_better": False, "scale": 1, "digits": 2}}
+    result = {"run_id": run.name, "metrics": scores, "evals": {"discovery": entry}}
+    (run / "eval" / entry["eval_id"]).mkdir(parents=True)
+    (run / "result.json").write_text(json.dumps(result))
+    report = {**entry, "eval": composed([]).content["eval"]["discovery"], "checkpoint": "c"}
+    (run / "eval" / entry["eval_id"] / "report.json").write_text(json.dumps(report))
+    (run / "eval" / entry["eval_id"] / "rows.json").write_text(json.dumps(rows))
+
+
+def test_best_and_worst_videos_with_facts_of_their_slots(run, tmp_path):
+    """Of a score of which less is better; a video that is among the best and the worst is drawn once."""
+    keep_rows(run, video_mbo=0.1, error=0.1)
+    words = [str(run), "--best", "1", "--worst", "3", "--by", "discovery/error", f"out={tmp_path / 'found'}/"]
+    assert main(words) == 0
+    facts = json.loads((tmp_path / "found" / "videos.json").read_text())
+    assert [each["video"][-1] for each in facts] == ["1", "3", "2"]
+    assert [each["score"] for each in facts] == pytest.approx([0.1, 0.3, 0.2])
+    assert all((tmp_path / "found" / each["picture"]).is_file() for each in facts)
+    (slots,) = facts[0]["runs"].values()
+    length = len(slots["used_per_frame"])
+    assert 1 <= slots["used"] <= slots["num_slots"] and max(slots["used_per_frame"]) <= slots["used"]
+    between = np.array(slots["between_frames"])
+    assert between.shape == (length, length) and np.allclose(np.diag(between), 1, atol=1e-3)
+    assert np.array(slots["next_frame"]).shape == (slots["used"], slots["used"])
+
+
+def test_several_runs_stand_in_one_figure_of_each_kind(run, tmp_path):
+    other = make_run(tmp_path / "runs" / "1123456789", "seed=1")
+    sizes = {}
+    for suffix in ("png", "pdf", "svg", "mp4"):
+        out = tmp_path / f"both.{suffix}"
+        assert main([str(run), str(other), f"out={out}"]) == 0
+        sizes[suffix] = out.read_bytes()[:8]
+    assert main([str(run), f"out={tmp_path / 'one.png'}"]) == 0
+    assert (
+        sizes["pdf"].startswith(b"%PDF") and sizes["svg"].startswith(b"<svg") and sizes["mp4"][4:] == b"ftyp"
+    )
+    one, both = (Image.open(tmp_path / f"{name}.png").size[1] for name in ("one", "both"))
+    assert both - one >= 48 * 3
+    film = open_video(tmp_path / "both.mp4", None, None)
+    assert film.length == assemble.make_source(composed([]), "validation")[0].length
+    assert film.size[1] >= 4 * 48 * 3  # frame, two runs, truth
+
+
+def test_a_slot_has_the_colour_of_its_object(run, tmp_path, monkeypatch):
+    """The model is made to see the truth, with its objects' numbers turned around."""
+    source = assemble.make_source(composed([]), "validation")
+    true = source.truth(source[0].name).labels("paint")[0]
+    turned = (true.max() - true).astype(np.uint8)
+    monkeypatch.setattr(showing, "_labels", lambda *_: (turned, {}))
+    assert main([str(run), f"out={tmp_path / 'a.png'}"]) == 0
+    sheet = np.array(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    tile = 48 * 3
+    slots, truth = (
+        sheet[-(n * (tile + 4)) : -((n - 1) * (tile + 4)) or None][:tile, -tile - 4 : -4] for n in (2, 1)
+    )
+    inside = enlarged(true[-1:])[0] > 0
+    assert inside.any() and np.array_equal(slots[inside], truth[inside])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--worst", "2"], "--by: missing"),
+        (["--by", "video_mbo"], "give --best N or --worst N"),
+        (["--worst", "2", "--by", "video_mbo", "video=x"], "video=x: --best and --worst choose"),
+        (["--worst", "2", "--by", "mbo"], "choose from error, video_mbo"),
+        (["--worst", "2", "--by", "video_mbo", "out=a.mp4"], "a film shows one video"),
+        (["{run}x", "out=a.png"], "neither a run folder"),
+        (["{run}/../twin"], "out: missing"),
+    ],
+)
+def test_mistakes_with_several_videos_and_runs_are_one_line(run, capsys, arguments, message):
+    keep_rows(run, video_mbo=0.1, error=0.1)
+    assert main([str(run), *(a.format(run=run) for a in arguments)]) == 2
+    assert message in complaint(capsys)
+
+
+def test_a_run_without_scores_has_no_worst_video(run, capsys):
+    assert main([str(run), "--worst", "1", "--by", "video_mbo"]) == 2
+    assert "has no scores yet" in complaint(capsys)
 
 
 @pytest.mark.parametrize(

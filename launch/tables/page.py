@@ -28,21 +28,11 @@ def html(
     pictures: Mapping[Place, Path] | None = None,
 ) -> str:
     """The page. `pictures`: of cells, by (row, column, ""); they are laid into it."""
-    found = grid(table)
-    groups = [
-        [{"label": escape.one_line(label), "cells": cells} for label, cells in group]
-        for group in found.groups
-    ]
     return (
         environment()
         .get_template(TEMPLATE)
         .render(
-            title=escape.one_line(table.ablation.title),
-            headers=[escape.one_line(" ".join(dict.fromkeys(filter(None, h)))) for h in found.headers],
-            groups=groups,
-            notes=[escape.one_line(note) for note in table.notes],
-            tip=functools.partial(_tip, table),
-            value=functools.partial(_value, table),
+            **table_parts(table),
             runs=_runs(records, root),
             thumbnails=[
                 {
@@ -54,6 +44,20 @@ def html(
             ],
         )
     )
+
+
+def table_parts(table: Table) -> dict[str, Any]:
+    """What the template of the scores lays out."""
+    found = grid(table)
+    groups = [[{"label": escape.one_line(name), "cells": cells} for name, cells in g] for g in found.groups]
+    return {
+        "title": escape.one_line(table.ablation.title),
+        "headers": [escape.one_line(" ".join(dict.fromkeys(filter(None, h)))) for h in found.headers],
+        "groups": groups,
+        "notes": [escape.one_line(note) for note in table.notes],
+        "tip": functools.partial(_tip, table),
+        "value": functools.partial(_value, table),
+    }
 
 
 def environment() -> Any:
@@ -113,12 +117,17 @@ def _tip(table: Table, cell: Shown) -> str:
     return f"{level:.0%} interval {summary.low:.{digits}f} to {summary.high:.{digits}f}, {summary.n} seeds"
 
 
+def link_of(run: str, root: ResultsRoot) -> str:
+    """The way to the folder of a run from <root>/tables/<name>."""
+    return f"../../{root.run(run).path.relative_to(root.path).as_posix()}/"
+
+
 def _runs(records: Sequence[RunScores], root: ResultsRoot) -> list[dict[str, Any]]:
     """A line per run, with the way to its folder from <root>/tables/<name>."""
     return [
         {
             "id": record.spec.id,
-            "link": f"../../{root.run(record.spec.id).path.relative_to(root.path).as_posix()}/",
+            "link": link_of(record.spec.id, root),
             "row": escape.one_line(record.spec.row),
             "column": escape.one_line(record.spec.column),
             "seed": record.spec.seed,

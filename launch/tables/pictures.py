@@ -1,40 +1,105 @@
-"""A picture per row and column of a table, drawn by child processes: drawing needs the model."""
+"""Pictures of the rows and columns of a table, drawn by child processes: drawing needs the model."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launch.ablations.overrides import slug
 from launch.tables.model import Place
+from vocl.files import parse_json, read_bytes
 from vocl.rundir.results_root import ResultsRoot
 
 if TYPE_CHECKING:
     from launch.tables.scores import RunScores
 
 SHOW = (sys.executable, "-m", "vocl.commands.launching", "show")
+FACTS = "videos.json"  # in a folder of pictures, by `vocl.commands.show`
+RowColumn = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class DrawnVideo:
+    """A picture of what `run` saw in `video`; `facts`: of its slots, as `vocl.commands.slot_facts` says."""
+
+    run: str
+    video: str
+    picture: Path
+    is_best: bool
+    metric: str
+    score: float
+    facts: dict[str, Any]
 
 
 def draw(records: Sequence[RunScores], root: ResultsRoot, place: Path) -> dict[Place, Path]:
     """<place>/<row>.png, a contact sheet of the first finished run of each row (and column, where there are
     several); names what it drew."""
-    first: dict[tuple[str, str], RunScores] = {}
-    for record in records:
-        if record.state == "done":
-            first.setdefault((record.spec.row, record.spec.column), record)
+    first = _first_finished(records)
     several = len({column for _, column in first}) > 1
     drawn: dict[Place, Path] = {}
     for (row, column), record in first.items():
         path = place / f"{slug(f'{row} {column}' if several else row)}.png"
-        command = [*SHOW, record.spec.id, f"runtime.root={root}", f"out={path}"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode == 0 and path.is_file():
+        trouble = _show(record, root, f"out={path}")
+        if not trouble and path.is_file():
             drawn[row, column, ""] = path
             print(f"picture of {record.spec.label}: {path}")
         else:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            print(f"no picture of {record.spec.label}: {lines[-1]}", file=sys.stderr)
+            print(f"no picture of {record.spec.label}: {trouble or 'none was written'}", file=sys.stderr)
     return drawn
+
+
+def draw_videos(
+    records: Sequence[RunScores], root: ResultsRoot, place: Path, count: int, metric: str
+) -> dict[RowColumn, list[DrawnVideo] | str]:
+    """In folders of `place`, the `count` best and worst videos by `metric` of the first finished run of each
+    row and column; where there are none, why."""
+    first, found = _first_finished(records), dict[RowColumn, list[DrawnVideo] | str]()
+    for number, wanted in enumerate(dict.fromkeys((r.spec.row, r.spec.column) for r in records)):
+        record = first.get(wanted)
+        if record is None:
+            found[wanted] = "no run of this row is done"
+        elif (score := record.score(metric)) is None:
+            found[wanted] = f"run {record.spec.id} has no score {metric}"
+        else:
+            folder = place / str(number)
+            by = f"{score.evaluation}/{metric.removeprefix(f'{score.evaluation}/')}"
+            ranked = ("--best", str(count), "--worst", str(count), "--by", by)
+            trouble = _show(record, root, f"out={folder}/", *ranked)
+            found[wanted] = trouble or _read(record, folder, count, metric)
+    return found
+
+
+def _first_finished(records: Sequence[RunScores]) -> dict[RowColumn, RunScores]:
+    first: dict[RowColumn, RunScores] = {}
+    for record in records:
+        if record.state == "done":
+            first.setdefault((record.spec.row, record.spec.column), record)
+    return first
+
+
+def _show(record: RunScores, root: ResultsRoot, *words: str) -> str:
+    """Have a run drawn; returns why that went wrong, or ""."""
+    command = [*SHOW, record.spec.id, f"runtime.root={root}", *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return lines[-1] if done.returncode else ""
+
+
+def _read(record: RunScores, folder: Path, count: int, metric: str) -> list[DrawnVideo]:
+    """The pictures in `folder`, the best ones first."""
+    return [
+        DrawnVideo(
+            run=record.spec.id,
+            video=each["video"],
+            picture=folder / each["picture"],
+            is_best=number < count,
+            metric=metric,
+            score=each["score"],
+            facts=next(iter(each["runs"].values())),
+        )
+        for number, each in enumerate(parse_json(read_bytes(folder / FACTS)))
+    ]

@@ -237,7 +237,8 @@ def test_pictures_of_rows_have_files(root: Path, monkeypatch, arguments, capsys)
     specs = select(arguments).specs
     record = {spec.row: type("Done", (), {"state": "done", "spec": spec}) for spec in specs}
     root.mkdir()
-    assert len(pictures.draw(list(record.values()), ResultsRoot(root), root)) == len(NAMES)
+    drawn = pictures.draw(list(record.values()), ResultsRoot(root), root)
+    assert len(drawn) == len(NAMES)
     assert len(list(root.glob("*.png"))) == len(NAMES)
 
 

@@ -6,7 +6,7 @@ which `clear` names what stays unpainted).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from functools import cache
@@ -56,6 +56,33 @@ def blend(
             line = _edges(label, outline) & (share[..., 0] > 0)
             out[t][line] = lines[label[line]]
     return out
+
+
+def like_truth(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Give the slots of a whole video the numbers, and so the colours, of the true objects that are theirs.
+
+    Objects have slots one to one, by the highest sum of overlaps (IoU over the video). Any other slot gets
+    a number that no object has. `labels`, `truth` uint8 t h w, as returned.
+    """
+    from itertools import cycle
+
+    import torch
+    from scipy.optimize import linear_sum_assignment
+
+    from vocl.metrics.contingency import contingency
+    from vocl.metrics.overlap import OBJECTS
+
+    count = int(truth.max(initial=0, where=truth != VOID)) + 1
+    slots = torch.from_numpy(labels).short()  # one more number than fits into uint8
+    table = contingency(torch.from_numpy(truth), slots, count, VOID + 1).sum(0)
+    overlap = OBJECTS.iou(table[:, :VOID]).numpy()
+    pairs = zip(*linear_sum_assignment(overlap, maximize=True), strict=True)
+    theirs = {slot: number + 1 for number, slot in pairs if overlap[number, slot] > 0}
+    free = cycle([number for number in range(VOID) if not 0 < number < count])
+    names = np.full(VOID + 1, VOID, np.uint8)
+    for slot in np.unique(labels[labels != VOID]):
+        names[slot] = theirs[slot] if slot in theirs else next(free)
+    return names[labels]
 
 
 def write_label_map(path: Path, labels: np.ndarray) -> None:
@@ -147,7 +174,7 @@ def spaced(length: int, count: int) -> list[int]:
 
 def contact_sheet(
     frames: np.ndarray,
-    labels: np.ndarray | None,
+    labels: Mapping[str, np.ndarray],
     truth: np.ndarray | None = None,
     *,
     columns: int,
@@ -157,9 +184,10 @@ def contact_sheet(
     numbers: Sequence[int] | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """One picture of a video: a row of frames, one with labels over them and one with the truth, if given.
+    """One picture of a video: a row of frames, one for each of `labels` (by the name of the row) with these
+    over the frames, and one with the truth, if given.
 
-    `frames` uint8 t h w 3; `labels`, `truth` integers t h w (background and void of a truth are not
+    `frames` uint8 t h w 3; labels and `truth` integers t h w (background and void of a truth are not
     painted); at most `columns` of the t frames are shown, evenly spaced, each `cell_px` wide;
     `numbers`: what to call the t frames (default 0, 1, ...), for a caller that has picked them
     already with `spaced`. Returns uint8 h w 3.
@@ -168,9 +196,9 @@ def contact_sheet(
     names = [str((numbers if numbers is not None else range(len(frames)))[i]) for i in shown]
     small = _resized(frames[shown], cell_px, Image.Resampling.LANCZOS)
     rows = {"frame": small}
-    if labels is not None:
-        found = _resized(labels[shown], cell_px, Image.Resampling.NEAREST)
-        rows["slots"] = blend(small, found, opacity, outline)
+    for name, own in labels.items():
+        found = _resized(own[shown], cell_px, Image.Resampling.NEAREST)
+        rows[name] = blend(small, found, opacity, outline)
     if truth is not None:
         true = _resized(truth[shown], cell_px, Image.Resampling.NEAREST)
         rows["truth"] = blend(small, true, opacity, outline, clear=(0, VOID))

@@ -96,7 +96,7 @@ class Sheet(Output):
 
     def finish(self) -> None:
         frames, labels = (np.stack(images) for images in zip(*self._kept, strict=True))
-        write_picture(self.path, picture(frames, labels, None, self._shown, self.video.name))
+        write_picture(self.path, picture(frames, {"slots": labels}, None, self._shown, self.video.name))
 
 
 class Arrays(Output):

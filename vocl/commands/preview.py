@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from vocl.commands.overlay import contact_sheet, spaced, write_picture
-from vocl.commands.sheet import SHEET
+from vocl.commands.sheet import SHEET, stacked
 from vocl.data.store import splits
 from vocl.data.store.layout import MASK
 from vocl.data.store.reading import Entry, Store
 from vocl.data.store.source import StoredVideo
 from vocl.errors import UserError
 from vocl.files import user_path
-
-PAPER = 255  # between the videos
 
 
 def draw(folder: Path, values: dict[str, Any]) -> Path:
@@ -29,9 +27,7 @@ def draw(folder: Path, values: dict[str, Any]) -> Path:
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"out={out}: choose a name that ends with .png or .jpg")
     sheets = [_sheet(store.entries[name]) for name in _chosen(listed, values["videos"])]
-    width = max(sheet.shape[1] for sheet in sheets)
-    padded = [np.pad(s, ((0, 8), (0, width - s.shape[1]), (0, 0)), constant_values=PAPER) for s in sheets]
-    write_picture(out, np.concatenate(padded))
+    write_picture(out, stacked(sheets))
     return out
 
 
@@ -49,4 +45,4 @@ def _sheet(entry: Entry) -> np.ndarray:
     shown = spaced(video.length, SHEET["columns"])
     truth = video.labels(shown) if entry.has(MASK) or entry.has("objects") else None
     title = f"{entry.name} ({entry.split}), {entry.length} frames of {entry.size[1]}x{entry.size[0]}"
-    return contact_sheet(video.frames(shown), None, truth, numbers=shown, title=title, **SHEET)
+    return contact_sheet(video.frames(shown), {}, truth, numbers=shown, title=title, **SHEET)

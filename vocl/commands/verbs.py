@@ -7,6 +7,7 @@ import click
 from vocl.command_line import defaults
 from vocl.command_line.verb import GROUPS, RUN, RUNS, Line, option, verb, words
 from vocl.commands.key_values import PREDICT, RESCORE, SCORE, SHOW, key_values
+from vocl.errors import UserError
 
 
 @verb("eval")
@@ -101,18 +102,28 @@ def predict(line: Line) -> int:
 
 @verb("show")
 @words(
-    "RUN [KEY=VALUE...]",
-    f"{RUN} KEY: out (default: overlay.png of the run), video (a name, default the first), "
-    "runtime.root, runtime.data_root, runtime.device.",
-    names=1,
+    "RUN... [KEY=VALUE...]",
+    f"{RUN} KEY: out (a .png, .jpg, .pdf, .svg or .mp4, default overlay.png of the run; FOLDER/: a picture "
+    "per video, and videos.json), video (a name, default the first), runtime.root, runtime.data_root, "
+    "runtime.device.",
     takes=defaults.ROOT,
     offers=(RUNS, *(f"{key}=" for key in SHOW)),
 )
-def show(line: Line) -> int:
-    """Draw a run's masks on a held-out video, beside the truth."""
-    from vocl.commands import show as showing
+@option("--best", type=click.IntRange(0), default=0, help="So many of the best videos by METRIC.")
+@option("--worst", type=click.IntRange(0), default=0, help="So many of the worst videos by METRIC.")
+@option("--by", metavar="METRIC", help="[EVALUATION/]METRIC of the rows that an evaluation of RUN left.")
+def show(line: Line, best: int, worst: int, by: str | None) -> int:
+    """Draw the masks of runs on held-out videos, beside the truth.
 
-    print(showing.show(line.names[0], key_values(line.overrides, SHOW)))
+    Several runs stand in one figure, on the videos of the first. A slot has the colour of the true object
+    that it is assigned to, one to one, over the whole video. An .mp4 has all frames of one video.
+    """
+    from vocl.commands import show as showing
+    from vocl.commands.ranked import Ranking
+
+    if not line.names:
+        raise UserError("usage: vocl show RUN... [KEY=VALUE...]; got nothing")
+    print(showing.show(line.names, key_values(line.overrides, SHOW), Ranking(best, worst, by)))
     return 0
 
 

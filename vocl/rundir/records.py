@@ -145,6 +145,20 @@ class Records:
         return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl: the numbers of each report, oldest first."""
+        found = []
+        try:
+            lines = read_bytes(f"{self._place}/{METRICS}").split(b"\n") if METRICS in self.names else []
+        except (OSError, ValueError):
+            lines = []
+        for line in lines:
+            with suppress(ValueError):  # the last one may be being written
+                found.append(parse_json(line))
+        steps = (report for report in found if holds(report, {"step": int}))
+        return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
+
+    @property
     def losses(self) -> list[tuple[int, float]]:
         """(step, loss) of the reports at the end of metrics.jsonl that belong to the last one's stage.
 
@@ -177,6 +191,28 @@ class Records:
         if self.is_done:
             return (self.result.gpu_hours if self.result else None) or 0.0
         return attempts.spent(self.events, self._event, self.beat)[1]
+
+    @property
+    def wall_s(self) -> float:
+        """Of all of its attempts until now."""
+        if self.is_done:
+            return (self.result.wall_s if self.result else None) or 0.0
+        return attempts.spent(self.events, self._event, self.beat)[0]
+
+    @property
+    def num_attempts(self) -> int:
+        """How many there were."""
+        if self.result is not None and self.result.attempts is not None:
+            return self.result.attempts
+        return int(self.events[-1][:4]) if self.events else 0
+
+    @property
+    def code(self) -> str | None:
+        """Digest of the code of its last attempt."""
+        if self.result is not None:
+            return self.result.code
+        said = self.started.get("code") if self.started else None
+        return said if isinstance(said, str) else None
 
     @property
     def lost_gpu_hours(self) -> float:

@@ -56,6 +56,11 @@ class VideoFile:
         """(height, width) in pixels, as it is shown."""
         return self.index.size
 
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, where the file says so."""
+        return self.index.fps
+
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames `indices` as uint8 t h w 3. UserError where one does not decode."""
         wanted, places = np.unique(np.asarray(indices, np.int64), return_inverse=True)

@@ -17,6 +17,7 @@ from vocl.data.store.layout import ABSENT, FRAME, PARTS, Manifest
 from vocl.errors import UserError
 
 FACTS = ("video", "split", "length", "height", "width", "objects")
+RATE = "fps"
 Members = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # first of each row; offsets, sizes, sums
 
 
@@ -31,6 +32,7 @@ class Entry:
     length: int
     size: tuple[int, int]
     objects: int
+    fps: float | None = None
 
     def has(self, kind: str) -> bool:
         """Whether there are members of a kind."""
@@ -65,7 +67,7 @@ class Shard:
         self.tar, self.index = layout.tar_path(store, name), layout.index_path(store, name)
         self._handle: tuple[int, int] | None = None  # the process, and its descriptor
         table = self._table()
-        self.rows = {name: table[name].to_pylist() for name in FACTS if name in table.column_names}
+        self.rows = {name: table[name].to_pylist() for name in (*FACTS, RATE) if name in table.column_names}
         self.members: dict[str, Members] = {}
         for column in table.column_names:
             kind, _, part = column.rpartition("_")
@@ -74,10 +76,11 @@ class Shard:
 
     def entries(self) -> list[Entry]:
         """Its videos, in order."""
-        rows = zip(*(self.rows[name] for name in FACTS), strict=True)
+        facts = [self.rows[name] for name in FACTS]
+        rows = zip(*facts, self.rows.get(RATE, [None] * len(facts[0])), strict=True)
         return [
-            Entry(name, split, self, number, length, (height, width), -1 if objects is None else objects)
-            for number, (name, split, length, height, width, objects) in enumerate(rows)
+            Entry(name, split, self, number, length, (height, width), -1 if objects is None else objects, fps)
+            for number, (name, split, length, height, width, objects, fps) in enumerate(rows)
         ]
 
     def read(self, offset: int, size: int) -> bytes:

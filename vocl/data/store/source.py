@@ -30,6 +30,7 @@ class StoredVideo:
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.name, self.length, self.size = entry.name, entry.length, entry.size
+        self.fps = entry.fps
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """Frames `indices` as uint8 t h w 3. UserError where one is damaged."""
