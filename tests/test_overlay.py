@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vocl.commands import overlay
-from vocl.commands.overlay import (
+from vocl.commands.pictures.overlay import (
     OverlayWriter,
     blend,
     contact_sheet,
@@ -157,7 +157,9 @@ def test_void_is_the_void_of_the_contracts_and_costs_no_torch():
     from vocl.interface import VOID
 
     assert VOID == overlay.VOID
-    script = "import sys, vocl.commands.overlay; print(sorted({'torch', 'av', 'decord'} & set(sys.modules)))"
+    script = (
+        "import sys, vocl.commands.pictures.overlay as o; print(sorted({*sys.modules} & {"torch", "av"}))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
     )

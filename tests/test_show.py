@@ -13,7 +13,7 @@ from PIL import Image
 
 from vocl import assemble
 from vocl.commands import show as showing
-from vocl.commands.sheet import enlarged
+from vocl.commands.pictures.sheet import enlarged
 from vocl.commands.verbs import show as main
 from vocl.config.compose import composed
 from vocl.data.reader import open_video
@@ -130,7 +130,7 @@ def test_best_and_worst_videos_with_facts_of_their_slots(run, tmp_path):
     assert [each["video"][-1] for each in facts] == ["1", "3", "2"]
     assert [each["score"] for each in facts] == pytest.approx([0.1, 0.3, 0.2])
     assert all((tmp_path / "found" / each["picture"]).is_file() for each in facts)
-    (slots,) = facts[0]["runs"].values()
+    (slots,) = facts[0]["facts"].values()
     length = len(slots["used_per_frame"])
     assert 1 <= slots["used"] <= slots["num_slots"] and max(slots["used_per_frame"]) <= slots["used"]
     between = np.array(slots["between_frames"])

@@ -22,8 +22,8 @@ from wandb_server import KEY, server
 from launch.cli import main
 from launch.commands.sharing import sync
 from vocl import run, train
-from vocl.commands.similarity import between_frames, consistency, cosines
-from vocl.commands.tracked_pictures import draw
+from vocl.commands.pictures.similarity import between_frames, consistency, cosines
+from vocl.commands.pictures.tracked import draw
 from vocl.config.wandb_names import artifact_name
 from vocl.errors import UserError
 from vocl.rundir.run_dir import RunDir

@@ -83,7 +83,7 @@ def _one(config: RunConfig, shows: bool, stop: StopFlag) -> int:
     if config.cluster.kind != "here":
         return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
-    from vocl.commands.tracked_pictures import draw
+    from vocl.commands.pictures.tracked import draw
     from vocl.run import run
 
     return run(config, stop, draw)

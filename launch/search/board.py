@@ -18,14 +18,14 @@ ORDER = ("done", "going", "waits", "pruned", "failed")
 def table(progress: Progress, found: Sequence[Standing], states: dict[str, RunState]) -> list[str]:
     """A line per trial: its state, its value at each rung, what it tries, its runs."""
     steps = [str(step) for step in progress.steps]
-    headers = ("trial", "state", *steps, *progress.search.space, "runs", "reason")
+    headers = ("trial", "state", *steps, *progress.search.space, "run ids", "reason")
     over = progress.is_over(list(found))
     rows = []
     for each in found:
         values = [f"{each.values[rung]:.4f}" if rung in each.values else "" for rung in range(len(steps))]
         params = [one_line(_short(each.trial.params.get(key, ""))) for key in progress.search.space]
         reason = text_table.cut(one_line(each.failure), 60)
-        runs = " ".join(each.trial.runs.values())
+        runs = " ".join(each.trial.run_ids.values())
         rows.append([str(each.trial.number), _state(each, progress, over), *values, *params, runs, reason])
     head = f"{progress.search.title}: {progress.search.metric} on {progress.search.split}, by steps"
     return [head, *(text_table.align(headers, rows) if rows else [])]

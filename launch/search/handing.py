@@ -112,7 +112,7 @@ class Handing:
     def _spec(self, trial: Trial, run: str, state: RunState) -> Spec:
         """A run of a trial: as it was handed over before; else, or where that broke off before its config
         was written) as it is composed today."""
-        seed = next(int(seed) for seed, each in trial.runs.items() if each == run)
+        seed = next(int(seed) for seed, each in trial.run_ids.items() if each == run)
         if state.claim is not None and self.progress.records.root.run(run).has_config():
             place = PlacedRun(trial.label, "", seed, run)
             spec = resubmit.spec_of(self.progress.records.root, place, state.claim, self.cluster)

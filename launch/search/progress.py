@@ -91,7 +91,7 @@ class Progress:
     def look(self) -> tuple[list[Standing], dict[str, RunState], str]:
         """How all trials stand, the states of their runs, and what kept SLURM from answering."""
         trials = self.records.trials()
-        states, trouble = look(self.records.root, [run for t in trials for run in t.runs.values()])
+        states, trouble = look(self.records.root, [run for t in trials for run in t.run_ids.values()])
         return stand(self.search, self.steps, trials, self.records.root, states), states, trouble
 
     def decide(self, found: list[Standing]) -> Standing | None:
@@ -103,7 +103,7 @@ class Progress:
         if each is not None:
             trial = replace(each.trial, rung=each.trial.rung + 1)
             self.records.write(trial)
-            left = [] if trial.rung in each.values else list(trial.runs.values())
+            left = [] if trial.rung in each.values else list(trial.run_ids.values())
             found[found.index(each)] = replace(each, trial=trial, left=left)
             return replace(each, trial=trial, left=left)
         if len(found) >= self.search.trials:
@@ -112,7 +112,7 @@ class Progress:
         self.records.write(trial)
         known = [*(other.trial for other in found), trial]
         self.records.publish(known)
-        states, _ = look(self.records.root, trial.runs.values())
+        states, _ = look(self.records.root, trial.run_ids.values())
         (new,) = stand(self.search, self.steps, [trial], self.records.root, states)
         found.append(new)
         return new
@@ -122,7 +122,7 @@ class Progress:
         number = len(found) + 1
         draft = Trial(number, params, [*self.common, *(f"{k}={v}" for k, v in params.items())], {}, 0)
         runs = {str(spec.seed): spec.id for spec in self.specs(draft)}
-        return replace(draft, runs=runs)
+        return replace(draft, run_ids=runs)
 
     def specs(self, trial: Trial) -> list[Spec]:
         """The runs of a trial as they are today, to train up to its rung."""

@@ -36,18 +36,18 @@ from vocl.rundir.lock import is_free
 from vocl.rundir.results_root import ResultsRoot
 
 BEGUN: Kinds = {"arguments": list, "declared": dict}
-TRIAL: Kinds = {"number": int, "params": dict, "overrides": list, "runs": dict, "rung": int}
+TRIAL: Kinds = {"number": int, "params": dict, "overrides": list, "run_ids": dict, "rung": int}
 
 
 @dataclass(frozen=True)
 class Trial:
     """Trial `number`: `params` by key (choices in the grammar of overrides), all of its `overrides`, its
-    `runs` by seed, and the `rung`, an index into the steps of the search, up to which they train."""
+    `run_ids` by seed, and the `rung`, an index into the steps of the search, up to which they train."""
 
     number: int
     params: dict[str, Any]
     overrides: list[str]
-    runs: dict[str, str]
+    run_ids: dict[str, str]
     rung: int
 
     @property
@@ -107,7 +107,7 @@ class SearchRecords:
         found = []
         for path in sorted((self.folder / "trials").glob("[0-9]*.json")):
             content = record_or_none(path, TRIAL)
-            if not holds(content, TRIAL) or not all(map(_is_id, content["runs"].values())):
+            if not holds(content, TRIAL) or not all(map(_is_id, content["run_ids"].values())):
                 raise UserError(f"{path}: damaged; restore it, or remove it to forget the trial")
             found.append(Trial(**{key: content[key] for key in TRIAL}))
         return found
@@ -121,7 +121,7 @@ class SearchRecords:
         runs = [
             {"row": trial.label, "column": "", "seed": int(seed), "id": run, "after": None}
             for trial in trials
-            for seed, run in trial.runs.items()
+            for seed, run in trial.run_ids.items()
         ]
         write_text(self.root.by_name / "search" / self.name / "selection.json", spelt(Submitted([], runs)))
 

@@ -47,7 +47,7 @@ def stand(
     """How each of `trials` stands; `steps` are those of the rungs and of the full schedule."""
     found = []
     for trial in trials:
-        runs = trial.runs.values()
+        runs = trial.run_ids.values()
         scores = {run: _scores(search, steps, root.run(run)) for run in runs}
         shared = [rung for rung in range(len(steps)) if all(rung in scores[run] for run in runs)]
         values = {rung: statistics.fmean(scores[run][rung] for run in runs) for rung in shared}

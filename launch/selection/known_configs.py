@@ -16,7 +16,7 @@ from vocl.config.schema import Config
 from vocl.files import Kinds, record_or_none, write_text
 from vocl.rundir.results_root import ResultsRoot
 
-CACHE: Kinds = {"code": list, "runs": dict}
+CACHE: Kinds = {"code": list, "configs": dict}
 FEW = 100  # so many are read as quickly
 CODE = (Path(__file__).resolve().parents[2] / "vocl", CONF)  # how an old config reads today
 
@@ -27,8 +27,8 @@ def configs(root: ResultsRoot, runs: Iterable[str]) -> dict[str, Config]:
     if len(runs) <= FEW:
         return {run: root.run(run).config_unchecked() for run in runs}
     path, code = _place(root), _code()
-    cached = record_or_none(path, CACHE) or {"code": [], "runs": {}}
-    known: dict[str, Any] = cached["runs"] if cached["code"] == code else {}
+    cached = record_or_none(path, CACHE) or {"code": [], "configs": {}}
+    known: dict[str, Any] = cached["configs"] if cached["code"] == code else {}
     found, fresh = {}, {}
     for run in runs:
         mark, entry = _mark(root, run), known.get(run)
@@ -40,7 +40,7 @@ def configs(root: ResultsRoot, runs: Iterable[str]) -> dict[str, Config]:
             fresh[run] = [mark, found[run]]
     if fresh:
         with suppress(OSError):  # without a home there is no cache
-            write_text(path, json.dumps({"code": code, "runs": known | fresh}))
+            write_text(path, json.dumps({"code": code, "configs": known | fresh}))
     return found
 
 

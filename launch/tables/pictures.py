@@ -24,7 +24,7 @@ RowColumn = tuple[str, str]
 
 @dataclass(frozen=True)
 class DrawnVideo:
-    """A picture of what `run` saw in `video`; `facts`: of its slots, as `vocl.commands.slot_facts` says."""
+    """A picture of what `run` saw in `video`; `facts`: see `vocl.commands.pictures.slot_facts`."""
 
     run: str
     video: str
@@ -99,7 +99,7 @@ def _read(record: RunScores, folder: Path, count: int, metric: str) -> list[Draw
             is_best=number < count,
             metric=metric,
             score=each["score"],
-            facts=next(iter(each["runs"].values())),
+            facts=next(iter(each["facts"].values())),
         )
         for number, each in enumerate(parse_json(read_bytes(folder / FACTS)))
     ]

@@ -29,7 +29,7 @@ slots = {"num_slots": 4, "used": 3, "used_per_frame": [2, 3], "frames": [0, 1]}
 slots |= {"between_frames": [[1, 0.5], [0.5, 1]], "next_frame": None}
 for name in ("000.png", "001.png"):
     shutil.copy(PICTURE, out / name)
-videos = [{"video": v, "picture": p, "score": s, "runs": {sys.argv[1]: slots}}
+videos = [{"video": v, "picture": p, "score": s, "facts": {sys.argv[1]: slots}}
           for v, p, s in (("v/7", "000.png", 0.7), ("v/0", "001.png", 0.0))]
 (out / "videos.json").write_text(json.dumps(videos))
 """

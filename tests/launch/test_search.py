@@ -95,7 +95,7 @@ def steps_of(records: SearchRecords) -> dict[int, list[int]]:
     """Up to which steps the run of each trial was trained, in turn."""
     found = {}
     for trial in records.trials():
-        (run,) = trial.runs.values()
+        (run,) = trial.run_ids.values()
         path = records.root.run(run).path / "steps"
         found[trial.number] = [int(line) for line in path.read_text().split()] if path.exists() else []
     return found
@@ -168,7 +168,7 @@ def test_trials_are_scored_at_rungs_and_the_best_are_trained_to_the_end(
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.split()[1:2] == ["pruned"] for line in lines) == 6 - steps_count(steps, 9)
     assert main(["status", "search/rate", words[2]]) == 0
-    assert best.runs["0"] in capsys.readouterr().out
+    assert best.run_ids["0"] in capsys.readouterr().out
 
 
 def steps_count(steps: dict[int, list[int]], last: int) -> int:
@@ -303,7 +303,7 @@ def test_on_slurm_a_call_is_a_pass_and_promotions_keep_their_code(
 ) -> None:
     command = ["search", *words, "cluster=slurm"]
     assert main(command) == 0
-    first = records.root.run(records.trials()[0].runs["0"])
+    first = records.root.run(records.trials()[0].run_ids["0"])
     assert "queued job" in capsys.readouterr().out
     assert main(["search", "rate", words[2]]) == 0  # both are queued, two at once: nothing more
     assert len(records.trials()) == 2 and len(claims.history(first)) == 1
@@ -316,7 +316,7 @@ def test_on_slurm_a_call_is_a_pass_and_promotions_keep_their_code(
     while "going" in said or not said:
         assert time.monotonic() < until, said
         for trial in records.trials():
-            run = records.root.run(trial.runs["0"])
+            run = records.root.run(trial.run_ids["0"])
             claim = claims.newest(run)
             if claim is not None and claim.end is None:
                 ends_its_slice(slurm, records, run, trainer)
@@ -348,7 +348,7 @@ def test_a_job_that_slurm_lost_is_queued_again_up_to_the_same_rung(
     words: list[str], records: SearchRecords, slurm: FakeSlurm
 ) -> None:
     assert main(["search", *words, "cluster=slurm"]) == 0
-    run = records.root.run(records.trials()[0].runs["0"])
+    run = records.root.run(records.trials()[0].run_ids["0"])
     claim = claims.newest(run)
     assert claim is not None
     claims.began(claim, job="100_0")

@@ -90,7 +90,7 @@ def info(line: Line) -> int:
 )
 def preview(line: Line) -> int:
     """Draw frames of some videos of a store with their masks."""
-    from vocl.commands.preview import draw
+    from vocl.commands.pictures.preview import draw
 
     print(draw(user_path(line.names[0]), key_values(line.overrides, PREVIEW)))
     return 0

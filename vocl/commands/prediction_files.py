@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vocl.commands.overlay import OverlayWriter, blend, spaced, write_label_map, write_picture
+from vocl.commands.pictures.overlay import OverlayWriter, blend, spaced, write_label_map, write_picture
+from vocl.commands.pictures.sheet import SHEET, picture
 from vocl.commands.segmented import Segmented
-from vocl.commands.sheet import SHEET, picture
 from vocl.data.reader import VideoReader
 from vocl.files import atomic_path, write_json
 from vocl.interface import VOID

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from vocl import assemble
-from vocl.commands import figures
-from vocl.commands.overlay import like_truth, spaced, write_picture
+from vocl.commands.pictures import figures
+from vocl.commands.pictures.overlay import like_truth, spaced, write_picture
+from vocl.commands.pictures.sheet import SHEET, picture
+from vocl.commands.pictures.slot_facts import slot_facts
 from vocl.commands.predict import device_of
 from vocl.commands.ranked import Ranked, Ranking, ranked
 from vocl.commands.segmented import segment, window
-from vocl.commands.sheet import SHEET, picture
-from vocl.commands.slot_facts import slot_facts
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import Dataset
 from vocl.errors import UserError
@@ -209,7 +209,7 @@ def _write_folder(out: Path, seen: Iterator[Seen]) -> Path:
         for number, each in enumerate(seen):
             name = f"{number:03d}.png"
             write_picture(folder / name, each.sheet())
-            own = {"video": each.video.name, "picture": name, "score": each.score, "runs": each.facts}
+            own = {"video": each.video.name, "picture": name, "score": each.score, "facts": each.facts}
             facts.append(own)
         write_json(folder / FACTS, facts)
     return out

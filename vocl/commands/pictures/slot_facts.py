@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vocl.commands.overlay import spaced
+from vocl.commands.pictures.overlay import spaced
 from vocl.interface import VOID
 
 FRAMES = 48  # at most so many of a video are compared with each other

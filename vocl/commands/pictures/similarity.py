@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vocl.commands.overlay import spaced
+from vocl.commands.pictures.overlay import spaced
 
 CELL_PX, GAP_PX, LINE_PX = 14, 12, 18
 PAIRS = 4  # of frames that follow each other, evenly spaced

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from vocl import assemble
-from vocl.commands.overlay import OverlayWriter, blend, write_picture
+from vocl.commands.pictures.overlay import OverlayWriter, blend, write_picture
+from vocl.commands.pictures.sheet import SHEET
+from vocl.commands.pictures.similarity import between_frames, consistency
 from vocl.commands.segmented import segment, window
-from vocl.commands.sheet import SHEET
 from vocl.commands.show import split_of
-from vocl.commands.similarity import between_frames, consistency
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import Dataset
 from vocl.interface import Video, VideoModel

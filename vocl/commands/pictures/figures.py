@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vocl.commands.overlay import VOID, OverlayWriter, blend, write_picture
-from vocl.commands.sheet import GAP_PX, PAPER, enlarged, stacked
+from vocl.commands.pictures.overlay import VOID, OverlayWriter, blend, write_picture
+from vocl.commands.pictures.sheet import GAP_PX, PAPER, enlarged, stacked
 from vocl.errors import UserError
 from vocl.files import atomic_path, write_text
 from vocl.interface import Video

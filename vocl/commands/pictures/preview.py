@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vocl.commands.overlay import contact_sheet, spaced, write_picture
-from vocl.commands.sheet import SHEET, stacked
+from vocl.commands.pictures.overlay import contact_sheet, spaced, write_picture
+from vocl.commands.pictures.sheet import SHEET, stacked
 from vocl.data.store import splits
 from vocl.data.store.layout import MASK
 from vocl.data.store.reading import Entry, Store

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vocl.commands.overlay import contact_sheet
+from vocl.commands.pictures.overlay import contact_sheet
 
 SHEET: dict[str, Any] = {"columns": 8, "cell_px": 240, "opacity": 0.7, "outline": 1}
 SMALL_PX = 160  # frames of a sheet narrower than this are enlarged by a whole factor

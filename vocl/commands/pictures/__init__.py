@@ -1,0 +1,1 @@
+"""Pictures of segmentations: overlays, sheets, figures, and what trackers are shown."""
