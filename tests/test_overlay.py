@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vocl.commands import overlay
+from vocl.commands.pictures import overlay
 from vocl.commands.pictures.overlay import (
     OverlayWriter,
     blend,
@@ -157,9 +157,8 @@ def test_void_is_the_void_of_the_contracts_and_costs_no_torch():
     from vocl.interface import VOID
 
     assert VOID == overlay.VOID
-    script = (
-        "import sys, vocl.commands.pictures.overlay as o; print(sorted({*sys.modules} & {"torch", "av"}))"
-    )
+    loaded = "print(sorted({'torch', 'av', 'decord'} & {*sys.modules}))"
+    script = f"import sys, vocl.commands.pictures.overlay; {loaded}"
     assert (
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
     )
