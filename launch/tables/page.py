@@ -36,7 +36,7 @@ def html(
             runs=_runs(records, root),
             thumbnails=[
                 {
-                    "label": escape.one_line(" · ".join(filter(None, place[:2]))),
+                    "label": " · ".join(escape.one_line(part) for part in place[:2] if part),
                     "small": data_uri(path, SMALL_PX),
                     "whole": data_uri(path),
                 }
@@ -49,10 +49,14 @@ def html(
 def table_parts(table: Table) -> dict[str, Any]:
     """What the template of the scores lays out."""
     found = grid(table)
-    groups = [[{"label": escape.one_line(name), "cells": cells} for name, cells in g] for g in found.groups]
+    groups = [
+        [{"label": escape.one_line(label), "cells": cells} for label, cells in group]
+        for group in found.groups
+    ]
+    headers = (" ".join(dict.fromkeys(filter(None, header))) for header in found.headers)
     return {
         "title": escape.one_line(table.ablation.title),
-        "headers": [escape.one_line(" ".join(dict.fromkeys(filter(None, h)))) for h in found.headers],
+        "headers": [escape.one_line(header) for header in headers],
         "groups": groups,
         "notes": [escape.one_line(note) for note in table.notes],
         "tip": functools.partial(_tip, table),

@@ -33,7 +33,7 @@ def html(
     drawn: Mapping[RowColumn, Sequence[DrawnVideo] | str],
 ) -> str:
     """The page. `drawn`: videos of a row in a column, or why there are none."""
-    colour = charts.colours(list(table.ablation.rows))
+    colour = charts.colours([escape.one_line(row) for row in table.ablation.rows])
     return (
         environment()
         .get_template(TEMPLATE)
@@ -67,11 +67,11 @@ def _curves(
                 reports = histories[record.spec.id]
                 points = [(each["step"], each[key]) for each in reports if key in each]
                 tip = f"{record.spec.label}, run {record.spec.id}"
-                lines.append(Curve(record.spec.row, tip, points))
+                lines.append(Curve(escape.one_line(record.spec.row), tip, points))
             if any(line.points for line in lines):
                 found = charts.curves(_title(table, column, name), lines, colour)
                 silent = dict.fromkeys(line.group for line in lines if not line.points)
-                yield found | {"without": [escape.one_line(row) for row in silent]}
+                yield found | {"without": list(silent)}
 
 
 def _spreads(
@@ -87,7 +87,7 @@ def _spreads(
                     if (record.spec.row, record.spec.column) == (row, column):
                         for name, value in record.videos(metric).items():
                             videos.setdefault(name, []).append(value * table.factor(metric))
-                scores[row] = [statistics.fmean(values) for values in videos.values()]
+                scores[escape.one_line(row)] = [statistics.fmean(values) for values in videos.values()]
             if any(scores.values()):
                 yield charts.spread(_title(table, column, metric), scores, colour)
 
@@ -107,12 +107,12 @@ def _place(table: Table, place: RowColumn, found: Sequence[DrawnVideo] | str) ->
 
 
 def _video(table: Table, label: str, drawn: DrawnVideo) -> dict[str, Any]:
-    facts = drawn.facts
+    facts, name = drawn.facts, escape.one_line(drawn.video)
     frames = sorted(set(facts["used_per_frame"]))
     score = f"{drawn.score * table.factor(drawn.metric):.{table.digits(drawn.metric)}f}"
     return {
-        "label": f"{label}, {drawn.video}",
-        "name": drawn.video,
+        "label": f"{label}, {name}",
+        "name": name,
         "run": drawn.run,
         "score": f"{'best' if drawn.is_best else 'worst'}: {drawn.metric} {score}",
         "small": data_uri(drawn.picture, SMALL_PX),

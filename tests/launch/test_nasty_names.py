@@ -4,6 +4,7 @@ verb: they are shown as they are, and break nothing."""
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import os
@@ -183,6 +184,17 @@ def test_the_rows_of_every_format_say_the_names(arguments: list[str], root: Path
     assert not any(line.startswith(("[", "*")) for line in body)
     assert r"$\beta$=0.5 $\rightarrow$ $\lambda$ $\leq$ 3 $\times$ $\infty$" in tex
     assert r"{\ifdefined\Umathcode 基线\else U+57FA U+7EBF\fi}" in tex
+    run_records.reports(root / "runs" / spec.id, [2.0, 1.0])
+    _said(capsys, "report", *arguments, "--videos", "0")
+    for name in ("table.html", "report.html"):
+        page = (place / name).read_text()
+        assert all(line.isprintable() for line in page.splitlines())
+        assert all(html.escape(escape.one_line(each), quote=False) in _plain(page) for each in NAMES)
+
+
+def _plain(page: str) -> str:
+    """The page with quotes as they are."""
+    return page.replace("&#39;", "'").replace("&#34;", '"')
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")

@@ -25,6 +25,9 @@ class Ranking:
         return self.best > 0 or self.worst > 0
 
 
+UNRANKED = Ranking()
+
+
 @dataclass(frozen=True)
 class Ranked:
     """`videos`: (name, score), the best ones first, then the worst ones, the worst first; `config`: the

@@ -16,10 +16,11 @@ from vocl.commands.pictures.overlay import like_truth, spaced, write_picture
 from vocl.commands.pictures.sheet import SHEET, picture
 from vocl.commands.pictures.slot_facts import slot_facts
 from vocl.commands.predict import device_of
-from vocl.commands.ranked import Ranked, Ranking, ranked
+from vocl.commands.ranked import UNRANKED, Ranked, Ranking, ranked
 from vocl.commands.segmented import segment, window
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import Dataset
+from vocl.data.truth import Truth
 from vocl.errors import UserError
 from vocl.files import user_path, write_json
 from vocl.interface import Source, Video
@@ -69,7 +70,7 @@ class Seen:
         return picture(frames, {n: own[shown] for n, own in self.rows.items()}, true, shown, self.title)
 
 
-def show(runs: Sequence[str], values: dict[str, Any], ranking: Ranking = Ranking()) -> Path:  # noqa: B008
+def show(runs: Sequence[str], values: dict[str, Any], ranking: Ranking = UNRANKED) -> Path:
     """Draw `runs` as `values` (see `key_values.SHOW`) and `ranking` say; returns what was written.
 
     The videos are those of the first run: the one called `video`, those that `ranking` chooses by its
@@ -166,7 +167,7 @@ def _seen(
     runs: Sequence[Shown], video: Video, score: float | None, metric: str, device: torch.device
 ) -> Seen:
     known = runs[0].source.truth(video.name)
-    truth = None if known is None else known.labels("paint")[0]
+    truth = known.labels("paint")[0] if isinstance(known, Truth) else None
     labels, facts = {}, {}
     for run in runs:
         labels[run.id], facts[run.id] = _labels(run, video, device)

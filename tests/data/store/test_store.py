@@ -84,6 +84,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     source = Stored("train", tmp_path / "data", name="made", train="train")
     video = source[0]
     assert (len(source), video.name, video.length, video.size) == (1, "a/b", LENGTH, SIZE)
+    assert video.fps == 12
     assert source.annotated == {"flow": "vectors", "depth": "dense", "points": "points"}
     order = [4, 0, 0, 2]
     expected = np.stack([np.array(Image.open(io.BytesIO(record.frames[t]))) for t in order])
