@@ -32,7 +32,7 @@ quick: env
 	$(VENV)/bin/python -m pytest tests -n 2 --ignore=tests/slurm
 
 test: env
-	$(VENV)/bin/python -m pytest tests -m '' -n 2
+	$(VENV)/bin/python -m pytest tests -m '' -n 3
 
 lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
