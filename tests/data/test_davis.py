@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vocl.commands import data
 from vocl.data.sources.davis import Davis2016
 from vocl.errors import UserError
 
@@ -165,3 +166,22 @@ def test_real_sequences():
     labels = video.labels()
     assert np.unique(labels).tolist() == [0, 1] and labels.shape == (50, 480, 854)
     assert video.frames([0, 49]).shape == (2, 480, 854, 3)
+
+
+def test_a_store_of_davis_is_the_dataset_too(tmp_path: Path) -> None:
+    for name in ("dog", "libby"):
+        for kind in ("frames", "masks"):
+            folder = tmp_path / "source" / "validation" / name / kind
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(mask(number)).save(folder / f"{number}.png")
+    words = ["prepare", "folders", f"{tmp_path}/source", f"{tmp_path}/davis2016", "convert.binary=true"]
+    assert data.main(words) == 0
+    settings = {"name": "davis2016", "resolution": "480p"}
+    every = Davis2016("validation", tmp_path, sequences=None, **settings)
+    assert [every[i].name for i in range(len(every))] == ["dog", "libby"]
+    one = Davis2016("train", tmp_path, sequences=["libby"], **settings)
+    assert len(one) == 1 and one.annotated == every.annotated and one.truth("libby").has_object
+    one.check()
+    with pytest.raises(UserError, match="as cat"):
+        Davis2016("train", tmp_path, sequences=["cat"], **settings)

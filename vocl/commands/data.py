@@ -37,6 +37,8 @@ def prepare(line: Line) -> int:
     Goes on with what an earlier call left unfinished. Returns 0, or 75 when stopped.
     """
     from vocl.data.store import prepare as preparing
+    from vocl.data.store.layout import MASK
+    from vocl.data.store.reading import Store
 
     name, source, out = line.names[0], user_path(line.names[1]), user_path(line.names[2])
     config = _composed(name, list(line.overrides))
@@ -44,6 +46,9 @@ def prepare(line: Line) -> int:
     types = signature.read("vocl.data.store.prepare.Settings", allowed).parameters
     how = preparing.Settings(**{key: coerce(config[key], types[key], key, allowed) for key in types})
     made = build(config["convert"], CONVERTER, "convert", allowed)
+    for inner, outer, what in ((out, source, "OUT lies in SOURCE"), (source, out, "SOURCE lies in OUT")):
+        if inner.resolve().is_relative_to(outer.resolve()):
+            raise UserError(f"{inner}: {what}; choose another folder")
     with stop_on_signal() as stop:
         try:
             manifest = preparing.prepare(made(source.resolve()), config["convert"], name, out, how, stop)
@@ -52,6 +57,10 @@ def prepare(line: Line) -> int:
             return EXIT_STOPPED
     for why in manifest.skipped:
         print(f"left out: {why}", file=sys.stderr)
+    entries = Store(out).entries.values()
+    if any(entry.has(MASK) for entry in entries) and not any(entry.objects > 0 for entry in entries):
+        hint = " (to take 255 for one: convert.binary=true)" if "binary" in config["convert"] else ""
+        print(f"note: no mask of {out} has an object, 0 is background and 255 void{hint}", file=sys.stderr)
     return _describe(out)
 
 
@@ -118,10 +127,11 @@ def _describe(folder: Path) -> int:
     from vocl.data.store.reading import Store
 
     store = Store(folder)
+    store.refuse_cut()
     entries, manifest = store.entries, store.manifest
     frames = sum(entry.length for entry in entries.values())
     size = sum(shard.bytes for shard in manifest.shards)
-    held = f"{len(entries)} videos, {frames} frames, {size / 1e9:.3g} GB in {len(store.shards)} shards"
+    held = f"{len(entries)} videos, {frames} frames, {size / 1e9:.3g} GB (shards: {len(store.shards)})"
     print(f"{folder}: {manifest.name}, {held}")
     if manifest.skipped:
         print(f"videos left out: {len(manifest.skipped)}, the first because {manifest.skipped[0]}")
@@ -131,6 +141,6 @@ def _describe(folder: Path) -> int:
         videos = [entries[v] for v in splits.read(folder, name, manifest.annotation, entries)]
         lengths = np.array([entry.length for entry in videos])
         kinds = dict.fromkeys(kind for entry in videos for kind in entry.shard.members if entry.has(kind))
-        span = f"{lengths.min()} to {lengths.max()} frames"
+        span = f"{lengths.min()} to {lengths.max()} frames" if np.ptp(lengths) else f"{lengths[0]} frames"
         print(f"  {name:20} {len(videos):6} videos of {span}: {', '.join(kinds)}")
     return 0

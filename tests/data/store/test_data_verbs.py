@@ -74,11 +74,54 @@ def test_the_preview_shows_frames_and_masks(folders: Path, tmp_path: Path) -> No
         assert image.width == wide and image.height * 2 == tall
 
 
+def test_a_refusal_does_not_stand_in_the_way_of_what_it_proposes(
+    folders: Path, tmp_path: Path, capsys
+) -> None:
+    (folders / "train" / "v03" / "masks" / "0.png").unlink()
+    out = tmp_path / "out"
+    assert "convert.unmatched=skip" in _told(capsys, "prepare", "folders", folders, out)
+    assert not out.exists()
+    assert run("prepare", "folders", folders, out, "convert.unmatched=skip") == 0
+    assert "videos left out: 1" in capsys.readouterr().out
+
+
+def test_masks_without_any_object_are_told(folders: Path, tmp_path: Path, capsys) -> None:
+    for path in folders.rglob("masks/*.png"):
+        Image.fromarray(np.where(np.asarray(Image.open(path)) > 0, 255, 0).astype(np.uint8)).save(path)
+    assert run("prepare", "folders", folders, tmp_path / "out") == 0
+    assert "convert.binary=true" in capsys.readouterr().err
+    assert run("prepare", "folders", folders, tmp_path / "binary", "convert.binary=true") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_store_that_lacks_a_shard_is_told_once_by_info_and_verify(
+    folders: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "out"
+    assert run("prepare", "folders", folders, out, "shard_mb=1") == 0
+    (out / "00000.tar").unlink()
+    assert "00000.tar" in _told(capsys, "info", out)
+    capsys.readouterr()
+    assert run("verify", out) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    (out / "00001.parquet").write_bytes(b"PAR1")
+    assert run("verify", out) == 1
+
+
+def _told(capsys, *words: object) -> str:
+    """The one line of a mistake."""
+    capsys.readouterr()
+    assert run(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
 MISTAKES = {
+    "out in source": (["prepare", "folders", "{source}", "{source}/out"], "OUT lies in SOURCE"),
     "no verb": (["prepre", "folders", "{source}", "{out}"], "did you mean prepare?"),
     "no dataset": (["prepare", "folder", "{source}", "{out}"], "did you mean folders?"),
     "no words": (["prepare"], "NAME SOURCE OUT"),
-    "no source": (["prepare", "folders", "{out}", "{out}"], "no such folder"),
+    "no source": (["prepare", "folders", "{source}/none", "{out}"], "no such folder"),
     "unknown key": (["prepare", "folders", "{source}", "{out}", "workrs=2"], "did you mean workers?"),
     "unknown deeper key": (
         ["prepare", "folders", "{source}", "{out}", "convert.binry=true"],
@@ -86,7 +129,7 @@ MISTAKES = {
     ),
     "bad value": (["prepare", "folders", "{source}", "{out}", "workers=0"], "workers=0"),
     "other class": (["prepare", "folders", "{source}", "{out}", "convert._target_=os.system"], "os.system"),
-    "full folder": (["prepare", "folders", "{source}", "{source}"], "not empty"),
+    "full folder": (["prepare", "folders", "{source}", "{store}"], "is a whole store already"),
     "no store": (["verify", "{source}"], "manifest.json"),
     "no such video": (["preview", "{store}", "videos=nobody"], "videos=nobody"),
     "no such split": (["preview", "{store}", "split=tset"], "choose from"),

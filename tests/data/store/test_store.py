@@ -243,7 +243,8 @@ def test_a_stop_leaves_whole_shards(tmp_path: Path) -> None:
 def test_another_source_does_not_go_on_with_it(tmp_path: Path) -> None:
     out = tmp_path / "made"
     with pytest.raises(UserError):
-        prepare(Made(tmp_path, [labelled(1), UserError("x")]), {}, "made", out, ONE, StopFlag())
+        begun = [*(labelled(n) for n in range(3)), UserError("x")]
+        prepare(Made(tmp_path, begun), {}, "made", out, ONE, StopFlag())
     with pytest.raises(UserError, match="begun from another source"):
         prepare(Made(tmp_path, [labelled(1)]), {}, "made", out, ONE, StopFlag())
     (tmp_path / "full").mkdir()

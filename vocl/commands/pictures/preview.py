@@ -27,7 +27,10 @@ def draw(folder: Path, values: dict[str, Any]) -> Path:
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"out={out}: choose a name that ends with .png or .jpg")
     sheets = [_sheet(store.entries[name]) for name in _chosen(listed, values["videos"])]
-    write_picture(out, stacked(sheets))
+    try:
+        write_picture(out, stacked(sheets))
+    except OSError as error:
+        raise UserError(f"out={out}: cannot write there: {error.strerror or error}") from None
     return out
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from vocl.data.sources.files import FolderSource, FolderVideo, folder_names
+from vocl.data.sources.files import FolderSource, FolderVideo, Kept, folder_names
+from vocl.data.store.layout import is_store
+from vocl.data.store.source import Stored
 from vocl.errors import UserError
+from vocl.interface import Source
 
 _LISTS = {"train": "train.txt", "validation": "val.txt", "trainval": "trainval.txt"}
 
 
-class Davis2016(FolderSource):
-    """`<data_root>/<name>/{JPEGImages,Annotations,ImageSets}/<resolution>` (an `interface.Source`).
+class Davis2016(Kept):
+    """`<data_root>/<name>`: a store, or {JPEGImages,Annotations,ImageSets}/<resolution>. A `Source`.
 
     `split`: train, validation or trainval, as ImageSets/<resolution> says, else ImageSets/2016 (of a
     DAVIS-2017 tree); where ImageSets is absent every sequence belongs to validation. `sequences`:
@@ -21,6 +24,8 @@ class Davis2016(FolderSource):
     split. Masks are {0, 255} and 255 is the object (label 1): the dataset has no void. Only names are
     read at construction. UserError for what is missing.
     """
+
+    annotated: Mapping[str, str] = {"masks": "labels", "boxes": "boxes"}
 
     def __init__(
         self,
@@ -32,6 +37,10 @@ class Davis2016(FolderSource):
         sequences: list[str] | None,
     ) -> None:
         root = Path(data_root) / name
+        if is_store(root):
+            self._source: Source = Stored(split, data_root, name=name, train="train", videos=sequences)
+            self.annotated = self._source.annotated
+            return
         frames, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
         for folder in (frames, masks):
             if not folder.is_dir():
@@ -47,7 +56,8 @@ class Davis2016(FolderSource):
         else:
             origin, wanted = "dataset.source.sequences", list(sequences)
         _all_present(wanted, present, origin, frames)
-        super().__init__([FolderVideo(video, frames / video, masks / video, binary=True) for video in wanted])
+        videos = [FolderVideo(video, frames / video, masks / video, binary=True) for video in wanted]
+        self._source = FolderSource(videos)
 
 
 def _listed(split: str, lists: Path, resolution: str, present: Sequence[str]) -> tuple[str, list[str]]:

@@ -190,7 +190,31 @@ class FolderSource(Source):
             video.check()
 
 
-class FrameFolders(Source):
+class Kept(Source):
+    """Videos as they are kept in a folder, in one of several ways: `_source`; a base of sources."""
+
+    _source: Source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Video:
+        return self._source[index]
+
+    def truth(self, name: str) -> Any | None:
+        """What is true about the video `name`; None when it has no truth."""
+        return self._source.truth(name)
+
+    def fingerprint(self, name: str) -> str:
+        """What changes when the files of the video's frames do."""
+        return self._source.fingerprint(name)
+
+    def check(self) -> None:
+        """Look at the headers of all files, or the lengths of all shards. UserError."""
+        self._source.check()
+
+
+class FrameFolders(Kept):
     """Videos in `<data_root>/<name>`: a prepared store, or folders (an `interface.Source`).
 
     A store is one of `vocl data prepare`. Folders are `<split>/<video>/{frames,masks}`: frames *.jpg,
@@ -226,24 +250,6 @@ class FrameFolders(Source):
             else _folders(root, wanted, binary)
         )
         self.annotated = self._source.annotated
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Video:
-        return self._source[index]
-
-    def truth(self, name: str) -> Any | None:
-        """What is true about the video `name`; None when it has no truth."""
-        return self._source.truth(name)
-
-    def fingerprint(self, name: str) -> str:
-        """What changes when the files of the video's frames do."""
-        return self._source.fingerprint(name)
-
-    def check(self) -> None:
-        """Look at the headers of all files, or the lengths of all shards. UserError."""
-        self._source.check()
 
 
 def _folders(root: Path, split: str, binary: bool) -> FolderSource:

@@ -110,11 +110,24 @@ def _held(out: Path, plan: dict[str, Any]) -> Iterator[None]:
                 raise UserError(f"{out}: another process is making it") from None
             sweep(out)
             write_json(out / PLAN, plan)
-            yield
+            try:
+                yield
+            finally:
+                _leave_nothing(out)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
     with suppress(OSError):
         (out / LOCK).unlink()
+
+
+def _leave_nothing(out: Path) -> None:
+    """Where not one shard came about, other settings may be tried at once."""
+    if not layout.is_store(out) and not any(out.glob("*.parquet")):
+        sweep(out)
+        for name in (PLAN, LOCK):
+            (out / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            out.rmdir()
 
 
 def _write(

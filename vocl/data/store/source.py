@@ -113,8 +113,8 @@ class Stored(Source):
     """A split of a store, `<data_root>/<name>` (an `interface.Source`).
 
     `split` is a list of the store's `splits` folder; `train`: the list that is meant by the split "train", to
-    train on another part (`train_minus_dev`). Only indexes are read at construction. UserError for
-    what is missing.
+    train on another part (`train_minus_dev`); `videos`: exactly these, whatever the split is. Only indexes
+    are read at construction. UserError for what is missing.
     """
 
     annotated: Mapping[str, str] = {
@@ -125,11 +125,16 @@ class Stored(Source):
         "depth": "dense",
     }
 
-    def __init__(self, split: str, data_root: Path, *, name: str, train: str) -> None:
+    def __init__(
+        self, split: str, data_root: Path, *, name: str, train: str, videos: Sequence[str] | None = None
+    ) -> None:
         self.store = Store(Path(data_root) / name)
         wanted = train if split == "train" else split
         entries = self.store.entries
-        listed = splits.read(self.store.path, wanted, self.store.manifest.annotation, entries)
+        if videos is None:
+            listed = splits.read(self.store.path, wanted, self.store.manifest.annotation, entries)
+        else:
+            listed = splits.named(self.store.path, videos, entries)
         self._entries = {video: entries[video] for video in listed}
         self._names = list(self._entries)
         self.annotated = {k: v for k, v in Stored.annotated.items() if self._all_have(k)}

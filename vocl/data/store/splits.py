@@ -57,11 +57,19 @@ def read(store: Path, name: str, annotation: str | None, known: Collection[str])
     said = [int(found[1]) for line in lines if (found := _COUNT.match(line))]
     if said and said[0] != len(videos):
         raise UserError(f"{path}: says that it names {said[0]} videos, and names {len(videos)}")
+    return _all_known(str(path), videos, known)
+
+
+def named(store: Path, videos: Sequence[str], known: Collection[str]) -> list[str]:
+    """`videos`, of which the store must have each, and which are named once. UserError."""
+    return _all_known(f"{store}: dataset.source.sequences", videos, known)
+
+
+def _all_known(where: str, videos: Sequence[str], known: Collection[str]) -> list[str]:
     if unknown := [video for video in videos if video not in known]:
-        raise UserError(
-            f"{path}: {len(unknown)} of {len(videos)} videos are not in the store, as {unknown[0]}"
-        )
+        lacking = f"{len(unknown)} of {len(videos)} videos are not in the store, as {unknown[0]}"
+        raise UserError(f"{where}: {lacking}")
     if len(set(videos)) != len(videos):
-        twice = next(video for video in videos if videos.count(video) > 1)
-        raise UserError(f"{path}: names {twice} twice")
-    return videos
+        twice = next(video for video in videos if list(videos).count(video) > 1)
+        raise UserError(f"{where}: names {twice} twice")
+    return list(videos)
