@@ -34,7 +34,7 @@ slots |= {"between_frames": [[1, 0.5], [0.5, 1]], "next_frame": [[1, 0], [0, 1]]
 if out.endswith("/"):
     place.mkdir()
     shutil.copy(PICTURE, place / "000.png")
-    found = {"video": "v/0", "picture": "000.png", "score": 0.5, "runs": {sys.argv[1]: slots}}
+    found = {"video": "v/0", "picture": "000.png", "score": 0.5, "facts": {sys.argv[1]: slots}}
     (place / "videos.json").write_text(json.dumps([found]))
 else:
     shutil.copy(PICTURE, place)
