@@ -16,7 +16,8 @@ from fake_slurm import FakeSlurm
 from run_records import end, put, start
 
 from launch.cli import main
-from launch.commands import gc, pull, sync
+from launch.commands import gc
+from launch.commands.sharing import pull, sync
 from launch.run_states.states import is_submitting, look
 from launch.selection.plan import select
 from vocl.rundir import claims, file_times
