@@ -49,3 +49,14 @@ def no_hanging(request: pytest.FixtureRequest) -> Iterator[None]:
     """The test fails when it waits for ever."""
     with ends_soon(request.node.name, 120):
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make small frames slow on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
-from vocl import run
+from vocl import assemble, run
 from vocl.config.compose import composed
 from vocl.config.run_config import RunConfig
 from vocl.rundir.checkpoint import Checkpoints
@@ -51,6 +52,16 @@ TINY = (
 
 class Killed(BaseException):
     """Ends a run in this process as a kill would: nothing of ours catches it."""
+
+
+def untrained(folder: Path, *overrides: str) -> Path:
+    """`folder` as that of a run whose model has its initial weights."""
+    config = composed(overrides)
+    torch.manual_seed(0)
+    weights = assemble.make_model(config, pretrained=False).state_dict()
+    Checkpoints(folder / "checkpoints").save(1, {"model": weights, "frozen": None})
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.content))
+    return folder
 
 
 def tiny(root: Path, *overrides: str) -> RunConfig:

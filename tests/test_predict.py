@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from einops import rearrange
 from PIL import Image
+from running import untrained
 
 from vocl import assemble
 from vocl.commands import prediction_files, segmented
@@ -20,31 +20,17 @@ from vocl.commands.verbs import predict as main
 from vocl.config.compose import composed
 from vocl.errors import UserError
 from vocl.interface import VOID, Grid, SegmentOptions, Segments, VideoModel
-from vocl.rundir.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHARED = Path(os.environ.get("VOCL_SHARED", Path(__file__).parents[1] / "../shared")) / "data"
 SIZE = (36, 64)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other make small frames slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """The folder of a run whose model has its initial weights."""
-    folder = tmp_path_factory.mktemp("runs") / "0123456789"
-    config = composed(["model.num_slots=5"])
-    torch.manual_seed(0)
-    weights = assemble.make_model(config, pretrained=False).state_dict()
-    Checkpoints(folder / "checkpoints").save(1, {"model": weights, "frozen": None})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.content))
-    return folder
+    return untrained(tmp_path_factory.mktemp("runs") / "0123456789", "model.num_slots=5")
 
 
 @pytest.fixture

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
+from running import untrained
 
-from vocl import assemble
 from vocl.commands import predict
 from vocl.commands.key_values import items_of
 from vocl.commands.verbs import predict as main
-from vocl.config.compose import composed
 from vocl.interface import VOID
-from vocl.rundir.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZE, LENGTH = (36, 64), 11
 ALL = "write=[labels,overlay,sheet,soft,slots,rle,npz]"
@@ -36,24 +34,10 @@ FILES = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """The folder of a run whose model has its initial weights."""
-    folder = tmp_path_factory.mktemp("runs") / "0123456789"
-    config = composed(["model.num_slots=5"])
-    torch.manual_seed(0)
-    weights = assemble.make_model(config, pretrained=False).state_dict()
-    Checkpoints(folder / "checkpoints").save(1, {"model": weights, "frozen": None})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.content))
-    return folder
+    return untrained(tmp_path_factory.mktemp("runs") / "0123456789", "model.num_slots=5")
 
 
 def pictures(shift: int = 0) -> list[np.ndarray]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
+from running import untrained
 
 from vocl import assemble
 from vocl.commands import show as showing
@@ -17,30 +16,13 @@ from vocl.commands.pictures.sheet import enlarged
 from vocl.commands.verbs import show as main
 from vocl.config.compose import composed
 from vocl.data.reader import open_video
-from vocl.rundir.checkpoint import Checkpoints
 
-
-def make_run(folder: Path, *overrides: str) -> Path:
-    config = composed(overrides)
-    torch.manual_seed(0)
-    weights = assemble.make_model(config, pretrained=False).state_dict()
-    Checkpoints(folder / "checkpoints").save(1, {"model": weights, "frozen": None})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.content))
-    return folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other make small frames slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    return make_run(tmp_path / "runs" / "0123456789")
+    return untrained(tmp_path / "runs" / "0123456789")
 
 
 def complaint(capsys) -> str:
@@ -70,7 +52,7 @@ def test_small_frames_are_enlarged_pixel_by_pixel(run):
 
 def test_a_model_of_whole_videos_gets_them_whole(tmp_path):
     """20 frames, where other models are shown eight at a time."""
-    whole = make_run(tmp_path / "whole", "experiment=interpreter/synthetic", "dataset.source.num_frames=20")
+    whole = untrained(tmp_path / "whole", "experiment=interpreter/synthetic", "dataset.source.num_frames=20")
     assert main([str(whole)]) == 0
     assert (whole / "overlay.png").is_file()
 
@@ -96,7 +78,7 @@ def test_data_of_ones_own_in_its_place(tmp_path):
             if masked:
                 mask = (frame[..., 0] > 100).astype(np.uint8)
                 Image.fromarray(mask).save(data / video / "masks" / f"{number}.png")
-    run = make_run(
+    run = untrained(
         tmp_path / "run", "dataset=files", "dataset.name=mine", "dataset.size_px=[48,48]", "dataset.fit=crop"
     )
     heights = []
@@ -139,7 +121,7 @@ def test_best_and_worst_videos_with_facts_of_their_slots(run, tmp_path):
 
 
 def test_several_runs_stand_in_one_figure_of_each_kind(run, tmp_path):
-    other = make_run(tmp_path / "runs" / "1123456789", "seed=1")
+    other = untrained(tmp_path / "runs" / "1123456789", "seed=1")
     sizes = {}
     for suffix in ("png", "pdf", "svg", "mp4"):
         out = tmp_path / f"both.{suffix}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from films import with_matrix
 
 from vocl.data.reader import open_video
 from vocl.errors import UserError
@@ -44,16 +45,6 @@ def add(container, codec: str, *films: list[np.ndarray], default: int | None = N
         for frame in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-
-
-def with_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    a, b, c, d = matrix
-    content = bytearray(path.read_bytes())
-    at = content.find(b"tkhd") + 44
-    fixed = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    content[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
-    path.write_bytes(content)
-    return path
 
 
 MATRICES = {

@@ -49,15 +49,6 @@ def write_frames(folder: Path, numbers: list[int], pattern: str = "frame{}.png")
     return folder
 
 
-@pytest.fixture(params=["decord", "av"])
-def decoder(request, monkeypatch) -> str:
-    if request.param == "av":
-        monkeypatch.setitem(sys.modules, "decord", None)  # import decord -> ImportError
-    else:
-        pytest.importorskip("decord")
-    return request.param
-
-
 @pytest.mark.parametrize(
     ("suffix", "codec"), [(".mp4", "libx264"), (".mov", "mpeg4"), (".avi", "mpeg4"), (".mkv", "libx264")]
 )

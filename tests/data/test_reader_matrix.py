@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,15 +70,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
         return (folder / name).read_bytes()
 
     return content
-
-
-@pytest.fixture(params=["decord", "av"])
-def decoder(request, monkeypatch) -> str:
-    if request.param == "av":
-        monkeypatch.setitem(sys.modules, "decord", None)  # import decord -> ImportError
-    else:
-        pytest.importorskip("decord")
-    return request.param
 
 
 def outcome(path: Path) -> int | str:

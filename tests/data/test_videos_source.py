@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from clean_process import in_clean_process
+from films import with_matrix
 from PIL import Image
 
 from vocl.assemble import make_source
@@ -59,16 +60,6 @@ def write(path: Path, codec: str = "libx264", uneven: bool = False, count: int =
     return path
 
 
-def turned(path: Path, a: int, b: int, c: int, d: int) -> Path:
-    """Another display matrix in an MP4."""
-    content = bytearray(path.read_bytes())
-    at = content.find(b"tkhd") + 44
-    fixed = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    content[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
-    path.write_bytes(content)
-    return path
-
-
 def gif(path: Path) -> Path:
     first, *others = [Image.fromarray(picture) for picture in pictures()]
     first.save(path, save_all=True, append_images=others, duration=40)
@@ -98,8 +89,8 @@ KINDS = {
     "open_gop.mp4": lambda path: write(path, **{"bf": "3", "x264-params": "open-gop=1"}),
     "refreshed.mp4": lambda path: write(path, **{"x264-params": "intra-refresh=1:keyint=12"}),
     "uneven.mp4": lambda path: write(path, uneven=True),
-    "rotated.mp4": lambda path: turned(write(path), 0, 1, -1, 0),
-    "mirrored.mp4": lambda path: turned(write(path), -1, 0, 0, 1),
+    "rotated.mp4": lambda path: with_matrix(write(path), (0, 1, -1, 0)),
+    "mirrored.mp4": lambda path: with_matrix(write(path), (-1, 0, 0, 1)),
     "edit_list.mp4": with_edit_list,
     "fragments.mp4": lambda path: write(path, muxer={"movflags": "frag_keyframe+empty_moov"}),
     "hevc.mp4": lambda path: write(path, "libx265", **{"x265-params": "keyint=12:log-level=none"}),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from comparing import FOLDER, count
 from torch import Tensor
 
@@ -71,8 +70,5 @@ def sizes() -> Callable[[dict[str, Tensor], Tensor], list[str]]:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def threads(one_thread: None) -> None:
+    """Sums of floats depend on the number."""
