@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from vocl.data.sources.files import FolderSource, FolderVideo, Kept, folder_names
+from vocl.data.sources.files import FolderSource, FolderVideo, folder_names
+from vocl.data.sources.kept import Kept
 from vocl.data.store.layout import is_store
 from vocl.data.store.source import Stored
 from vocl.errors import UserError

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vocl.data.annotations import boxes_of
 from vocl.data.images import by, check_sizes, frame_files, image_size, opened, read_frame
+from vocl.data.sources.kept import Kept
 from vocl.data.store.layout import is_store
 from vocl.data.store.source import Stored
 from vocl.data.truth import Truth
 from vocl.data.whole import check_whole, refuse_a_hole
 from vocl.errors import UserError
-from vocl.interface import VOID, Source, Video
+from vocl.interface import VOID, Source
 
 NUMBER = re.compile(r"\d+")
 _LAYOUT = "<split>/<video>/frames/*.jpg or *.png, and <split>/<video>/masks/*.png where there is a truth"
@@ -190,30 +190,6 @@ class FolderSource(Source):
             video.check()
 
 
-class Kept(Source):
-    """Videos as they are kept in a folder, in one of several ways: `_source`; a base of sources."""
-
-    _source: Source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Video:
-        return self._source[index]
-
-    def truth(self, name: str) -> Any | None:
-        """What is true about the video `name`; None when it has no truth."""
-        return self._source.truth(name)
-
-    def fingerprint(self, name: str) -> str:
-        """What changes when the files of the video's frames do."""
-        return self._source.fingerprint(name)
-
-    def check(self) -> None:
-        """Look at the headers of all files, or the lengths of all shards. UserError."""
-        self._source.check()
-
-
 class FrameFolders(Kept):
     """Videos in `<data_root>/<name>`: a prepared store, or folders (an `interface.Source`).
 
@@ -225,14 +201,6 @@ class FrameFolders(Kept):
     every file's header. How videos are kept is no part of a run's identity: the dataset's name is.
     UserError for a folder that is missing or empty, naming what must be there.
     """
-
-    annotated: Mapping[str, str] = {  # of a store; folders have masks and boxes at most
-        "masks": "labels",
-        "boxes": "boxes",
-        "points": "points",
-        "flow": "vectors",
-        "depth": "dense",
-    }
 
     # The defaults serve classes that inherit from this one; configs say `binary` and `train`.
     def __init__(

@@ -15,6 +15,7 @@ import numpy as np
 
 from vocl.data.annotations import boxes_of
 from vocl.data.images import Encoded, by, opened, read_frame
+from vocl.data.sources.kept import Kept
 from vocl.data.store import splits
 from vocl.data.store.layout import FRAME, MASK
 from vocl.data.store.reading import Entry, Store
@@ -117,13 +118,7 @@ class Stored(Source):
     are read at construction. UserError for what is missing.
     """
 
-    annotated: Mapping[str, str] = {
-        "masks": "labels",
-        "boxes": "boxes",
-        "points": "points",
-        "flow": "vectors",
-        "depth": "dense",
-    }
+    annotated: Mapping[str, str] = Kept.annotated
 
     def __init__(
         self, split: str, data_root: Path, *, name: str, train: str, videos: Sequence[str] | None = None
