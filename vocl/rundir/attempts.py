@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +53,12 @@ class Attempts:
         return self.events / name
 
     def spent(self, until: float | None = None) -> tuple[float, float]:
-        """(seconds, GPU hours) of all attempts, of this one until then (by default now); see `spent`."""
+        """(seconds, GPU hours) of all attempts; see `spent`. `until`: when this one is seen to be alive."""
         names = [path.name for path in self.events.glob("*.json")]
-
-        def read(name: str) -> dict[str, Any] | None:
-            return end if name == own else attempt_events.event(self.events / name)
-
-        own, end = f"{self.number:04d}-done.json", {"wall_s": (until or time.time()) - self.began}
-        return spent({*names, own}, read, self.run.beat())
+        beat = self.run.beat()
+        if until is not None:
+            beat = replace(Heartbeat.now(self.number, 0, 0), time=until)
+        return spent(names, lambda name: attempt_events.event(self.events / name), beat)
 
     @property
     def _reserve(self) -> Path:
