@@ -142,6 +142,9 @@ def read(name: str, project: str | None = None) -> Ablation:
         table=table_settings(table, tuple(declared), f"{path}: table"),
     )
     _all_exclude_something(found)
+    for key in ("scale", "digits"):
+        named = getattr(found.table, key)
+        known_keys(named if isinstance(named, dict) else {}, tuple(found.metrics), f"{path}: table.{key}")
     return found
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from launch.selection.selector import results_root
 from launch.slurm import ledger
+from launch.submission import tend_job
 from vocl.command_line import defaults
 from vocl.command_line.verb import Line, option, verb, words
 from vocl.errors import UserError, printable
@@ -108,7 +109,7 @@ def _snapshots(root: ResultsRoot, tokens: set[str]) -> Iterator[Waste]:
         return
     entries = [ledger.read(root, token) for token in tokens]
     needed = {entry.snapshot for entry in entries if entry is not None}
-    needed |= {_named(script) for script in root.ledger.glob("vocl-tend-*.sh")}
+    needed |= {_named(script) for script in root.ledger.glob(f"{tend_job.PREFIX}*.sh")}
     for folder in sorted(root.snapshots.glob("*/")):
         if DIGEST.fullmatch(folder.name) and folder.name not in needed:
             yield Waste(folder, "code that no unfinished run was submitted with")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from launch.run_states.states import look
 from launch.tables import report
 from launch.tables.pictures import RowColumn, draw_videos
 from launch.tables.tabulate import tabulated
@@ -40,12 +39,11 @@ def main(line: Line, videos: int, by: str | None) -> int:
     between frames, states and costs of all runs. Writes report.html to <runtime.root>/tables/NAME: one file,
     which needs no network. Returns 0, 1 when videos of a finished run could not be drawn.
     """
-    selection, records, table = tabulated(line.words)
+    selection, records, table, states, trouble = tabulated(line.words)
     root = selection.root
     metric = by or table.ablation.metrics[0]
     if metric not in table.ablation.metrics:
         raise UserError(f"--by {metric}: choose from {', '.join(table.ablation.metrics)}")
-    states, trouble = look(root, [spec.id for spec in selection.runs])
     if trouble:
         print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
     out = root.tables / table.name / report.FILE

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from launch.selection.plan import Selection
 from launch.selection.submitted import read_table
 from launch.tables import render
+from launch.tables.pictures import draw
 from launch.tables.tabulate import tabulated
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, Line, option, verb, words
@@ -32,23 +36,33 @@ def main(line: Line, pictures: bool) -> int:
     Writes table.md, table.csv, table.tex, runs.csv and table.html to <runtime.root>/tables/NAME and prints
     the first.
     """
-    selection, records, table = tabulated(line.words)
+    selection, records, table, _, trouble = tabulated(line.words)
     place = selection.root.tables / table.name
-    try:
+    if trouble:
+        print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
+    with _writing(place):
         refuse_planted(selection.root.tables)
         render.write(table, records, selection.root)
-    except OSError as error:
-        raise UserError(f"{place}: cannot write there: {error.strerror}: {error.filename}") from None
     print(render.markdown(table))
     print(", ".join(str(place / name) for name in render.FILES))
     _tell_others(selection, table.name)
-    if pictures:
-        from launch.tables.pictures import draw
+    if not pictures:
+        return 0
+    drawn = draw(records, selection.root, place)
+    with _writing(place):
+        render.write_page(table, records, selection.root, drawn)
+    return int(
+        len(drawn) < len({(each.spec.row, each.spec.column) for each in records if each.state == "done"})
+    )
 
-        drawn = draw(records, selection.root, place)
-        render.write(table, records, selection.root, drawn)
-        return int(len(drawn) < len({(r.spec.row, r.spec.column) for r in records if r.state == "done"}))
-    return 0
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """What a full or read-only folder says, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot write there: {error.strerror}: {error.filename}") from None
 
 
 def _tell_others(selection: Selection, name: str) -> None:

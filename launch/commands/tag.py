@@ -44,14 +44,13 @@ def main(line: Line, remove: bool, note: str | None) -> int:
 
 
 def _change(run: RunDir, tag: str | None, note: str | None, remove: bool) -> None:
-    before = run.remarks()
-    after = before if note is None else replace(before, note=" ".join(note.split()))
-    if tag is not None:
-        others = [each for each in before.tags if each != tag]
-        after = replace(after, tags=tuple(others if remove else [*others, tag]))
-    if after != before:
-        run.write_remarks(after)
-    print(_told(run, after))
+    def changed(before: Remarks) -> Remarks:
+        if tag is None:
+            return before if note is None else replace(before, note=" ".join(note.split()))
+        others = tuple(each for each in before.tags if each != tag)
+        return replace(before, tags=others if remove else (*others, tag))
+
+    print(_told(run, run.change_remarks(changed)))
 
 
 def _told(run: RunDir, remarks: Remarks) -> str:

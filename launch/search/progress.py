@@ -11,7 +11,7 @@ from launch.run_states.states import RunState, look
 from launch.search import sampling
 from launch.search.declared import Search
 from launch.search.records import SearchRecords, Trial
-from launch.search.standing import Standing, promoted, stand
+from launch.search.standing import Standing, next_number, promoted, stand
 from launch.selection.metric_names import refuse_unknown_metrics
 from launch.selection.plan import Spec, select_cell
 from vocl.config.compose import checked
@@ -63,6 +63,7 @@ class Progress:
 
     def begin(self) -> None:
         """Write down what the search begins with, where nothing is there yet."""
+        self.refuse_changes()  # again: another call may have begun it since
         if self.records.begun() is None:
             _ = self.steps
             sampling.check(self.search)
@@ -119,7 +120,7 @@ class Progress:
 
     def _new(self, found: list[Standing]) -> Trial:
         params = sampling.propose(self.search, len(self.steps), found)
-        number = len(found) + 1
+        number = next_number(found)
         draft = Trial(number, params, [*self.common, *(f"{k}={v}" for k, v in params.items())], {}, 0)
         runs = {str(spec.seed): spec.id for spec in self.specs(draft)}
         return replace(draft, run_ids=runs)

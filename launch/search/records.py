@@ -123,6 +123,8 @@ class SearchRecords:
             for trial in trials
             for seed, run in trial.run_ids.items()
         ]
+        for place in (self.root.by_name, self.root.by_name / "search"):
+            refuse_planted(place)
         write_text(self.root.by_name / "search" / self.name / "selection.json", spelt(Submitted([], runs)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from launch.search.declared import SAMPLERS, Axis, Search
-from launch.search.standing import Standing
+from launch.search.standing import Standing, next_number
 from vocl.errors import UserError, near
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def propose(search: Search, count: int, found: Sequence[Standing]) -> dict[str, 
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {key: _distribution(axis) for key, axis in search.space.items()}
-    number = len(found) + 1
+    number = next_number(found)
     sampler = _sampler(search, (search.sampler_seed * 1_000_003 + number) % 2**32)
     study = optuna.create_study(direction=search.direction, sampler=sampler)
     study.add_trials([_trial(each, space, count) for each in found])

@@ -37,6 +37,11 @@ class Standing:
         return not self.failure and self.trial.rung not in self.values
 
 
+def next_number(found: Sequence[Standing]) -> int:
+    """Of a new trial: none that there is, whichever records were removed."""
+    return 1 + max((each.trial.number for each in found), default=0)
+
+
 def stand(
     search: Search,
     steps: Sequence[int],

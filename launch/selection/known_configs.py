@@ -45,8 +45,8 @@ def configs(root: ResultsRoot, runs: Iterable[str]) -> dict[str, Config]:
 
 
 def _place(root: ResultsRoot) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = hashlib.blake2s(str(root.path.absolute()).encode(), digest_size=8).hexdigest()
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # of no home: a folder "~" that
+    name = hashlib.blake2s(os.fsencode(root.path.absolute()), digest_size=8).hexdigest()  # is never made
     return Path(base) / "vocl" / f"configs-{name}.json"
 
 

@@ -18,6 +18,8 @@ from vocl.config.grammar import setting
 from vocl.files import open_plain, write_text
 from vocl.tracking import log
 
+PREFIX = "vocl-"  # of the names of such jobs, and of their scripts in the ledger
+
 logger = logging.getLogger(__name__)
 TIME_MIN = 240  # a pass takes seconds; the rest is for a controller that is away
 LEFT_OUT_S = 600  # between looks for room where there is no job of these runs to wait for
@@ -106,4 +108,4 @@ def _name(target: ChosenRuns, verb: str) -> str:
     """The job's name: one per user, who tends none but their own runs, results folder and selection."""
     chosen = [target.name] if target.name else ["", *sorted(target.runs)]
     text = "\0".join([getpass.getuser(), str(target.root), *chosen])
-    return f"vocl-{verb}-{hashlib.blake2s(text.encode(), digest_size=5).hexdigest()}"
+    return f"{PREFIX}{verb}-{hashlib.blake2s(text.encode(), digest_size=5).hexdigest()}"

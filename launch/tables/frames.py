@@ -59,7 +59,7 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
 
 def table(name: str, *overrides: str, root: str | Path = "results") -> pd.DataFrame:
     """The cells of a declared table, one per line, as table.csv has them. Writes nothing."""
-    return cells_frame(tabulated([name, *overrides, setting("runtime.root", root)])[2])
+    return cells_frame(tabulated([name, *overrides, setting("runtime.root", root)]).table)
 
 
 def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -103,8 +103,8 @@ def published_otherwise(
     chosen: Ablation, records: Sequence[RunScores], theirs: Iterable[PublishedScore], project: str | None
 ) -> Iterator[str]:
     """Published scores of another protocol than the rows above them."""
-    known = choices(project)
-    names = {protocol(s.protocol, project)["name"] for s in theirs if s.protocol in known}
+    wanted = {score.protocol for score in theirs}
+    names = {protocol(name, project)["name"] for name in choices(project) if name in wanted}
     scores = (record.score(metric) for record in records for metric in chosen.metrics)
     ours = {score.protocol for score in scores if score and score.protocol}
     for name in sorted(names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def html(
         .get_template(TEMPLATE)
         .render(
             **table_parts(table),
-            runs=_runs(records, root),
+            runs=_runs(records, root, table),
             thumbnails=[
                 {
                     "label": " · ".join(escape.one_line(part) for part in place[:2] if part),
@@ -121,21 +122,21 @@ def _tip(table: Table, cell: Shown) -> str:
     return f"{level:.0%} interval {summary.low:.{digits}f} to {summary.high:.{digits}f}, {summary.n} seeds"
 
 
-def link_of(run: str, root: ResultsRoot) -> str:
-    """The way to the folder of a run from <root>/tables/<name>."""
-    return f"../../{root.run(run).path.relative_to(root.path).as_posix()}/"
+def link_of(run: str, root: ResultsRoot, table: Table) -> str:
+    """The way to the folder of a run from that of the table."""
+    return f"{Path(os.path.relpath(root.run(run).path, root.tables / table.name)).as_posix()}/"
 
 
-def _runs(records: Sequence[RunScores], root: ResultsRoot) -> list[dict[str, Any]]:
+def _runs(records: Sequence[RunScores], root: ResultsRoot, table: Table) -> list[dict[str, Any]]:
     """A line per run, with the way to its folder from <root>/tables/<name>."""
     return [
         {
             "id": record.spec.id,
-            "link": link_of(record.spec.id, root),
+            "link": link_of(record.spec.id, root, table),
             "row": escape.one_line(record.spec.row),
             "column": escape.one_line(record.spec.column),
             "seed": record.spec.seed,
-            "state": "unscored" if record.lacking else record.state,
+            "state": record.standing,
             "gpu_hours": record.gpu_hours,
             "code": record.code or "",
         }

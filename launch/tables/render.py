@@ -19,21 +19,24 @@ if TYPE_CHECKING:
     from launch.tables.scores import RunScores
     from vocl.rundir.results_root import ResultsRoot
 
-FILES = ("table.md", "table.csv", "table.tex", "runs.csv", "table.html")
+PAGE = "table.html"
+FILES = ("table.md", "table.csv", "table.tex", "runs.csv", PAGE)
 
 
-def write(
-    table: Table,
-    records: Sequence[RunScores],
-    root: ResultsRoot,
-    pictures: Mapping[Place, Path] | None = None,
-) -> None:
-    """Write FILES into the table's folder, each atomically; `pictures` of cells stand in the page."""
+def write(table: Table, records: Sequence[RunScores], root: ResultsRoot) -> None:
+    """Write FILES into the table's folder, each atomically."""
     place, runs = root.tables / table.name, _runs_csv(records, table.ablation.metrics)
-    page = html(table, records, root, pictures)
-    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs, page)
-    for name, content in zip(FILES, contents, strict=True):
+    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs)
+    for name, content in zip(FILES, contents, strict=False):
         write_text(place / name, content)
+    write_page(table, records, root, {})
+
+
+def write_page(
+    table: Table, records: Sequence[RunScores], root: ResultsRoot, pictures: Mapping[Place, Path]
+) -> None:
+    """Write the page alone, with pictures of cells."""
+    write_text(root.tables / table.name / PAGE, html(table, records, root, pictures))
 
 
 def markdown(table: Table) -> str:
@@ -149,7 +152,7 @@ def _runs_csv(records: Sequence[RunScores], metrics: Sequence[str]) -> str:
                 "row": escape.csv(record.spec.row),
                 "column": escape.csv(record.spec.column),
                 "seed": record.spec.seed,
-                "state": "unscored" if record.lacking else record.state,
+                "state": record.standing,
                 **{escape.csv(name): score and score.value for name, score in scores.items()},
                 "wall_s": record.wall_s,
                 "code": record.code,

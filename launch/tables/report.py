@@ -43,7 +43,7 @@ def html(
             curves=list(_curves(table, records, states, colour)),
             spreads=list(_spreads(table, records, colour)),
             places=[_place(table, place, found) for place, found in drawn.items()],
-            runs=[_run(record, states[record.spec.id], root) for record in records],
+            runs=[_run(record, states[record.spec.id], root, table) for record in records],
             totals=_totals(records, states),
         )
     )
@@ -143,7 +143,7 @@ def matrix(values: Sequence[Sequence[float]]) -> str:
 # ------------------------------------------------------------------------------------------- runs
 
 
-def _run(record: RunScores, state: RunState, root: ResultsRoot) -> dict[str, Any]:
+def _run(record: RunScores, state: RunState, root: ResultsRoot, table: Table) -> dict[str, Any]:
     """What became of a run, and what it cost."""
     found, spec = _records(state), record.spec
     result = found.result
@@ -154,11 +154,11 @@ def _run(record: RunScores, state: RunState, root: ResultsRoot) -> dict[str, Any
     reasons = [state.full_reason, record.damaged or "", lacking, *failed]
     return {
         "id": spec.id,
-        "link": link_of(spec.id, root),
+        "link": link_of(spec.id, root, table),
         "row": escape.one_line(spec.row),
         "column": escape.one_line(spec.column),
         "seed": spec.seed,
-        "state": "unscored" if record.lacking else state.name,
+        "state": record.standing,
         "reason": escape.one_line("; ".join(dict.fromkeys(filter(None, reasons)))),
         "step": step,
         "steps": f"{step or 0} / {steps}",
@@ -171,7 +171,7 @@ def _run(record: RunScores, state: RunState, root: ResultsRoot) -> dict[str, Any
 
 def _totals(records: Sequence[RunScores], states: Mapping[str, RunState]) -> str:
     """A line on all runs: how many are in which state, and what they cost."""
-    names = ["unscored" if r.lacking else states[r.spec.id].name for r in records]
+    names = [record.standing for record in records]
     counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
     found = [_records(state) for state in states.values()]
     hours, wall = sum(each.gpu_hours for each in found), sum(each.wall_s for each in found) / 3600

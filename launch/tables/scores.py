@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launch.run_states.states import RunState
 from launch.selection.plan import Spec
 from vocl.config import folders
 from vocl.config.proof.evaluations import declared
@@ -89,40 +90,46 @@ class RunScores:
         return self._read.get(evaluation, [])
 
     @property
+    def standing(self) -> str:
+        """Its state, and of a finished run whether it was scored as its row asks."""
+        return "unscored" if self.lacking else self.state
+
+    @property
     def names(self) -> list[str]:
         """Every score as <evaluation>/<metric>."""
         return [f"{name}/{metric}" for name, entry in self.entries.items() for metric in entry["metrics"]]
 
 
-def read(spec: Spec, root: ResultsRoot, state: str, protocol: str | None) -> RunScores:
-    """The record of the run of `spec`; `protocol` as in `TableSettings`."""
-    run = root.run(spec.id)
-    try:
-        found = run.result(spec.seed)
-    except UserError as error:
-        return RunScores(spec, "failed" if state == "done" else state, damaged=str(error))
-    except OSError:
-        return RunScores(spec, state)
-    if state != "done":
-        left = Records(run)
-        hours = left.gpu_hours
-        return RunScores(spec, state, gpu_hours=hours, lost_gpu_hours=hours and left.lost_gpu_hours)
+def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -> RunScores:
+    """The record of the run of `spec`, whose state is `state`; `protocol` as in `TableSettings`."""
+    run, name = root.run(spec.id), state.name
+    left = state.records or Records(run)
+    found, hours = left.result, left.gpu_hours
+    lost = left.lost_gpu_hours if hours and (found is None or found.attempts != 1) else 0.0
+    if left.has_damaged_result or (found is not None and found.is_not_of(run.id, spec.seed)):
+        try:
+            run.result(spec.seed)
+        except (UserError, OSError) as error:
+            name = "failed" if name == "done" else name
+            return RunScores(spec, name, damaged=str(error), gpu_hours=hours, lost_gpu_hours=lost)
+    if found is None or name != "done":
+        return RunScores(spec, name, gpu_hours=hours, lost_gpu_hours=lost)
     evals = found.evals
     reports = run.reports(evals)
-    keys = {name: _key(run, spec, name, evals, reports, protocol) for name in spec.config.eval or evals}
-    there = {name: key for name, key in keys.items() if key is not None}
+    keys = {each: _key(run, spec, each, evals, reports, protocol) for each in spec.config.eval or evals}
+    there = {each: key for each, key in keys.items() if key is not None}
     return RunScores(
         spec=spec,
-        state=state,
-        entries={name: evals[key] for name, key in there.items()},
-        lacking={name: _gives(spec, name) for name in keys if name not in there},
-        failed={name: why for name, why in found.failed.items() if name not in there},
+        state=name,
+        entries={each: evals[key] for each, key in there.items()},
+        lacking={each: _gives(spec, each) for each in keys if each not in there},
+        failed={each: why for each, why in found.failed.items() if each not in there},
         codes={n: reports[k]["code"] for n, k in there.items() if k in reports and reports[k].get("code")},
         wall_s=found.wall_s,
         code=found.code,
         run=run,
-        gpu_hours=found.gpu_hours or 0.0,
-        lost_gpu_hours=Records(run).lost_gpu_hours if found.gpu_hours and found.attempts != 1 else 0.0,
+        gpu_hours=hours,
+        lost_gpu_hours=lost,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from launch.ablations.ablation import Ablation, TableSettings, table_settings
-from launch.run_states.states import look
+from launch.run_states.states import RunState, look
 from launch.selection.metric_names import refuse_unknown_protocol
 from launch.selection.plan import Selection, select
 from launch.tables import published
@@ -24,8 +24,18 @@ from vocl.measure import Measure
 from vocl.ops.narrow import given
 
 
-def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[RunScores], Table]:
-    """The runs, their records and the table of `arguments`: NAME [table.KEY=VALUE ...] [overrides]."""
+class Tabulated(NamedTuple):
+    """A table, and what it was made of. `trouble`: what kept SLURM from saying what became of runs."""
+
+    selection: Selection
+    records: list[RunScores]
+    table: Table
+    states: dict[str, RunState]
+    trouble: str
+
+
+def tabulated(arguments: Sequence[str]) -> Tabulated:
+    """The table of `arguments`: NAME [table.KEY=VALUE ...] [overrides]."""
     selection = select([a for a in arguments if not a.startswith("table.")])
     chosen = selection.ablation
     if chosen is None:
@@ -33,9 +43,10 @@ def tabulated(arguments: Sequence[str]) -> tuple[Selection, list[RunScores], Tab
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
     refuse_unknown_protocol("table.protocol", settings.protocol, selection.specs)
     root = selection.root
-    states, _ = look(root, [spec.id for spec in selection.runs])
-    records = [read(s, root, states[s.id].name, settings.protocol) for s in selection.specs]
-    return selection, records, tabulate(chosen, settings, records, selection)
+    states, trouble = look(root, [spec.id for spec in selection.runs])
+    records = [read(spec, root, states[spec.id], settings.protocol) for spec in selection.specs]
+    table = tabulate(chosen, settings, records, selection)
+    return Tabulated(selection, records, table, states, trouble)
 
 
 def tabulate(

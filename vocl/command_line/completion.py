@@ -24,7 +24,7 @@ from vocl.rundir.results_root import ResultsRoot
 
 FOLDERS = ("runtime.root", "runtime.data_root", "runtime.weights_root", "project")
 FILES = ("video", "out")
-NO_GROUPS = ("ablation", "published", "prepare")  # folders of conf/ that are no config groups
+NO_GROUPS = ("ablation", "published", "prepare", "search")  # folders of conf/ that are no config groups
 VALUES = ("seed=", *(f"{key}=" for key in FOLDERS))
 GLUE = ("=", ":", "@")  # bash takes a word apart at these
 

@@ -20,9 +20,10 @@ docs/records.md describes the formats. `vocl.rundir.records` reads all of it at 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import Kinds, parse_json, read_bytes, record_or_none, write_json
+from vocl.files import Kinds, open_plain, parse_json, read_bytes, record_or_none, write_json
 from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.checkpoint_files import CheckpointFile
@@ -268,9 +269,24 @@ class RunDir:
             return Remarks()
         return Remarks(tuple(found["tags"]), found["note"])
 
-    def write_remarks(self, remarks: Remarks) -> None:
-        """Write its tags and note."""
-        write_json(self.path / REMARKS, {"tags": list(remarks.tags), "note": remarks.note})
+    def change_remarks(self, change: Callable[[Remarks], Remarks]) -> Remarks:
+        """Change its tags and note, one process at a time; returns what they are then.
+
+        UserError where those that are there cannot be read: they would be lost.
+        """
+        with open_plain(self.path / f".{REMARKS}.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = self.remarks()
+            if before == Remarks() and (self.path / REMARKS).exists() and not self._has_no_remarks():
+                raise UserError(f"{self.path / REMARKS}: cannot be read; restore or remove it")
+            after = change(before)
+            if after != before:
+                write_json(self.path / REMARKS, {"tags": list(after.tags), "note": after.note})
+        return after
+
+    def _has_no_remarks(self) -> bool:
+        """Whether the file says that there are none."""
+        return record_or_none(f"{self.path}/{REMARKS}", REMARK) == {"tags": [], "note": ""}
 
     # -------------------------------------------------------------------------------- its life
 

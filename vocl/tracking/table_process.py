@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 from vocl.config.wandb_names import artifact_name, fitting
+from vocl.files import open_regular
 from vocl.rundir.results_root import ResultsRoot
 from vocl.tracking.client import Client, Ending, Opened
 from vocl.tracking.media import Picture
@@ -55,8 +57,8 @@ def show(root: ResultsRoot, name: str, client: Client) -> None:
     """Show the table `name` by `client`."""
     folder = root.tables / name
     files = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file() and not p.is_symlink())
-    with (folder / "table.csv").open(newline="") as lines:
-        columns, *rows = csv.reader(lines)
+    with open_regular(folder / "table.csv", links=False) as content:
+        columns, *rows = csv.reader(io.TextIOWrapper(content, encoding="utf-8", newline=""))
     identity = hashlib.blake2s(name.encode(errors="surrogatepass"), digest_size=8).hexdigest()
     known = client.open(Opened(id=f"table-{identity}", name=fitting(f"table {name}"), kind="table"))
     step = known.step + 1

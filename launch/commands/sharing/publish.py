@@ -48,7 +48,8 @@ def main(line: Line, licence: str, private: bool, dry_run: bool) -> int:
                 print(f"{path.stat().st_size:12,} {path.relative_to(folder)}")
             print(f"{len(files)} files would be pushed to {repository}")
             return 0
-        print(_push(folder, repository, private, f"Run {name}: {len(files)} files"))
+        run = root.find_trusted(name).id
+        print(_push(folder, repository, private, f"Run {run}: {len(files)} files"))
     return 0
 
 
@@ -59,9 +60,15 @@ def _push(folder: Path, repository: str, private: bool, message: str) -> str:
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
-        found = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+        is_public = private and not api.repo_info(repository).private
+        if not is_public:  # files of another run that was there before go
+            found = api.upload_folder(
+                repo_id=repository, folder_path=folder, commit_message=message, delete_patterns="*"
+            )
     except Exception as error:  # the client's transport has errors of its own, other ones in each version
         why = f"{type(error).__name__}: {error}"
         told = f"{repository}: cannot be pushed to {api.endpoint} (see hf auth whoami): {brief(why)}"
         raise UserError(told) from None
+    if is_public:
+        raise UserError(f"{repository}: is there already, and public; --private is for one that is made new")
     return str(found.commit_url)

@@ -155,7 +155,11 @@ def _table(line: Line, every: bool, name: str) -> int:
     project, entity = settings["wandb_project"], settings["wandb_entity"]
     refuse_project(project)
     mode = "trackio" if settings["tracking"] == "trackio" else "online"
-    said = _run(table_process.command(root, name, mode, project, entity), WRITE_S)
+    try:
+        said = _run(table_process.command(root, name, mode, project, entity), WRITE_S)
+    except Failed as error:
+        print(printable(f"{name}: {error}"), file=sys.stderr)
+        return 1
     if said.returncode:
         print(printable(f"{name}: {_reason(said.stdout)}"), file=sys.stderr)
         return 1
