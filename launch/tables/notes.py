@@ -62,8 +62,8 @@ def _units(
 def _differences(settings: TableSettings) -> str:
     return (
         f"\N{GREEK CAPITAL LETTER DELTA}: difference to {settings.baseline}, paired over videos; "
-        f"{INSIDE_NOISE}: inside noise, chance gives so wide a gap with p > {settings.noise:g} (t test; the "
-        "variance of seeds is that of all rows of the column)"
+        f"{INSIDE_NOISE}: inside noise, chance gives so wide a gap with p > {settings.noise:g} (t test; "
+        "the scatter of seeds is that of all rows of the column where these scatter alike)"
     )
 
 

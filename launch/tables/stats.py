@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 DRAWS = 2000  # of the bootstrap
+UNLIKE = 0.02  # of Bartlett's test: below, rows of a column scatter unlike
 POOL_BELOW = 0.5  # seeds add nothing to the remainder: the ratio of variances is in its lower half
 
 
@@ -97,25 +98,34 @@ def summarise(sample: Sample, level: float | None = None) -> Summary | None:
 
 
 def interval(sample: Sample, level: float) -> tuple[float, float] | None:
-    """A confidence interval of the mean by the hierarchical bootstrap: seeds are drawn, then videos.
+    """A confidence interval of the mean: t times the error of the hierarchical bootstrap.
 
-    Seeds' deviations are widened by sqrt(s / (s - 1)), without which the bootstrap of a few seeds is too
-    narrow. Where no scores of videos are kept, of seeds alone. None below two seeds.
+    Seeds are drawn, then videos. The bootstrap of s seeds shows (s - 1) / s of their variance, so their
+    deviations are widened by the root of its inverse. Its percentiles would be too narrow for a few seeds;
+    the quantile of t, with degrees of freedom by Satterthwaite, is not. Where no scores of videos are
+    kept, of seeds alone. None below two seeds.
     """
     import numpy as np
+    from scipy import stats
 
     number = len(sample.values)
     if number < 2:
         return None
     means = np.array(list(sample.values.values()))
     drawn = _drawn(number, 0)  # draws s
-    shifts = math.sqrt(number / (number - 1)) * (drawn @ (means - means.mean()))
+    shifts = [math.sqrt(number / (number - 1)) * (drawn @ (means - means.mean()))]
+    freedoms = [number - 1]
     table = sample.matrix()
     if table is not None:
         within = table - table.mean(1, keepdims=True)
-        shifts += np.einsum("dv,dv->d", drawn @ within, _drawn(table.shape[1], 1))
-    low, high = np.quantile(shifts, [(1 - level) / 2, (1 + level) / 2])
-    return float(means.mean() + low), float(means.mean() + high)
+        shifts.append(np.einsum("dv,dv->d", drawn @ within, _drawn(table.shape[1], 1)))
+        freedoms.append(table.shape[1] - 1)
+    variances = [float(part.var()) for part in shifts]
+    if not sum(variances):
+        return float(means.mean()), float(means.mean())
+    freedom = sum(variances) ** 2 / sum(v**2 / own for v, own in zip(variances, freedoms, strict=True))
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * float(sum(shifts).std())
+    return float(means.mean() - reach), float(means.mean() + reach)
 
 
 @functools.lru_cache(maxsize=64)
@@ -130,49 +140,57 @@ def _drawn(number: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Variance:
-    """Of the mean of one seed, estimated with `freedom` degrees of freedom."""
+    """Of the mean of one seed, estimated with `freedom` degrees of freedom.
+
+    `is_shared`: the rows that it was estimated from scatter alike, as far as they tell.
+    """
 
     value: float
     freedom: float
+    is_shared: bool = True
 
 
-def seed_variance(samples: Iterable[Sample]) -> Variance | None:
+def seed_variance(samples: Sequence[Sample]) -> Variance | None:
     """How much the mean of a seed scatters, from all rows of a column; None where no row has two seeds.
 
     Where seeds differ no more than the remainder of their videos explains (the F test's p is above 1 -
-    `POOL_BELOW`), that remainder is pooled with it: it is known from many more values.
+    `POOL_BELOW`), that remainder is pooled with it: it is known from many more values. Where Bartlett's
+    test says that rows scatter unlike, it is not to stand for a row that has an own one.
     """
     import numpy as np
     from scipy import stats
 
-    squares = freedom = rest_squares = rest_freedom = 0.0
-    for sample in samples:
-        if len(sample.values) < 2:
-            continue
-        values = np.array(list(sample.values.values()))
-        squares += float(((values - values.mean()) ** 2).sum())
-        freedom += len(values) - 1
-        table = sample.matrix()
-        if table is not None:
-            rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-            rest_squares += float((rest**2).sum()) / table.shape[1]
-            rest_freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
-    if not freedom:
+    rows = [np.array(list(sample.values.values())) for sample in samples if len(sample.values) > 1]
+    if not rows:
         return None
-    own = Variance(squares / freedom, freedom)
-    if not rest_freedom or not rest_squares:
+    squares = sum(float(((row - row.mean()) ** 2).sum()) for row in rows)
+    freedom = float(sum(len(row) - 1 for row in rows))
+    spread = [row for row in rows if np.ptp(row)]
+    alike = len(spread) == len(rows) and (len(rows) < 2 or stats.bartlett(*rows).pvalue > UNLIKE)
+    own = Variance(squares / freedom, freedom, bool(alike or squares == 0))
+    rest_squares = rest_freedom = 0.0
+    for table in (table for sample in samples if (table := sample.matrix()) is not None):
+        rest_squares += _remainder(table) / table.shape[1]
+        rest_freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
+    if not own.is_shared or not rest_squares:
         return own
-    ratio = own.value / (rest_squares / rest_freedom)
-    if stats.f.cdf(ratio, freedom, rest_freedom) > POOL_BELOW:
+    if stats.f.cdf(own.value / (rest_squares / rest_freedom), freedom, rest_freedom) > POOL_BELOW:
         return own
     return Variance((squares + rest_squares) / (freedom + rest_freedom), freedom + rest_freedom)
+
+
+def _remainder(table: np.ndarray) -> float:
+    """Squares of what neither seed nor video explains, of scores s v."""
+    rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    return float((rest**2).sum())
 
 
 def difference(row: Sample, baseline: Sample, seeds: Variance | None, noise: float) -> Difference | None:
     """`row` minus `baseline`, paired over their videos; None where a side has no score.
 
-    A t test: its error has the variance of seeds (see `seed_variance`), and how much the gap itself differs
-    between videos beyond what seeds make of it, with degrees of freedom by Satterthwaite.
+    A t test: its error has the variance of seeds (of all rows where these scatter alike, else of each side;
+    see `seed_variance`), and how much the gap itself differs between videos beyond what seeds make of it,
+    with degrees of freedom by Satterthwaite.
     """
     if not row.values or not baseline.values:
         return None
@@ -183,7 +201,9 @@ def difference(row: Sample, baseline: Sample, seeds: Variance | None, noise: flo
         return Difference(gap, noise, deviation)
     from scipy import stats
 
-    parts = [(seeds.value * (1 / len(row.values) + 1 / len(baseline.values)), seeds.freedom)]
+    parts = [*_of_seeds(row, seeds), *_of_seeds(baseline, seeds)]
+    if seeds.is_shared:
+        parts = [(sum(value for value, _ in parts), seeds.freedom)]
     parts += _between_videos(row, baseline)
     variance = sum(value for value, _ in parts)
     if variance == 0:
@@ -193,6 +213,14 @@ def difference(row: Sample, baseline: Sample, seeds: Variance | None, noise: flo
     reach = float(stats.t.ppf(1 - noise / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(gap) / error, freedom))
     return Difference(gap, noise, deviation, gap - reach, gap + reach, p)
+
+
+def _of_seeds(sample: Sample, seeds: Variance) -> list[tuple[float, float]]:
+    """The variance of a row's mean that comes from its seeds, and its degrees of freedom."""
+    number = len(sample.values)
+    if seeds.is_shared or number < 2:
+        return [(seeds.value / number, seeds.freedom)]
+    return [(statistics.variance(sample.values.values()) / number, number - 1)]
 
 
 def _between_videos(row: Sample, baseline: Sample) -> list[tuple[float, float]]:
@@ -205,7 +233,6 @@ def _between_videos(row: Sample, baseline: Sample) -> list[tuple[float, float]]:
     remainder = 0.0
     for table in tables:
         assert table is not None
-        rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-        remainder += float((rest**2).sum()) / ((table.shape[0] - 1) * (len(names) - 1)) / table.shape[0]
+        remainder += _remainder(table) / ((table.shape[0] - 1) * (len(names) - 1)) / table.shape[0]
     own = max(0.0, float(gaps.var(ddof=1)) - remainder) / len(names)
     return [(own, len(names) - 1)] if own else []

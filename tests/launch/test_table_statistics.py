@@ -46,18 +46,44 @@ def test_one_seed_has_no_interval_and_is_noise_unless_others_say_how_seeds_scatt
     assert difference(row, Sample({}), None, 0.05) is None
 
 
-def test_the_interval_is_that_of_a_bootstrap_written_as_loops() -> None:
+def test_the_intervals_error_is_that_of_a_bootstrap_written_as_loops() -> None:
     rng = np.random.default_rng(3)
     table = 50 + rng.normal(0, 4, (5, 1)) + rng.normal(0, 10, (1, 12)) + rng.normal(0, 3, (5, 12))
     drawn = []
     for _ in range(4000):
-        seeds = rng.integers(0, 5, 5)
-        means = table[seeds].mean(1)
-        wide = table.mean() + np.sqrt(5 / 4) * (means.mean() - table.mean())
-        videos = rng.integers(0, 12, 12)
+        seeds, videos = rng.integers(0, 5, 5), rng.integers(0, 12, 12)
+        wide = np.sqrt(5 / 4) * (table[seeds].mean() - table.mean())
         drawn.append(wide + np.mean([table[s, videos].mean() - table[s].mean() for s in seeds]))
-    expected = np.quantile(drawn, [0.05, 0.95])
-    np.testing.assert_allclose(interval(sample(table), 0.9), expected, atol=0.8)
+    found = interval(sample(table), 0.9)
+    assert found is not None and sum(found) / 2 == pytest.approx(table.mean())
+    quantile = (
+        (found[1] - found[0]) / 2 / np.std(drawn)
+    )  # of t with 4 (seeds) to 11 (videos) degrees of freedom
+    assert 0.95 * stats.t.ppf(0.95, 11) < quantile < 1.05 * stats.t.ppf(0.95, 4)
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_intervals_hold_the_mean_as_often_as_they_say(number: int) -> None:
+    rng = np.random.default_rng(1)
+    held = [interval(alone(*rng.normal(0, 1, number)), 0.95) for _ in range(400)]
+    assert np.mean([found is not None and found[0] <= 0 <= found[1] for found in held]) >= 0.92
+
+
+def test_rows_that_scatter_unlike_answer_for_themselves() -> None:
+    """The deviations of rows in docs/results.md: from 1.4 to 34.7."""
+    rng = np.random.default_rng(0)
+
+    def inside_noise(deviations: list[float], gap: float) -> float:
+        marked = 0
+        for _ in range(200):
+            rows = [alone(*rng.normal(gap * (i == 0), each, 3)) for i, each in enumerate(deviations)]
+            found = difference(rows[0], rows[1], seed_variance(rows), 0.09)
+            marked += found is not None and found.is_inside_noise
+        return marked / 200
+
+    others = [1.4, 20.7, 6.3, 5.1]
+    assert inside_noise([27.3, 34.7, *others, 2.1, 2.0], gap=0) >= 0.88
+    assert inside_noise([2.1, 2.0, *others, 27.3, 34.7], gap=15) <= 0.02
 
 
 def test_videos_that_all_gain_alike_are_known_better_than_seeds_alone_tell() -> None:
