@@ -36,7 +36,6 @@ PREVIEW = {"out": "preview.png", "split": None, "videos": "4"}
 SCORE = {"out": None, "binary": None, "tracking": None, "project": None}
 RESCORE = {
     "eval": None,
-    "project": None,
     "runtime.root": "root",
     "runtime.data_root": None,
     "runtime.threads": "threads",

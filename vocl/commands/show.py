@@ -182,11 +182,13 @@ def _labels(run: Shown, video: Video, device: torch.device) -> tuple[np.ndarray,
     """What a run sees in all frames, and facts of its slots."""
     model, dataset = run.run.model, run.dataset
     windows = _windows(video, window(model, video.length))
-    parts = list(segment(model, windows, dataset, dataset.fit, device, video.name))
-    labels = np.concatenate([part.labels for part in parts])
-    slots = [part.slots.cpu() for part in parts if part.slots is not None]
-    whole = torch.cat(slots) if len(slots) == len(parts) else None
-    return labels, slot_facts(labels, parts[0].masks.shape[1], whole)
+    found, slots, number = [], [], 0
+    for part in segment(model, windows, dataset, dataset.fit, device, video.name):
+        found.append(part.labels)  # neither frames nor masks are kept
+        slots += [] if part.slots is None else [part.slots.cpu()]
+        number = part.masks.shape[1]
+    labels = np.concatenate(found)
+    return labels, slot_facts(labels, number, torch.cat(slots) if len(slots) == len(found) else None)
 
 
 def _windows(video: Video, size: int) -> Iterator[tuple[int, np.ndarray]]:

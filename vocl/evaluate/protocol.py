@@ -10,6 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from vocl.data.truth import Truth
+from vocl.errors import UserError
 from vocl.metrics.ari import AdjustedRandIndex
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.first_frame import MatchedForegroundARI, MatchedVolumeARI, object_table
@@ -23,6 +24,12 @@ from vocl.metrics.presence import (
     Reappearance,
     SlotSwitchRate,
 )
+
+
+def refuse_clips(protocol: Protocol, what: str) -> None:
+    """Refuse clips for scores of whole videos: slots begin anew in each clip, and are no tracks across."""
+    if protocol.clip_frames is not None:
+        raise UserError(f"protocol.clip_frames={protocol.clip_frames}: {what} are of whole videos; set null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +68,10 @@ class Protocol:
     clip_frames: Annotated[int, Ge(1)] | None = None
     contours: bool = False
     conditional: bool = False
+
+    def __post_init__(self) -> None:
+        if self.contours:
+            refuse_clips(self, "J and F")
 
     @property
     def pairs(self) -> Pairs:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from vocl.evaluate.discovery import Discovery
 from vocl.evaluate.masks.counts import VideoCounts
+from vocl.evaluate.protocol import refuse_clips
 from vocl.metrics.contingency import TableMetric
 from vocl.metrics.davis import Scores
 from vocl.metrics.tracking import num_switches, refuse_without_library, track_scores, track_video
@@ -22,6 +23,7 @@ class Tracking(Discovery):
     def __init__(self, **rest: Any) -> None:
         refuse_without_library()
         super().__init__(**rest)
+        refuse_clips(self.protocol, "tracks")
 
     def makings(self, counts: VideoCounts, objects: Scores | None) -> tuple[dict[str, Any], Any]:
         video = track_video(counts.table)

@@ -139,7 +139,7 @@ def test_a_damaged_length_ends_the_file_and_says_so(source):
     lengths = {"splits": [{"name": "train", "shardLengths": ["2", "2"]}]}
     (source / "dataset_info.json").write_text(json.dumps(lengths))
     found = convert(source)
-    assert "1 of 2 records are not in it" in str(found[1]) and len(found) == 5
+    assert "record 1 of 2 is not in it" in str(found[1]) and len(found) == 5
 
 
 @pytest.mark.parametrize("left", [5, 40])

@@ -307,3 +307,36 @@ def test_the_index_is_plain_parquet(tmp_path: Path) -> None:
     assert table["video"].to_pylist() == ["v1"] and len(table["frame_offset"][0]) == LENGTH
     facts = json.loads(table.schema.metadata[b"vocl"])
     assert facts["videos"] == 1 and len(facts["sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["#1", "clip ", " clip", "a\u2028b", "a\x85b", "\ud800", "a\nb"])
+def test_a_name_that_no_list_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot name a folder"):
+        store_of(tmp_path, Record(name, "train", frames(1)))
+
+
+def test_a_shard_that_all_was_left_out_of_is_a_shard(tmp_path: Path) -> None:
+    how = Settings(workers=1, shard_mb=1, skip_damaged=True)
+    records: list[Record | UserError] = [UserError(f"{n}: cannot be read") for n in range(3)]
+    store = Store(store_of(tmp_path, *records, labelled(1), how=how))
+    assert [sums.videos for sums in store.manifest.shards] == [0, 1] and list(store.entries) == ["v1"]
+
+
+def test_more_shards_than_a_process_may_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocl.data.store.reading.MOST_OPEN", 2)
+    store_of(tmp_path, *[labelled(n) for n in range(9)])
+    source = Stored("train", tmp_path / "data", name="made", train="train")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        for number in range(9):
+            assert source[number].frames([0]).any()
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+def test_partial_may_be_asked_for_when_counts_are_refused(tmp_path: Path) -> None:
+    made, out = Made(tmp_path, [labelled(1), labelled(2)]), tmp_path / "made"
+    made.published, made.partial = {"train": 5}, False
+    with pytest.raises(UserError, match=r"convert.partial=true"):
+        prepare(made, {"partial": False}, "made", out, ONE, StopFlag())
+    made.partial = True
+    assert prepare(made, {"partial": True}, "made", out, ONE, StopFlag()).shards

@@ -75,9 +75,8 @@ class Movi(Converter):
                 found = error
             yield found
         announced = self.lengths.get(unit.name, number + 1)
-        if announced > number + 1:
-            lost = f"{announced - number - 1} of {announced} records are not in it"
-            yield UserError(f"{path}: {lost}, as dataset_info.json beside it says")
+        for lost in range(number + 1, announced):
+            yield UserError(f"{path}: record {lost} of {announced} is not in it, as dataset_info.json says")
 
     def splits(self, found: Mapping[str, Sequence[str]]) -> dict[str, Split]:
         """Those of the release, and `dev`."""

@@ -39,8 +39,12 @@ class Davis2016(Kept):
     ) -> None:
         root = Path(data_root) / name
         if is_store(root):
-            self._source: Source = Stored(split, data_root, name=name, train="train", videos=sequences)
-            self.annotated = self._source.annotated
+            stored_videos = Stored(split, data_root, name=name, train="train", videos=sequences)
+            self._source: Source = stored_videos
+            self.annotated = stored_videos.annotated
+            stored = stored_videos.store.manifest.converter.get("resolution", resolution)
+            if stored != resolution:
+                raise UserError(f"{root}: is a store of {stored}; dataset.source.resolution={resolution}")
             return
         frames, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
         for folder in (frames, masks):

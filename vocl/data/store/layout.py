@@ -13,12 +13,13 @@ from vocl.files import Kinds, holds, parse_json, read_bytes, write_json
 
 SCHEMA = 1
 MANIFEST, SPLITS = "manifest.json", "splits"
+FACTS, RATE = ("video", "split", "length", "height", "width", "objects"), "fps"  # of a video, in the index
 FRAME, MASK = "frame", "mask"  # members of which there is one per frame, beside the dense ones
 OBJECTS, POINTS, MORE = "objects.json", "points.npy", "more.json"  # of which there is one per video
 PARTS = ("offset", "size", "crc")  # of a member: where its bytes lie in the tar, how many, their CRC-32
 SINGLES = {"objects": OBJECTS, "points": POINTS, "more": MORE}
 ABSENT = -1  # the offset of a member that is not there: the mask of a frame that was not annotated
-_NAME = re.compile(r"[^\x00-\x1f\x7f\\]+")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\\\ud800-\udfff]+")
 _DENSE_NAME = re.compile(r"[a-z][a-z_0-9]*")
 
 MANIFEST_KINDS: Kinds = {
@@ -108,7 +109,8 @@ def columns_of(kind: str) -> list[str]:
 def refuse_bad_name(name: str, dense: Iterable[str] = ()) -> None:
     """Refuse a video that no folder of a tar could be named after. UserError."""
     parts = name.split("/")
-    if not _NAME.fullmatch(name) or any(part in ("", ".", "..") for part in parts) or len(name) > 200:
+    is_line = name == name.strip() and name.splitlines() == [name] and not name.startswith("#")  # of a split
+    if not is_line or not _NAME.fullmatch(name) or {"", ".", ".."} & {*parts} or len(name) > 200:
         raise UserError(f"video {name!r}: cannot name a folder")
     wrong = [kind for kind in dense if not _DENSE_NAME.fullmatch(kind) or kind in (FRAME, MASK, *SINGLES)]
     if wrong:

@@ -26,7 +26,7 @@ from vocl.data.store import layout, splits
 from vocl.data.store.layout import Manifest, ShardSums
 from vocl.data.store.reading import Entry, Shard
 from vocl.data.store.record import Record
-from vocl.data.store.writing import finished, write_shard
+from vocl.data.store.writing import finished, sha256_of, write_shard
 from vocl.errors import UserError
 from vocl.files import json_or_none, make_folder, open_plain, refuse_planted, sweep, write_json
 from vocl.stop import StopFlag, Stopped, end_with_parent, ignore_signals, shielded
@@ -60,8 +60,9 @@ def prepare(
     """
     shards = list(_shards(converter.units(), how.shard_mb * 10**6))
     annotation = converter.annotation()
-    digest = None if annotation is None else hashlib.sha256(annotation.read_bytes()).hexdigest()
-    plan = {"name": name, "converter": node, "annotation": digest, "shards": _digest(shards)}
+    digest = None if annotation is None else sha256_of(annotation)
+    settings = {key: value for key, value in node.items() if key != "partial"}  # it decides at the end alone
+    plan = {"name": name, "converter": settings, "annotation": digest, "shards": _digest(shards)}
     with _held(out, plan):
         found = _write(converter, shards, out, how, stop)
         skipped = [why for _, left_out in found for why in left_out]
@@ -108,6 +109,8 @@ def _held(out: Path, plan: dict[str, Any]) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{out}: another process is making it") from None
+            if not _is_at(out / LOCK, lock.fileno()) or layout.is_store(out):
+                raise UserError(f"{out}: another process has just made it")  # while this one waited for it
             sweep(out)
             write_json(out / PLAN, plan)
             try:
@@ -118,6 +121,13 @@ def _held(out: Path, plan: dict[str, Any]) -> Iterator[None]:
         raise UserError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
     with suppress(OSError):
         (out / LOCK).unlink()
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether an open file is the one that lies at `path` now."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    return False
 
 
 def _leave_nothing(out: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from vocl.data.store import layout
-from vocl.data.store.layout import ABSENT, FRAME, PARTS, Manifest
+from vocl.data.store.layout import ABSENT, FACTS, FRAME, PARTS, RATE, Manifest
 from vocl.errors import UserError
 
-FACTS = ("video", "split", "length", "height", "width", "objects")
-RATE = "fps"
+MOST_OPEN = 128  # tars at a time, in every process
 Members = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # first of each row; offsets, sizes, sums
 
 
@@ -65,7 +66,6 @@ class Shard:
 
     def __init__(self, store: Path, name: str) -> None:
         self.tar, self.index = layout.tar_path(store, name), layout.index_path(store, name)
-        self._handle: tuple[int, int] | None = None  # the process, and its descriptor
         table = self._table()
         self.rows = {name: table[name].to_pylist() for name in (*FACTS, RATE) if name in table.column_names}
         self.members: dict[str, Members] = {}
@@ -86,17 +86,12 @@ class Shard:
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of the tar. No shared position: threads and forked processes may read at once."""
         try:
-            data = os.pread(self._open(), size, offset)
+            data = _OPEN.read(self.tar, size, offset)
         except OSError as error:
             raise UserError(f"{self.tar}: cannot be read: {error.strerror}") from None
         if len(data) != size:
             raise UserError(f"{self.tar}: cut short; the store was not copied whole")
         return data
-
-    def _open(self) -> int:
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = os.getpid(), os.open(self.tar, os.O_RDONLY | os.O_CLOEXEC)
-        return self._handle[1]
 
     def _table(self) -> Any:
         import pyarrow
@@ -113,9 +108,30 @@ class Shard:
             raise UserError(f"{self.index}: is no index of a shard, it lacks {', '.join(lacking)}")
         return table
 
-    def __del__(self) -> None:
-        if self._handle is not None and self._handle[0] == os.getpid():
-            os.close(self._handle[1])
+
+class _OpenTars:
+    """Descriptors of the tars that were read last; a process that was forked opens its own.
+
+    A store of a dataset may have more shards than a process may open files.
+    """
+
+    def __init__(self) -> None:
+        self.process, self.handles, self.lock = os.getpid(), OrderedDict[Path, int](), threading.Lock()
+
+    def read(self, path: Path, size: int, offset: int) -> bytes:
+        """Bytes of a tar."""
+        if self.process != os.getpid():
+            self.__init__()  # type: ignore[misc]
+        with self.lock:
+            if path not in self.handles:
+                self.handles[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.handles.move_to_end(path)
+            if len(self.handles) > MOST_OPEN:
+                os.close(self.handles.popitem(last=False)[1])
+            return os.pread(self.handles[path], size, offset)
+
+
+_OPEN = _OpenTars()
 
 
 def _members(table: Any, kind: str) -> Members:

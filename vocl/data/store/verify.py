@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from vocl.data.features.progress import Progress
 from vocl.data.store import layout, splits
 from vocl.data.store.reading import Shard, Store
 from vocl.data.store.source import StoredVideo
+from vocl.data.store.writing import sha256_of
 from vocl.errors import UserError
 
 
@@ -29,16 +29,19 @@ def faults(folder: Path, decode: bool) -> Iterator[str]:
     yield from _sums(store, lacking)
     try:
         entries = store.entries
-        for name in splits.names(folder):
-            splits.read(folder, name, store.manifest.annotation, entries)
     except UserError as error:
         yield str(error)
         return
+    for name in splits.names(folder):
+        try:
+            splits.read(folder, name, store.manifest.annotation, entries)
+        except UserError as error:
+            yield str(error)
     progress = Progress(f"videos of {folder.name}")
     for number, entry in enumerate(entries.values() if decode else ()):
-        progress(number, len(entries))
         if entry.shard not in lacking:
             yield from _video(StoredVideo(entry))
+        progress(number + 1, len(entries))
 
 
 def _video(video: StoredVideo) -> Iterator[str]:
@@ -67,7 +70,5 @@ def _sums(store: Store, lacking: set[Shard]) -> Iterator[str]:
             yield f"{shard.tar}: {size} bytes, {sums.bytes} were written; copy it again"
             continue
         for path, expected in ((shard.tar, sums.sha256), (shard.index, sums.index_sha256)):
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected:
+            if sha256_of(path) != expected:
                 yield f"{path}: damaged, its SHA-256 is not the one in the manifest; copy it again"

@@ -49,7 +49,7 @@ def write_shard(
                 else:
                     rows.append(video.put(tar))
         facts = {
-            "sha256": _sha256(path),
+            "sha256": sha256_of(path),
             "bytes": path.stat().st_size,
             "videos": len(rows),
             "skipped": skipped,
@@ -64,7 +64,7 @@ def finished(store: Path, name: str) -> tuple[ShardSums, list[str]]:
 
     path = layout.index_path(store, name)
     facts = json.loads(pyarrow.parquet.read_schema(path).metadata[b"vocl"])
-    sums = ShardSums(name, facts["videos"], facts["bytes"], facts["sha256"], _sha256(path))
+    sums = ShardSums(name, facts["videos"], facts["bytes"], facts["sha256"], sha256_of(path))
     return sums, facts["skipped"]
 
 
@@ -178,7 +178,8 @@ def _write_index(path: Path, rows: list[dict[str, Any]], facts: dict[str, Any]) 
     import pyarrow
     import pyarrow.parquet
 
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    fixed = (*layout.FACTS, layout.RATE, *layout.columns_of(FRAME))
+    names = list(dict.fromkeys([*fixed, *(name for row in rows for name in row)]))
     table = pyarrow.table(
         {name: pyarrow.array([row.get(name) for row in rows], _type(name)) for name in names}
     )
@@ -197,7 +198,8 @@ def _type(name: str) -> Any:
     return pyarrow.float64() if name == "fps" else pyarrow.list_(pyarrow.int64())
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hex."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return hashlib.file_digest(file, "sha256").hexdigest()

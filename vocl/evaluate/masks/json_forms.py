@@ -28,8 +28,9 @@ FORMS = (
 def read_videos(path: Path) -> dict[str, Truth]:
     """Masks of each video by its name; of two objects at a point the later has it: of results, the one of
     higher score. UserError."""
+    raw = content_of(path)
     try:
-        content = parse_json(content_of(path))
+        content = parse_json(raw)
     except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error})") from None
     if isinstance(content, list):

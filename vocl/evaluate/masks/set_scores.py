@@ -14,7 +14,7 @@ from vocl.data.images import by
 from vocl.errors import UserError, brief
 from vocl.evaluate.masks.counts import VideoCounts, means, measures
 from vocl.evaluate.masks.pairs import Pair
-from vocl.evaluate.protocol import Protocol
+from vocl.evaluate.protocol import Protocol, refuse_clips
 from vocl.interface import VOID, Measure
 from vocl.metrics.tracking import num_switches, refuse_without_library, track_scores, track_video
 
@@ -35,6 +35,7 @@ def score_set(
     """Score every pair by `protocol`; `tracking`: as tracks, too. `told` hears of each video. UserError."""
     if tracking:
         refuse_without_library()
+        refuse_clips(protocol, "tracks")
     metrics = protocol.discovery_metrics() | protocol.object_metrics()
     rows, objects, videos, notes = [], [], [], list[str]()
     for pair in pairs:
@@ -64,6 +65,7 @@ def _counted(pair: Pair, protocol: Protocol) -> tuple[VideoCounts, dict[str, int
             f"video {brief(pair.name)}: its masks have {by(found.shape[1:])} pixels, the truth "
             f"{by(true.shape[1:])}; resize them, or score a square of so many pixels: protocol.resolution=224"
         )
+    found = np.where(found == VOID, 0, found)  # what a method says nothing of is nobody's
     used = np.bincount(found.ravel(), minlength=1) > 0
     used[0] = True  # whether or not any point is nobody's
     compact = (np.cumsum(used) - 1).astype(np.uint8)[found]
