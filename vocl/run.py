@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate import score_table
 from vocl.evaluate.store import Evaluated, evaluate
 from vocl.files import sweep
+from vocl.interface import Source
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
 from vocl.rundir.attempts import Attempts, result_of
@@ -158,12 +160,24 @@ def make_trainer(
         stop=stop,
     )
     if trainer.source is not None:
+        _refuse_other_videos(trainer.source)
         trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
     if fresh and config.warm_start is not None:
         loading.warm_start(trainer.model, config.warm_start, config.runtime.root)
     for begins in trainer.curriculum.starts if config.loss else ():
         trainer.feed(begins).check()
     return trainer
+
+
+def _refuse_other_videos(source: Source) -> None:
+    """Refuse videos that are not the same on all ranks, as where one of them could not read a file: clip
+    numbers would mean others there."""
+    names = "\n".join(source[i].name for i in range(len(source)))
+    digests = dist.gather_objects(hashlib.blake2s(names.encode(errors="surrogatepass")).hexdigest())
+    if len(set(digests)) > 1:
+        raise UserError(
+            "dataset: the processes see different training videos; can all of them read all files?"
+        )
 
 
 def _make_track(run_dir: RunDir | None, steps: int, runtime: Runtime) -> Track:

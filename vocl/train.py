@@ -83,8 +83,11 @@ def _one(config: RunConfig, shows: bool, stop: StopFlag) -> int:
     if config.cluster.kind != "here":
         return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
-    from vocl.commands.pictures.tracked import draw
     from vocl.run import run
+
+    if config.runtime.tracking == "none":
+        return run(config, stop)
+    from vocl.commands.pictures.tracked import draw
 
     return run(config, stop, draw)
 

@@ -42,7 +42,7 @@ class Mirror:
         self, run: RunDir, mode: str, project: str, entity: str | None, checkpoints: bool = False
     ) -> None:
         self.run, self.mode = run, mode
-        self.flush_s = FLUSH_S + CHECKPOINT_S * checkpoints
+        self.checkpoints = checkpoints
         self.command = command(run, mode, project, entity, checkpoints, os.getpid())
         self.process: subprocess.Popen[bytes] | None = None
         self.said, self.warned = b"", False
@@ -77,17 +77,21 @@ class Mirror:
             self._warn(f"its process ended with {self.process.returncode}")
 
     def close(self) -> None:
-        """Let it finish for `flush_s` seconds, then end it; `vocl sync` brings what it left out."""
+        """Let it finish for some seconds, then end it; `vocl sync` brings what it left out.
+
+        Longer where the last checkpoint is to go with a run that is done: one that is stopped must save.
+        """
         if self.process is None:
             return
+        flush_s = FLUSH_S + CHECKPOINT_S * (self.checkpoints and self.run.is_done())
         with suppress(OSError):
             os.write(given(self.process.stdin).fileno(), END_MESSAGE)
         try:
-            self.process.wait(self.flush_s)
+            self.process.wait(flush_s)
             self.check()
         except subprocess.TimeoutExpired:
             self.check()
-            self._warn(f"not finished after {self.flush_s:g} s")
+            self._warn(f"not finished after {flush_s:g} s")
         with suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):

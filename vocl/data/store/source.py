@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vocl.data.annotations import boxes_of
 from vocl.data.images import Encoded, by, opened, read_frame
 from vocl.data.sources.kept import Kept
 from vocl.data.store import splits
-from vocl.data.store.layout import FRAME, MASK
+from vocl.data.store.layout import FRAME, MANIFEST, MASK
 from vocl.data.store.reading import Entry, Store
 from vocl.data.store.record import LEVELS
 from vocl.data.truth import Keypoints, Truth
@@ -123,7 +124,7 @@ class Stored(Source):
     def __init__(
         self, split: str, data_root: Path, *, name: str, train: str, videos: Sequence[str] | None = None
     ) -> None:
-        self.store = Store(Path(data_root) / name)
+        self.store = _store(Path(data_root) / name)
         wanted = train if split == "train" else split
         entries = self.store.entries
         if videos is None:
@@ -155,6 +156,19 @@ class Stored(Source):
     def _all_have(self, name: str) -> bool:
         kinds = (MASK, "objects") if name in ("masks", "boxes") else (name,)
         return all(any(entry.has(kind) for kind in kinds) for entry in self._entries.values())
+
+
+def _store(path: Path) -> Store:
+    """The store at `path`, whose indexes are read once, whatever number of splits are asked for."""
+    with suppress(OSError):
+        facts = (path / MANIFEST).stat()
+        return _known_store(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return Store(path)
+
+
+@lru_cache(maxsize=4)
+def _known_store(path: Path, manifest: tuple[int, int, int]) -> Store:
+    return Store(path)
 
 
 def _array(data: bytes) -> np.ndarray:

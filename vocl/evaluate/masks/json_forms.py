@@ -26,8 +26,8 @@ FORMS = (
 
 
 def read_videos(path: Path) -> dict[str, Truth]:
-    """Masks of each video by its name; of two objects at a point the later has it: of results, the one of
-    higher score. UserError."""
+    """Masks of each video by its name; of two objects at a point the later has it: of YouTube-VIS's
+    results, the one of higher score. UserError."""
     raw = content_of(path)
     try:
         content = parse_json(raw)
