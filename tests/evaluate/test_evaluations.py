@@ -12,6 +12,7 @@ from running import final, on_ranks, result, run_folder, tiny
 
 from launch.cli import main as vocl
 from launch.commands import fill
+from launch.run_states.states import RunState
 from launch.selection.plan import Spec
 from launch.tables import scores
 from vocl import run
@@ -204,7 +205,7 @@ def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp
     assert found["corloc"]["num_videos"] == 2
     (other,) = [key for key in found if key.startswith("discovery:dataset=a: b")]
     assert found[other]["num_videos"] == 3
-    record = scores.read(spec, ResultsRoot(Path(probed.runtime.root)), "done", "same")
+    record = scores.read(spec, ResultsRoot(Path(probed.runtime.root)), RunState("done"), "same")
     assert record.score("image_corloc").value == found["corloc"]["metrics"]["image_corloc"]
     assert record.score("video_mbo").value == found[other]["metrics"]["video_mbo"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from vocl.data.annotations import boxes_of
 from vocl.data.images import Encoded, by, opened, read_frame
 from vocl.data.sources.kept import Kept
 from vocl.data.store import splits
-from vocl.data.store.layout import FRAME, MANIFEST, MASK
+from vocl.data.store.layout import FRAME, MASK
 from vocl.data.store.reading import Entry, Store
 from vocl.data.store.record import LEVELS
 from vocl.data.truth import Keypoints, Truth
@@ -161,13 +162,14 @@ class Stored(Source):
 def _store(path: Path) -> Store:
     """The store at `path`, whose indexes are read once, whatever number of splits are asked for."""
     with suppress(OSError):
-        facts = (path / MANIFEST).stat()
-        return _known_store(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns))
+        facts = [(entry.name, entry.stat()) for entry in os.scandir(path) if entry.is_file()]
+        return _known_store(path, tuple((n, f.st_ino, f.st_size, f.st_mtime_ns) for n, f in sorted(facts)))
     return Store(path)
 
 
 @lru_cache(maxsize=4)
-def _known_store(path: Path, manifest: tuple[int, int, int]) -> Store:
+def _known_store(path: Path, files: tuple[tuple[str, int, int, int], ...]) -> Store:
+    """A store is known by its `files` (name, inode, bytes, time): whatever is written anew is read anew."""
     return Store(path)
 
 
