@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from launch.commands.submit import tell
 from launch.commands.tend import WATCH_S, tend
@@ -13,7 +15,7 @@ from launch.run_states import text_table
 from launch.search import board, declared, sampling
 from launch.search.handing import Handing
 from launch.search.progress import Progress
-from launch.search.records import SearchRecords
+from launch.search.records import SearchIsTaken, SearchRecords
 from launch.search.standing import Standing
 from launch.selection.selector import ChosenRuns
 from launch.selection.submitted import PlacedRun, root_in
@@ -60,13 +62,39 @@ def main(line: Line, watch: bool, arm: bool, shows: bool) -> int:
     cluster = progress.config.cluster
     if isinstance(cluster, LocalCluster):
         return _here(progress, cluster.slots)
+    lasts = watch or (arm and "SLURM_JOB_ID" in os.environ)
     while True:
-        code, found = _pass(progress)
-        if arm and not tend_job.schedule(_chosen(progress, found), ARM_S, "search"):
-            code = code or 1
-        if code or not watch or progress.is_over(found):
-            return code
+        done = _tried(progress, lasts)
+        if done is not None and done.is_refused:
+            return 1
+        if done is not None and done.answered:
+            queued = not arm or tend_job.schedule(_chosen(progress, done.found), ARM_S, "search")
+            if queued and (not watch or progress.is_over(done.found)):
+                return 0
+        if not lasts:
+            return 1
         time.sleep(WATCH_S)
+
+
+class Pass(NamedTuple):
+    """What a pass came to: how the trials stand, whether SLURM answered, and whether it refused runs that it
+    will refuse again; a limit that is reached is no refusal."""
+
+    found: list[Standing]
+    answered: bool
+    is_refused: bool = False
+
+
+def _tried(progress: Progress, lasts: bool) -> Pass | None:
+    """A pass; None where, for now, a disk or another process stands in its way and it is to go on (`lasts`):
+    nobody else would."""
+    try:
+        return _pass(progress)
+    except (SearchIsTaken, OSError) as error:
+        if not lasts:
+            raise
+        print(f"{time.strftime('%F %T')} {error}; tried again", file=sys.stderr)
+        return None
 
 
 def progress_of(name: str, overrides: Sequence[str]) -> Progress:
@@ -108,7 +136,7 @@ def _here(progress: Progress, slots: int) -> int:
     return code
 
 
-def _pass(progress: Progress) -> tuple[int, list[Standing]]:
+def _pass(progress: Progress) -> Pass:
     """One pass on SLURM: collect, decide, queue."""
     with progress.records.held(), announced():
         progress.begin()
@@ -120,15 +148,15 @@ def _pass(progress: Progress) -> tuple[int, list[Standing]]:
         if runs:
             trouble = tend(_chosen(progress, found, set(runs))).trouble or trouble
         if trouble:
-            return _complain(trouble), found
+            return Pass(found, not _complain(trouble))
         handing = Handing(progress)
         found, states, trouble = handing.settle()
         if trouble:
-            return _complain(trouble), found
+            return Pass(found, not _complain(trouble))
         queued = handing.queue(found, states)
         tell(queued, progress.records.root)
     _tell(progress, found)
-    return (1 if queued.refused else 0), found
+    return Pass(found, True, bool(queued.refused) and not (queued.cause and queued.cause.is_limit))
 
 
 def _chosen(progress: Progress, found: Sequence[Standing], among: Container[str] | None = None) -> ChosenRuns:

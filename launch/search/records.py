@@ -39,6 +39,10 @@ BEGUN: Kinds = {"arguments": list, "declared": dict}
 TRIAL: Kinds = {"number": int, "params": dict, "overrides": list, "run_ids": dict, "rung": int}
 
 
+class SearchIsTaken(UserError):
+    """Another process works on the search at this moment."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """Trial `number`: `params` by key (choices in the grammar of overrides), all of its `overrides`, its
@@ -82,7 +86,7 @@ class SearchRecords:
             if not is_free(lock):
                 lock.seek(0)
                 holder = lock.read().strip() or "another process"
-                raise UserError(f"{self.folder}: this search is being worked on already, by {holder}")
+                raise SearchIsTaken(f"{self.folder}: this search is being worked on already, by {holder}")
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
             lock.flush()

@@ -17,6 +17,7 @@ from fake_slurm import FakeSlurm
 
 import launch.submission.local
 from launch.cli import main
+from launch.commands import search
 from launch.search import declared
 from launch.search.records import SearchRecords, Trial
 from launch.search.standing import Standing, promoted
@@ -367,3 +368,34 @@ def test_a_job_that_slurm_lost_is_queued_again_up_to_the_same_rung(
     newest = claims.newest(run)
     assert newest is not None and newest.number == 2 and newest.end is None
     assert run.config_as_saved()["runtime"]["stop_at"] == 1
+
+
+def test_a_watch_outlasts_an_outage_and_a_neighbour(
+    words: list[str],
+    records: SearchRecords,
+    slurm: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """SLURM that does not answer, a disk and another pass are waited for; a refusal for good is not."""
+    met = iter(
+        [
+            search.Pass([], answered=False),
+            OSError(5, "Input/output error"),
+            search.SearchIsTaken("taken"),
+            search.Pass([], True, True),
+        ]
+    )
+
+    def once(progress: object) -> search.Pass:
+        found = next(met)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(search, "_pass", once)
+    monkeypatch.setattr(search, "WATCH_S", 0)
+    assert main(["search", *words, "cluster=slurm", "--watch"]) == 1
+    assert next(met, None) is None
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(line.endswith("tried again") for line in said)
