@@ -1,10 +1,12 @@
-"""A fresh `vocl status NAME` on 1 000 runs, against `python -c "import torch"`.
+"""A fresh `vocl status NAME` on 10 000 runs, against `python -c "import torch"`.
 
 Run from the repository root: `python benchmarks/status.py`. A results folder is made with the records
 that runs of all states leave: done ones with a result, events, a claim and a hundred log lines,
 running ones with a heartbeat, queued ones, failed ones, absent ones; squeue, sacct and scontrol are
 stand-ins that answer at once, since what is measured is ours. Both commands are new processes,
-alternate, and the best time of each counts. `status_s` is to stay at or below 1 s on two free cores.
+alternate, and the best time of each counts. `status_s` is to stay at or below 3 s on two free cores, and a
+finished run is to cost at most 2 opened files (`opens`), which is what takes time on a file server.
+`peak_mb`: memory of the process.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ from typing import Any
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 
-RUNS, ROUNDS, REPORTS, STEPS = 1000, 3, 100, 10000
+RUNS, ROUNDS, REPORTS, STEPS = 10000, 3, 100, 10000
 REPOSITORY = Path(__file__).resolve().parent.parent
-NAME, TOKEN, JOB, NODE = "thousand", "a1b2c3d4e5", "4242", "node7"
+NAME, TOKEN, JOB, NODE = "many", "a1b2c3d4e5", "4242", "node7"
 SCONTROL = """#!/bin/sh
 case "$*" in
   *config*)
@@ -34,11 +36,25 @@ case "$*" in
   *) echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1;;
 esac
 """
+COUNTING = """
+import atexit, collections, json, resource, sys
+place, opens = sys.argv.pop(1) + "/", collections.Counter()
+def hook(event, found):
+    if event == "open" and isinstance(found[0], str) and found[0].startswith(place):
+        opens[found[0][len(place):].split("/")[0]] += 1
+def tell():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"opens": opens, "peak_kb": peak}), file=sys.stderr)
+sys.addaudithook(hook)
+atexit.register(tell)
+from launch.cli import main
+main(sys.argv[1:])
+"""
 KINDS = ("done", "done", "done", "running", "queued", "failed", "absent", "interrupted")
 
 
 def build(root: ResultsRoot) -> list[str]:
-    """1 000 runs of an ablation of 100 rows, 2 columns and 5 seeds; returns their states' names."""
+    """`RUNS` runs of an ablation of 2 columns and 5 seeds; returns their states' names."""
     ids = [random.Random(i).randbytes(5).hex() for i in range(RUNS)]
     kinds = [KINDS[i % len(KINDS)] for i in range(RUNS)]
     rows = [
@@ -124,6 +140,16 @@ def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, str
     return time.perf_counter() - began, done.stdout
 
 
+def opened(words: list[str], environment: dict[str, str], runs: ResultsRoot) -> tuple[dict[str, int], float]:
+    """How many files of each run a command opens (or tries to), and its peak memory in MB."""
+    command = [sys.executable, "-c", COUNTING, str(runs.runs_path), *words]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stderr.splitlines()[-1])
+    return found["opens"], found["peak_kb"] / 1024
+
+
 def main() -> None:
     """Build, measure, print."""
     with tempfile.TemporaryDirectory() as place:
@@ -131,16 +157,23 @@ def main() -> None:
         kinds = build(ResultsRoot(root))
         stand_ins(tools, kinds)
         environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
-        status = [sys.executable, "-m", "launch.cli", "status", NAME, f"runtime.root={root}"]
+        words = ["status", NAME, f"runtime.root={root}"]
+        status = [sys.executable, "-m", "launch.cli", *words]
         times: dict[str, list[float]] = {"status": [], "torch": []}
         for _ in range(ROUNDS):
             spent, board = seconds(status, environment)
             times["status"].append(spent)
             times["torch"].append(seconds([sys.executable, "-c", "import torch"], environment)[0])
+        opens, peak = opened(words, environment, ResultsRoot(root))
         summary = next(line for line in board.splitlines() if line.startswith(f"{RUNS} runs"))
         for kind in set(kinds):
             assert f"{kinds.count(kind)} {kind}" in summary, summary
     print(summary)
+    ids = [random.Random(i).randbytes(5).hex() for i in range(RUNS)]
+    finished = [opens.get(run, 0) for run, kind in zip(ids, kinds, strict=True) if kind == "done"]
+    print(
+        f"opens={sum(finished) / len(finished):.2f} all={sum(opens.values()) / RUNS:.2f} peak_mb={peak:.0f}"
+    )
     print(f"status_s={min(times['status']):.3f} torch_s={min(times['torch']):.3f}")
     print(f"ratio={min(times['status']) / min(times['torch']):.3f}")
 

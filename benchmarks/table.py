@@ -84,7 +84,7 @@ def make(selection: Selection) -> float:
     assert chosen is not None
     root, settings = selection.root, chosen.table
     states, _ = look(root, [spec.id for spec in selection.runs])
-    records = [read(s, root, states[s.id].name, settings.protocol) for s in selection.specs]
+    records = [read(s, root, states[s.id], settings.protocol) for s in selection.specs]
     table = tabulate(chosen, settings, records, selection)
     render.write(table, records, root)
     assert len(table.cells) == ROWS * COLUMNS * 2

@@ -12,12 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from running import at_step, child, final, on_ranks, result, run_folder, same, steps_logged, tiny, told, wait
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from vocl import run
+from vocl.data import loaders
 from vocl.data.feed import Feed
 from vocl.errors import UserError
 from vocl.evaluate.discovery import Discovery
+from vocl.interface import Clip, Features, Grid
 
 WORKERS = "runtime.workers=2"
 LONG = 120  # seconds: for ever, as far as a test is concerned
@@ -199,3 +203,43 @@ def test_loaders_end_with_a_training_that_is_killed(tmp_path, monkeypatch):
     while any(running(pid) for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "environment", "number"),
+    [
+        ("cpu", 8, {}, 0),
+        ("cuda", 8, {}, 7),
+        ("cuda", 1, {}, 0),
+        ("cuda", 64, {}, 16),
+        ("cuda", 64, {"SLURM_CPUS_PER_TASK": "6"}, 5),
+        ("cuda", 4, {"SLURM_CPUS_PER_TASK": "6"}, 3),
+        ("cuda", 32, {"LOCAL_WORLD_SIZE": "4"}, 7),
+    ],
+)
+def test_as_many_loaders_as_a_rank_has_cores_for(monkeypatch, device, cores, environment, number):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert loaders.affordable(torch.device(device)) == number
+
+
+def test_a_clip_is_pinned_whole(monkeypatch):
+    """As torch's own loader asks for it: every tensor, those in mappings and features too."""
+    ones = [torch.full((1, 2), float(i)) for i in range(7)]
+    clip = Clip(
+        video=ones[0],
+        valid=ones[1],
+        key=ones[2],
+        names=("a",),
+        views=(ones[3],),
+        more={"heat": ones[4]},
+        features=Features(ones[5], Grid(1, 1), keys=ones[6]),
+    )
+    seen = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append(tensor) or tensor)
+    pinned = pin_memory(clip)
+    assert isinstance(pinned, Clip) and pinned.names == clip.names
+    assert {id(tensor) for tensor in seen} == {id(tensor) for tensor in ones}

@@ -53,10 +53,12 @@ class Features:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Features:
         """The same features on `device`."""
-        moved: dict[str, Any] = {
-            k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)
-        }
-        return replace(self, **moved)
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """The same features with `change` of each tensor."""
+        changed: dict[str, Any] = {k: change(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
 
 @dataclass
@@ -84,16 +86,26 @@ class Clip:
     features: Features | None = None  # of the frozen backbone, as it would give them, from the cache
 
     def to(self, device: torch.device | str) -> Clip:
-        """The same clip with its tensors on `device`."""
+        """The same clip with its tensors on `device`; from pinned memory they come while others are used."""
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def moved(value: Any) -> Any:
-            if isinstance(value, Tensor | Features):
-                return value.to(device, non_blocking=True)
+    def pin_memory(self) -> Clip:
+        """The same clip in memory that a GPU can read by itself; torch's `DataLoader` calls this."""
+        return self.mapped(Tensor.pin_memory)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Clip:
+        """The same clip with `change` of each tensor."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return change(value)
+            if isinstance(value, Features):
+                return value.mapped(change)
             if isinstance(value, tuple):
-                return tuple(moved(item) for item in value)
-            return {key: moved(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+                return tuple(changed(item) for item in value)
+            return {k: changed(item) for k, item in value.items()} if isinstance(value, Mapping) else value
 
-        return replace(self, **{name: moved(value) for name, value in vars(self).items()})
+        return replace(self, **{name: changed(value) for name, value in vars(self).items()})
 
 
 @dataclass

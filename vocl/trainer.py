@@ -16,6 +16,7 @@ from torch.profiler import record_function
 from vocl import dist
 from vocl.config.sections import Dataset, Runtime, Train
 from vocl.curriculum import Curriculum
+from vocl.data import loaders
 from vocl.data.feed import Feed
 from vocl.errors import NonFinite, UserError
 from vocl.interface import Clip, Output, Source, VideoModel
@@ -138,13 +139,18 @@ class Trainer:
             if not part:
                 continue
             feed = self.feed(part.start)
-            with closing(feed.batches(part.start, part.stop, self.runtime.workers)) as clips:
+            with closing(feed.batches(part.start, part.stop, self._workers)) as clips:
                 for step in part:
                     waited = time.monotonic()
                     with record_function("clip"):
                         clip = next(clips).to(self.device)
                     self.track.waited(time.monotonic() - waited)
                     yield step, clip
+
+    @property
+    def _workers(self) -> int:
+        asked = self.runtime.workers
+        return loaders.affordable(self.device) if asked is None else asked
 
     def feed(self, step: int) -> Feed:
         """The feed of the stage that `step` belongs to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+from vocl.rundir.recent import RecentReports
 from vocl.rundir.records import Records
 
 WARM_SHARE = 0.1  # of the steps: at first no slot has found anything yet
@@ -26,12 +27,13 @@ def flags(records: Records) -> list[str]:
     median change between successive reports *and* by more than half of its median. Medians make the
     test robust: neither noise nor the fall at the beginning raises a flag, one outlier hides no other.
     """
-    return [found for found in (_collapse(records), _spike(records)) if found]
+    recent = records.recent()
+    return [found for found in (_collapse(records, recent), _spike(recent)) if found]
 
 
-def _collapse(records: Records) -> str | None:
-    reports = [report for report in records.reports if "slots_used" in report]
-    said = records.beat or records.result
+def _collapse(records: Records, recent: RecentReports) -> str | None:
+    reports = [report for report in recent.last() if "slots_used" in report]
+    said = records.result or records.beat
     steps = said.steps if said else None
     if not reports or not steps or reports[0]["step"] < WARM_SHARE * steps:
         return None
@@ -53,8 +55,8 @@ def _collapse(records: Records) -> str | None:
     return None
 
 
-def _spike(records: Records) -> str | None:
-    losses = records.losses
+def _spike(recent: RecentReports) -> str | None:
+    losses = recent.losses()
     if len(losses) < FEWEST:
         return None
     import statistics

@@ -146,7 +146,10 @@ def _state_of(records: Records, view: SchedulerAnswer) -> RunState:
     if records.is_done:  # also where an evaluation failed: that needs no training, `vocl eval` tries it again
         failed = records.result.failed if records.result else {}
         reason = "; ".join(f"eval {name} failed: {why}" for name, why in failed.items())
-        return RunState("done", reason, **_facts(records))
+        steps = records.result.steps if records.result else None
+        if reason or steps is None:
+            return RunState("done", reason, **_facts(records))
+        return RunState("done", step=steps, steps=steps)  # who had it, and where, nobody needs any more
     if records.trouble:
         return RunState(UNKNOWN, records.trouble)
     claim, beats = records.claim, partial(records.run.is_alive, records.beat)
@@ -251,7 +254,7 @@ def _running(records: Records, job: QueuedJob | None) -> RunState:
         facts |= {"job": job.id, "in_queue": True, "node": job.node or facts["node"]}
     if records.beat is None or records.beat_is_older:
         return RunState("running", "starting", **facts)  # what there is to read is of an earlier attempt
-    reports = records.reports
+    reports = records.recent().last()
     return RunState("running", rate=reports[-1].get("steps_per_s") if reports else None, **facts)
 
 

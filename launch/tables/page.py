@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,23 +122,15 @@ def _tip(table: Table, cell: Shown) -> str:
     return f"{level:.0%} interval {summary.low:.{digits}f} to {summary.high:.{digits}f}, {summary.n} seeds"
 
 
-def link_of(run: str, root: ResultsRoot, table: Table) -> str:
-    """The way to the folder of a run from that of the table."""
-    return f"{Path(os.path.relpath(root.run(run).path, root.tables / table.name)).as_posix()}/"
+def way_to_runs(root: ResultsRoot, table: Table) -> str:
+    """The way to the folder of all runs from that of the table."""
+    return Path(os.path.relpath(root.runs_path, root.tables / table.name)).as_posix()
 
 
-def _runs(records: Sequence[RunScores], root: ResultsRoot, table: Table) -> list[dict[str, Any]]:
-    """A line per run, with the way to its folder from <root>/tables/<name>."""
-    return [
-        {
-            "id": record.spec.id,
-            "link": link_of(record.spec.id, root, table),
-            "row": escape.one_line(record.spec.row),
-            "column": escape.one_line(record.spec.column),
-            "seed": record.spec.seed,
-            "state": record.standing,
-            "gpu_hours": record.gpu_hours,
-            "code": record.code or "",
-        }
-        for record in records
-    ]
+def _runs(records: Sequence[RunScores], root: ResultsRoot, table: Table) -> Iterator[tuple[Any, ...]]:
+    """A line per run: its id, the way to its folder from <root>/tables/<name>, what the page says of it."""
+    way, line = way_to_runs(root, table), functools.cache(escape.one_line)
+    for record in records:
+        spec = record.spec
+        place = spec.id, f"{way}/{spec.id}/", line(spec.row), line(spec.column), spec.seed
+        yield *place, record.standing, record.gpu_hours, record.code or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -144,18 +145,11 @@ def _runs_csv(records: Sequence[RunScores], metrics: Sequence[str]) -> str:
 
     names = list(dict.fromkeys(name for record in records for name in record.names if name not in metrics))
     lines = []
+    cell = functools.cache(escape.csv)
     for record in records:
-        scores = {name: record.score(name) for name in (*metrics, *names)}
-        lines.append(
-            {
-                "run": record.spec.id,
-                "row": escape.csv(record.spec.row),
-                "column": escape.csv(record.spec.column),
-                "seed": record.spec.seed,
-                "state": record.standing,
-                **{escape.csv(name): score and score.value for name, score in scores.items()},
-                "wall_s": record.wall_s,
-                "code": record.code,
-            }
-        )
-    return pd.DataFrame(lines).to_csv(index=False)
+        scores = (record.score(name) for name in (*metrics, *names))
+        place = record.spec.id, cell(record.spec.row), cell(record.spec.column), record.spec.seed
+        values = (None if score is None else score.value for score in scores)
+        lines.append([*place, record.standing, *values, record.wall_s, record.code])
+    headers = ["run", "row", "column", "seed", "state", *map(cell, (*metrics, *names)), "wall_s", "code"]
+    return pd.DataFrame(lines, columns=headers).to_csv(index=False)

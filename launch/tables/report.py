@@ -13,7 +13,7 @@ from launch.run_states.states import RunState
 from launch.tables import charts
 from launch.tables.charts import Curve
 from launch.tables.model import Table
-from launch.tables.page import data_uri, environment, link_of, table_parts
+from launch.tables.page import data_uri, environment, table_parts, way_to_runs
 from launch.tables.pictures import DrawnVideo, RowColumn
 from launch.tables.scores import RunScores
 from vocl.rundir.records import Records
@@ -154,7 +154,7 @@ def _run(record: RunScores, state: RunState, root: ResultsRoot, table: Table) ->
     reasons = [state.full_reason, record.damaged or "", lacking, *failed]
     return {
         "id": spec.id,
-        "link": link_of(spec.id, root, table),
+        "link": f"{way_to_runs(root, table)}/{spec.id}/",
         "row": escape.one_line(spec.row),
         "column": escape.one_line(spec.column),
         "seed": spec.seed,

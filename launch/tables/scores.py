@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launch.run_states.states import RunState
 from launch.selection.plan import Spec
@@ -22,8 +22,7 @@ from vocl.rundir.run_dir import RunDir
 Entry = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """A score of a run: `value` is None where it is undefined."""
 
     value: float | None
@@ -68,11 +67,11 @@ class RunScores:
         if found is None:
             return None
         name, own = found
-        order = list(self.spec.config.eval or self.entries)
-        earlier = order[: order.index(name)] if own == metric else ()
-        waited = (self.lacking[n] for n in earlier if n in self.lacking)
-        if any(gives is None or metric in gives for gives in waited):
-            return None
+        if self.lacking and own == metric:
+            order = list(self.spec.config.eval or self.entries)
+            waited = (self.lacking[n] for n in order[: order.index(name)] if n in self.lacking)
+            if any(gives is None or metric in gives for gives in waited):
+                return None
         entry = self.entries[name]
         return Score(entry["metrics"][own], result.measure(entry, own), name, entry["protocol"])
 

@@ -55,7 +55,7 @@ def tabulate(
     """The table of `records`; refuses what cannot stand in one column."""
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
     measures: dict[str, Measure] = {}
-    scores: dict[Place, Sample] = {}
+    scores: dict[Place, tuple[dict[int, float], dict[int, dict[str, float]]]] = {}
     protocols: dict[tuple[str, str], set[str | None]] = {}
     for metric in chosen.metrics:
         found = [(record, record.score(metric)) for record in records]
@@ -67,11 +67,12 @@ def tabulate(
             protocols.setdefault((record.spec.column, metric), set()).add(known.protocol)
         factor = settings.factor_of(metric, measures[metric])
         for record, score in found:
-            sample = scores.setdefault((record.spec.row, record.spec.column, metric), Sample({}, {}))
+            values, by_video = scores.setdefault((record.spec.row, record.spec.column, metric), ({}, {}))
             if score is not None and score.value is not None:
-                sample.values[record.spec.seed] = score.value * factor
+                values[record.spec.seed] = score.value * factor
                 videos = record.videos(metric) if settings.interval or settings.baseline else {}
-                sample.videos[record.spec.seed] = {name: value * factor for name, value in videos.items()}
+                by_video[record.spec.seed] = {name: value * factor for name, value in videos.items()}
+    samples = {place: Sample(*found) for place, found in scores.items()}
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
     theirs = _published(settings, chosen, records, selection)
     return Table(
@@ -79,7 +80,7 @@ def tabulate(
         ablation=chosen,
         settings=settings,
         measures=measures,
-        cells=_ranked(_cells(scores, settings, wanted), settings, measures, protocols),
+        cells=_ranked(_cells(samples, settings, wanted), settings, measures, protocols),
         published={p: s.value * settings.factor_of(p[2], measures[p[2]]) for p, s in theirs.items()},
         notes=[
             *notes(chosen, settings, measures, records, selection),

@@ -71,7 +71,7 @@ def test_an_export_of_a_submitted_run_is_of_no_site(tmp_path, beside, sweep) -> 
     lines = [f"cluster.{key}={value}" for key, value in (("account", SITE[0]), ("partition", SITE[1]))]
     it = sweep(*lines, f"+cluster.sbatch.reservation={SITE[0]}", f"cluster.setup=[source {SITE[2]}]")
     assert list((it.root / "snapshots").glob("*/project/conf/cluster/lab.yaml"))
-    (entry,) = (it.root / "ledger").glob("*[!b].json")
+    (entry,) = (p for p in (it.root / "ledger").glob("*.json") if not p.name.endswith(".job.json"))
     assert json.loads(entry.read_text())["cluster"]["account"] == SITE[0]
     assert yaml.safe_load((it.folder(it.ids[0]) / "config.yaml").read_text())["project"]
     out = _exported(it, tmp_path / "out")

@@ -78,7 +78,8 @@ class Runtime:
     weights_root: str
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Ge(1)] | None  # CPU threads of a process; null: PyTorch's choice
-    workers: Annotated[int, Ge(0)]  # processes that prepare batches
+    # processes that prepare batches; null: on a GPU as many as there are cores for, else none
+    workers: Annotated[int, Ge(0)] | None
     # Features of a frozen backbone, computed once for all runs: "auto" where that is exact, "always"
     # refuses a run for which it is not.
     feature_cache: Literal["none", "auto", "always"]

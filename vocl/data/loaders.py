@@ -22,10 +22,22 @@ from vocl.interface import Clip, Features
 from vocl.stop import end_with_parent, ignore_signals, shielded
 
 LEAVE_S = 2.0  # how long a process may go on with a batch that nobody waits for any more
+MOST = 16  # loader processes, unless somebody asks for more
+FEW = 4  # of more, each has one batch ready, not two
 LIKELY = {
     signal.SIGKILL: ": out of memory? fewer runtime.workers need less",
     signal.SIGBUS: ": /dev/shm full? fewer runtime.workers need less",
 }
+
+
+def affordable(device: torch.device) -> int:
+    """How many loader processes this process has cores for beside itself, `MOST` at most: of its allocation,
+    which ranks of one node may share. None for a training on the CPU, which uses them all itself."""
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", str(cores))))
+    return max(0, min(cores - 1, MOST))
 
 
 class LoaderError(RuntimeError):
@@ -47,6 +59,7 @@ class Loaders:
             batch_size=None,
             sampler=steps,
             num_workers=workers,
+            prefetch_factor=2 if workers <= FEW else 1,  # batches of each; many of them fill /dev/shm
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context="fork" if sys.platform.startswith("linux") else None,
             worker_init_fn=functools.partial(_begin, os.getpid()),

@@ -15,7 +15,7 @@ STATISTICS = {  # mean and standard deviation of red, green, blue
 def normalised(video: Tensor, normalise: str) -> Tensor:
     """`video` ... 3 h w in [0, 1], less the mean and over the deviation of `normalise`."""
     mean, std = _statistics(normalise, video)
-    return (video - mean) / std
+    return (video - mean).div_(std)
 
 
 def to_rgb(video: Tensor, normalise: str) -> Tensor:

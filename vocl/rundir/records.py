@@ -8,16 +8,15 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from vocl.files import MOST, holds, is_number, open_regular, parse_json, read_bytes
+from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
 from vocl.rundir import attempt_events, attempts, claims, file_times
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.claims import Claim
+from vocl.rundir.recent import RecentReports
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import CHECKPOINTS, CONFIG, EVENTS, HEARTBEAT, JOBS, METRICS, RESULT, RunDir
 
 WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
-LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
-STAGE = re.compile(rb'"stage": (\d+)')
 
 
 class Records:
@@ -44,17 +43,21 @@ class Records:
     @cached_property
     def is_done(self) -> bool:
         """Whether it is trained and evaluated (see `RunDir.is_done`)."""
-        return self.result is not None or (RESULT in self.names and self.run.is_done())
+        return self.result is not None or (self._has_result_file and self.run.is_done())
 
     @property
     def has_damaged_result(self) -> bool:
         """Whether it left a result that is none."""
-        return RESULT in self.names and not self.is_done
+        return not self.is_done and self._has_result_file
 
     @cached_property
     def result(self) -> Result | None:
         """result.json; None where there is none, or none that can be read."""
-        return self.run.result_or_none() if RESULT in self.names else None
+        return self.run.result_or_none()  # of done runs nothing else is read, not even what lies there
+
+    @property
+    def _has_result_file(self) -> bool:
+        return RESULT in self.names
 
     @cached_property
     def damaged(self) -> list[str]:
@@ -134,15 +137,16 @@ class Records:
     def _saved(self) -> list[str]:
         return self._listed(CHECKPOINTS) if CHECKPOINTS in self.names else []
 
-    @cached_property
-    def reports(self) -> list[dict[str, Any]]:
-        """The last few lines of metrics.jsonl."""
-        found = []
-        for line in self._tail.rstrip(b"\n").rsplit(b"\n", 5)[-5:]:
-            with suppress(ValueError):  # the window's first line may have lost its beginning
-                found.append(parse_json(line))
-        steps = (report for report in found if holds(report, {"step": int}))
-        return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
+    def recent(self) -> RecentReports:
+        """The end of metrics.jsonl, read now and not kept: of ten thousand runs it is a third of a GB."""
+        if not self.is_done and METRICS not in self.names:
+            return RecentReports(b"")
+        try:
+            with open_regular(f"{self._place}/{METRICS}") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
+                return RecentReports(log.read())
+        except (OSError, ValueError):
+            return RecentReports(b"")
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -157,22 +161,6 @@ class Records:
                 found.append(parse_json(line))
         steps = (report for report in found if holds(report, {"step": int}))
         return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
-
-    @property
-    def losses(self) -> list[tuple[int, float]]:
-        """(step, loss) of the reports at the end of metrics.jsonl that belong to the last one's stage.
-
-        Read by pattern: a thousand runs have a hundred thousand reports.
-        """
-        found, stages = LOSS.findall(self._tail), STAGE.findall(self._tail)
-        if stages:  # the window's first line may have lost its beginning
-            count = next((i for i, stage in enumerate(reversed(stages)) if stage != stages[-1]), len(stages))
-            found = found[-count:]
-        pairs = []
-        for step, loss in found:
-            with suppress(ValueError):
-                pairs.append((int(step), float(loss)))
-        return [(step, loss) for step, loss in pairs if step < MOST and abs(loss) < MOST]  # see `is_number`
 
     @cached_property
     def num_slots(self) -> int | None:
@@ -220,18 +208,6 @@ class Records:
         ends = ("-failed.json", "-killed.json")
         lost = {name[:4] for name in self.events if name.endswith(ends)}
         return attempts.spent([n for n in self.events if n[:4] in lost], self._event, None)[1]
-
-    @cached_property
-    def _tail(self) -> bytes:
-        if METRICS not in self.names:
-            return b""
-        try:
-            with open_regular(f"{self._place}/{METRICS}") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
-                read = log.read()
-                return read[: read.rfind(b"\n") + 1]  # the last line may be being written
-        except (OSError, ValueError):
-            return b""
 
     def _event(self, name: str) -> dict[str, Any] | None:
         if name not in self._events:

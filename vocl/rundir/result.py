@@ -45,6 +45,7 @@ REPORT: Kinds = {**ENTRY, "eval": dict}
 SCORE = (*NUMBER, NoneType)  # null: undefined
 RUN_ID = re.compile("[0-9a-f]{10}")
 DAMAGED = "result.json damaged"  # the reason of a run's state
+PLAIN = Measure()
 UNTRAINED = "untrained"  # the checkpoint of an evaluation of the model before its first step
 
 
@@ -139,9 +140,11 @@ def _is_whole(content: Any) -> bool:
 def measure(entry: Mapping[str, Any], metric: str) -> Measure:
     """How the score `metric` of an entry is read."""
     said = (entry.get("measures") or {}).get(metric)
+    if said is None:
+        return PLAIN
     kinds: Kinds = {"higher_is_better": (bool, NoneType), "scale": NUMBER, "digits": (int, NoneType)}
     if not holds(said, kinds) or (said.get("digits") or 0) not in range(10):
-        return Measure()
+        return PLAIN
     fields: dict[str, Any] = {key: said.get(key) for key in kinds}
     return Measure(**fields)
 
@@ -149,9 +152,14 @@ def measure(entry: Mapping[str, Any], metric: str) -> Measure:
 def find_score(evals: Mapping[str, Any], metric: str) -> tuple[str, str] | None:
     """The evaluation and its metric that a name means: <evaluation>/<metric>, else the first evaluation
     that has it; None where there is none."""
-    named = ((name, metric.removeprefix(f"{name}/")) for name in evals if metric.startswith(f"{name}/"))
-    bare = ((name, metric) for name in evals)
-    return next(((name, own) for name, own in (*bare, *named) if own in evals[name]["metrics"]), None)
+    for name, entry in evals.items():
+        if metric in entry["metrics"]:
+            return name, metric
+    if "/" in metric:
+        for name, entry in evals.items():
+            if metric.startswith(f"{name}/") and (own := metric[len(name) + 1 :]) in entry["metrics"]:
+                return name, own
+    return None
 
 
 RUNG: Kinds = {"step": int, "evals": dict, "failed": dict}
