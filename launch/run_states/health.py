@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from vocl.rundir.recent import RecentReports
+from launch.run_states.recent import RecentReports
 from vocl.rundir.records import Records
 
 WARM_SHARE = 0.1  # of the steps: at first no slot has found anything yet
@@ -27,7 +27,7 @@ def flags(records: Records) -> list[str]:
     median change between successive reports *and* by more than half of its median. Medians make the
     test robust: neither noise nor the fall at the beginning raises a flag, one outlier hides no other.
     """
-    recent = records.recent()
+    recent = RecentReports(records)
     return [found for found in (_collapse(records, recent), _spike(recent)) if found]
 
 

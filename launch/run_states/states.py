@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from launch.run_states import ends
+from launch.run_states.recent import RecentReports
 from launch.slurm.client import QueuedJob
 from launch.slurm.job_states import Asker, SchedulerAnswer, ask
 from vocl.errors import UserError, printable
@@ -254,7 +255,7 @@ def _running(records: Records, job: QueuedJob | None) -> RunState:
         facts |= {"job": job.id, "in_queue": True, "node": job.node or facts["node"]}
     if records.beat is None or records.beat_is_older:
         return RunState("running", "starting", **facts)  # what there is to read is of an earlier attempt
-    reports = records.recent().last()
+    reports = RecentReports(records).last()
     return RunState("running", rate=reports[-1].get("steps_per_s") if reports else None, **facts)
 
 

@@ -31,6 +31,7 @@ import launch.commands.status
 from launch.cli import main
 from launch.commands import watch
 from launch.run_states.health import flags
+from launch.run_states.recent import RecentReports
 from launch.selection.plan import select
 from launch.selection.selector import resolve
 from launch.selection.submitted import ROOT
@@ -165,14 +166,14 @@ def test_a_new_stage_is_no_spike(tmp_path: Path) -> None:
     reports(tmp_path, [5.0, 5.1] * 10, stage=1)
     (tmp_path / "metrics.jsonl").write_text(before + (tmp_path / "metrics.jsonl").read_text())
     assert flags(Records(RunDir(tmp_path))) == []
-    assert len(Records(RunDir(tmp_path)).recent().losses()) == 20
+    assert len(RecentReports(Records(RunDir(tmp_path))).losses()) == 20
 
 
 def test_a_log_that_is_being_written(tmp_path: Path) -> None:
     reports(tmp_path, [0.1] * 400)
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 2000, "loss": 9')
-    losses = Records(RunDir(tmp_path)).recent().losses()
+    losses = RecentReports(Records(RunDir(tmp_path))).losses()
     assert losses[-1] == (1995, 0.1) and set(losses) <= {(i * 5, 0.1) for i in range(400)}
     assert len(losses) > 80
 

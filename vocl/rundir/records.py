@@ -8,15 +8,12 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from vocl.files import holds, is_number, open_regular, parse_json, read_bytes
+from vocl.files import holds, is_number, parse_json, read_bytes
 from vocl.rundir import attempt_events, attempts, claims, file_times
 from vocl.rundir.attempt_events import Heartbeat
 from vocl.rundir.claims import Claim
-from vocl.rundir.recent import RecentReports
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import CHECKPOINTS, CONFIG, EVENTS, HEARTBEAT, JOBS, METRICS, RESULT, RunDir
-
-WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
 
 
 class Records:
@@ -136,17 +133,6 @@ class Records:
     @cached_property
     def _saved(self) -> list[str]:
         return self._listed(CHECKPOINTS) if CHECKPOINTS in self.names else []
-
-    def recent(self) -> RecentReports:
-        """The end of metrics.jsonl, read now and not kept: of ten thousand runs it is a third of a GB."""
-        if not self.is_done and METRICS not in self.names:
-            return RecentReports(b"")
-        try:
-            with open_regular(f"{self._place}/{METRICS}") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
-                return RecentReports(log.read())
-        except (OSError, ValueError):
-            return RecentReports(b"")
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import Any
 
-from vocl.files import MOST, holds, is_number, parse_json
+from vocl.files import MOST, holds, is_number, open_regular, parse_json
+from vocl.rundir.records import Records
+from vocl.rundir.run_dir import METRICS
 
+WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
 LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
 STAGE = re.compile(rb'"stage": (\d+)')
 
 
 class RecentReports:
-    """The reports in `text`, whose first and last line may lack something."""
+    """The reports at the end of metrics.jsonl, read now: what is kept of ten thousand runs fills memory."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, records: Records) -> None:
+        text = _end_of_log(records)
         self._text = text[: text.rfind(b"\n") + 1]  # the last line may be being written
 
     def last(self, number: int = 5) -> list[dict[str, Any]]:
@@ -41,3 +46,15 @@ class RecentReports:
             with suppress(ValueError):
                 pairs.append((int(step), float(loss)))
         return [(step, loss) for step, loss in pairs if step < MOST and abs(loss) < MOST]  # see `is_number`
+
+
+def _end_of_log(records: Records) -> bytes:
+    """The first line may lack its beginning."""
+    if not records.is_done and METRICS not in records.names:
+        return b""
+    try:
+        with open_regular(records.run.metrics_path) as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - WINDOW_BYTES))
+            return log.read()
+    except (OSError, ValueError):
+        return b""
