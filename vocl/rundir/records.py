@@ -16,6 +16,7 @@ from vocl.rundir.result import Result
 from vocl.rundir.run_dir import CHECKPOINTS, CONFIG, EVENTS, HEARTBEAT, JOBS, METRICS, RESULT, RunDir
 
 WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
+PROBE, PROBE_S = "probe/", "probe_s"  # of the lines of probes: before EVALUATION/SCORE, and the time it took
 LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
 STAGE = re.compile(rb'"stage": (\d+)')
 
@@ -136,9 +137,10 @@ class Records:
 
     @cached_property
     def reports(self) -> list[dict[str, Any]]:
-        """The last few lines of metrics.jsonl."""
+        """The last few lines of metrics.jsonl on the training itself."""
         found = []
-        for line in self._tail.rstrip(b"\n").rsplit(b"\n", 5)[-5:]:
+        of_probe = f'"{PROBE_S}"'.encode()
+        for line in [line for line in self._tail.split(b"\n") if line and of_probe not in line][-5:]:
             with suppress(ValueError):  # the window's first line may have lost its beginning
                 found.append(parse_json(line))
         steps = (report for report in found if holds(report, {"step": int}))
