@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from running import TINY, at_step, final, on_ranks, result, run_folder, same, send, tiny
+from running import TINY, at_step, final, on_ranks, result, rooted, run_folder, same, send, tiny
 
 from launch.cli import main as vocl
 from vocl import run, train
@@ -142,6 +142,26 @@ def test_an_evaluation_that_disturbs_what_it_can_disturbs_nothing(
     config = scripted(theirs, tmp_path, "0.1 0.2 fail 0.4 0.5 0.6")
     assert run.run(config) == 0
     same(final(config), final(plain))
+
+
+METHODS = ("slotcurri", "smtc", "interpreter", "solv", "videosaur")
+
+
+@pytest.mark.parametrize("name", [*(f"{method}/synthetic" for method in METHODS), "savi/synthetic_boxes"])
+def test_stages_teachers_and_boxes_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With a probe after every step, and a stop."""
+    own = (f"experiment={name}", "debug=tiny", "runtime.threads=1", "runtime.progress=false")
+    own = (*own, "runtime.device=cpu", "train.steps=8")
+    one = rooted(tmp_path / "one", composed(own))
+    two = rooted(tmp_path / "two", composed([*own, "runtime.probe_every=1", "runtime.probe_videos=1"]))
+    assert run.run(one) == 0
+    at_step(monkeypatch, 4, send(signal.SIGTERM))
+    assert run.run(two) == 75 and run.run(two) == 0
+    trained_alike(one, two)
+    steps = [line["step"] for line in lines(two) if "probe_s" in line]
+    assert steps == list(range(1, 8)), (run_folder(two) / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("step", [3, 5])
