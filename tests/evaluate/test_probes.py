@@ -257,6 +257,26 @@ def test_a_dataset_without_dev_videos_is_probed_where_it_is_scored(
     assert "there is no split dev, so the best checkpoint is chosen on videos that eval.discovery" in log
 
 
+def test_videos_that_are_trained_on_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = prober.assemble.make_source
+
+    def cut_from_train(config: Any, split: str, evaluation: str | None = None) -> Any:
+        return make(config, "train" if split == "dev" else split, evaluation)
+
+    monkeypatch.setattr(prober.assemble, "make_source", cut_from_train)
+    config = tiny(tmp_path, *ON)
+    assert run.run(config) == 0
+    assert "up to 2 videos of split dev, which are trained on" in (run_folder(config) / "log.txt").read_text()
+
+
+def test_a_count_is_no_score_to_choose_the_best_by(tmp_path: Path) -> None:
+    config = tiny(tmp_path, *ON, "runtime.probe_metric=num_without_truth")
+    assert run.run(config) == 0
+    assert Checkpoints(run_folder(config) / "checkpoints").best() is None
+    log = (run_folder(config) / "log.txt").read_text()
+    assert "of discovery/num_without_truth neither more nor less is better; the training" in log
+
+
 # ----------------------------------------------------------------------------------- the best of them
 
 

@@ -92,8 +92,11 @@ class Checkpoints:
         return _first_valid(chosen)
 
     def best_record(self) -> dict[str, Any] | None:
-        """What was said of it when it was saved: `step`, `digest`, `score`, and what was scored."""
-        return record_or_none(self.folder / BEST_RECORD, BEST_KINDS)
+        """What was said of it when it was saved: `step`, `digest`, `score`, and what was scored; None without
+        the file that it is of."""
+        found = record_or_none(self.folder / BEST_RECORD, BEST_KINDS)
+        is_there = found and (self.folder / best_name(found["step"], found["digest"])).is_file()
+        return found if is_there else None
 
     def save_best(self, step: int, state: State, score: float, scored: Mapping[str, Any]) -> None:
         """Keep `state` as that of the best probe, which has `score` in what `scored` says, instead of the one

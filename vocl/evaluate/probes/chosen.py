@@ -13,6 +13,7 @@ from vocl.config.proof.evaluations import TRUTH, declared
 from vocl.config.run_config import RunConfig
 from vocl.config.safe_yaml import read_yaml
 from vocl.errors import UserError
+from vocl.interface import Source
 
 DEV = "dev"
 
@@ -32,14 +33,14 @@ def choose(config: RunConfig) -> Chosen:
     """What the probes of `config`, which has an evaluation, score; the same on every rank.
 
     The evaluation is the one that runtime.probe_metric names, else the first that gives the score. The split
-    is "dev" where the evaluation's dataset has one, else the one that it scores at the end.
+    is "dev" where the evaluation's dataset has one of its own, else the one that it scores at the end.
     """
     asked = config.runtime.probe_metric
     name, slash, score = asked.rpartition("/") if asked else ("", "", None)
     if not slash:
         name = _first_with(config, score)
     instead = assemble.make_evaluation(config, name).split
-    split = DEV if _has_dev(config, name) else instead
+    split = DEV if _has_dev(config, name, instead) else instead
     return dist.gather_objects(Chosen(name, score, split, instead))[0]
 
 
@@ -59,13 +60,20 @@ def _first_with(config: RunConfig, score: str | None) -> str:
     return next(iter([*sure, *(name for name, scores in given.items() if scores is None), *given]))
 
 
-def _has_dev(config: RunConfig, name: str) -> bool:
-    """Whether there are dev videos, with a truth where the evaluation needs that."""
+def _has_dev(config: RunConfig, name: str, scored: str) -> bool:
+    """Whether there are dev videos, others than of the split `scored` (a dataset of chosen videos has these
+    in each split), with a truth where the evaluation needs that."""
     try:
         source = assemble.make_source(config, DEV, name)
-        names = [source[i].name for i in range(min(len(source), config.runtime.probe_videos))]
+        names = _few_names(config, source)
+        if names == _few_names(config, assemble.make_source(config, scored, name)):
+            return False
         if TRUTH not in assemble.make_evaluation(config, name).needs:
             return bool(names)
         return any(source.truth(each) is not None for each in names)
     except (UserError, OSError):
         return False
+
+
+def _few_names(config: RunConfig, source: Source) -> list[str]:
+    return [source[i].name for i in range(min(len(source), config.runtime.probe_videos))]

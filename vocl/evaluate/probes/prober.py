@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -76,14 +76,26 @@ class Prober:
 
     def _introduce(self) -> None:
         runtime, chosen = self.config.runtime, self.chosen
-        told = "every %d steps eval.%s is asked on up to %d videos of split %s"
-        logger.info(told, runtime.probe_every, chosen.name, runtime.probe_videos, chosen.of)
+        told = "every %d steps eval.%s is asked on up to %d videos of split %s%s"
+        trained = ", which are trained on" if self._are_trained_on() else ""
+        logger.info(told, runtime.probe_every, chosen.name, runtime.probe_videos, chosen.of, trained)
         if runtime.probe_best and chosen.of == chosen.instead:
             logger.warning(
                 "runtime.probe_best: there is no split dev, so the best checkpoint is chosen on videos that "
                 "eval.%s scores at the end",
                 chosen.name,
             )
+
+    def _are_trained_on(self) -> bool:
+        """Whether the run trains on some of the videos, as on those that were cut from the training split."""
+        training = self.trainer.source
+        if training is None or self.config.eval[self.chosen.name].dataset is not None:
+            return False
+        with suppress(UserError, OSError):
+            _, source = self.opened(self.chosen.instead)
+            few = {source[i].name for i in range(len(source))}
+            return any(training[i].name in few for i in range(len(training)))
+        return False
 
     # ------------------------------------------------------------- on the first rank, what came of it
 
@@ -103,7 +115,8 @@ class Prober:
         logger.info(told, step, newest.metric, score, len(report.rows), self.chosen.of, seconds)
         self.trainer.track.probe(newest, {f"{name}/{k}": v for k, v in report.metrics.items()}, seconds)
         if self.config.runtime.probe_best:
-            self._keep_best(newest, report.measures.get(metric, Measure()))
+            with _told(f"best checkpoint after the probe at step {step}"):
+                self._keep_best(newest, report.measures.get(metric, Measure()))
 
     def _draw(self, newest: ProbeScore) -> None:
         """Replace the picture of the last probe by one of the first video."""
@@ -117,7 +130,9 @@ class Prober:
         self.sketch(model, video, source.truth(video.name), dataset, device, self.run.probe_picture, title)
 
     def _keep_best(self, newest: ProbeScore, measure: Measure) -> None:
-        if newest.score is None or measure.higher_is_better is None:
+        if measure.higher_is_better is None:
+            raise UserError(f"runtime.probe_metric: of {newest.metric} neither more nor less is better")
+        if newest.score is None:
             return
         scored = {
             "metric": newest.metric,
