@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
+import wandb_files
 from PIL import Image
 from running import TINY, at_step, final, result, run_folder, same, send, tiny
 from wandb_server import KEY, server
@@ -244,6 +245,24 @@ def test_the_network_goes_in_the_middle_of_a_run(tmp_path, monkeypatch, capfd):
 
 def _rows(runs, config):
     return runs.runs.get(run_folder(config).name, {"history": []})["history"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["offline", pytest.param("trackio", marks=with_trackio)])
+def test_probes_reach_a_tracker_with_their_picture(tmp_path, capfd, mode):
+    words = [*TINY, f"runtime.root={tmp_path}", f"runtime.tracking={mode}", "runtime.tracking_media=0"]
+    assert train.main([*words, "runtime.log_every=3", "runtime.probe_every=4"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    if mode == "trackio":
+        (rows,) = of_trackio(tmp_path / "trackio").values()
+    else:
+        (file,) = wandb_files.folders(folder)
+        rows = wandb_files.rows(file)
+    shown = {row["step"]: row for row in rows if "probe/discovery/video_fg_ari" in row}
+    assert sorted(shown) == [4, 8] and shown[4]["probe_s"] > 0
+    assert "loss" not in shown[4] and "loss" in shown[8]  # steps 2, 5, 8 and 11 are reported
+    assert any("probe/picture" in key or "probe_picture" in key for key in shown[4]), shown[4]
+    assert "not affected" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

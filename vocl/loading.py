@@ -54,10 +54,14 @@ def load(run: str, root: str = "results", device: str | torch.device = "cpu") ->
     return load_run(found, saved_config(found, root), device)
 
 
-def load_run(run: RunDir, config: RunConfig, device: str | torch.device = "cpu") -> Loaded:
-    """Load the model of `run`, whose checked config is `config`."""
+def load_run(
+    run: RunDir, config: RunConfig, device: str | torch.device = "cpu", best: bool = False
+) -> Loaded:
+    """Load the model of `run`, whose checked config is `config`; `best`: as its best probe found it."""
     checkpoints = Checkpoints(run.checkpoints)
-    found = checkpoints.newest()
+    found = checkpoints.best() if best else checkpoints.newest()
+    if found is None and best:
+        raise UserError(f"{run}: kept no checkpoint of a best probe; runtime.probe_best=true keeps it")
     if found is None:
         raise UserError(f"{run}: has no valid checkpoint yet")
     checkpoint, state = found

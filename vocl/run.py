@@ -18,6 +18,7 @@ from vocl.data.features.progress import Progress
 from vocl.data.served import Served
 from vocl.errors import RunIsTaken, UserError
 from vocl.evaluate import score_table
+from vocl.evaluate.probes.prober import Prober
 from vocl.evaluate.store import Evaluated, evaluate
 from vocl.files import sweep
 from vocl.interface import Source
@@ -34,7 +35,7 @@ from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, Paused, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import crash, log, opening
-from vocl.tracking.drawing import Draw, draw_for
+from vocl.tracking.drawing import Draw, Sketch, draw_for
 from vocl.tracking.mirror import Mirror
 from vocl.tracking.profile import Profiler
 from vocl.tracking.track import Track
@@ -43,11 +44,16 @@ from vocl.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, asked: StopFlag | None = None, draw: Draw | None = None) -> int:
+def run(
+    config: RunConfig,
+    asked: StopFlag | None = None,
+    draw: Draw | None = None,
+    sketch: Sketch | None = None,
+) -> int:
     """Train and evaluate what `config` (checked) says, or go on with it; returns the exit code.
 
     `asked`: a flag that was set by a signal before (while this module was being imported, say).
-    `draw`: called once the run is done, where a tracker is to be shown pictures.
+    `draw`: called once the run is done, where a tracker is to be shown pictures; `sketch`: by each probe.
 
     0 done (also when it was done already), 1 crashed with a record, or trained with an evaluation that
     failed, 75 stopped and resumable.
@@ -65,12 +71,14 @@ def run(config: RunConfig, asked: StopFlag | None = None, draw: Draw | None = No
             logger.info("stopped before it began; the same command starts it")
             return EXIT_STOPPED
         try:
-            return _attempt(config, run_dir, stop, draw)
+            return _attempt(config, run_dir, stop, draw, sketch)
         finally:
             dist.stop()
 
 
-def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag, draw: Draw | None) -> int:
+def _attempt(
+    config: RunConfig, run_dir: RunDir, stop: StopFlag, draw: Draw | None, sketch: Sketch | None
+) -> int:
     device = prepare(config, run_dir)
     fresh = Checkpoints(run_dir.checkpoints).newest() is None
     try:
@@ -88,7 +96,7 @@ def _attempt(config: RunConfig, run_dir: RunDir, stop: StopFlag, draw: Draw | No
         attempts = Attempts(run_dir)
         attempts.number = dist.gather_objects(attempts.number)[0]
         try:
-            _train(config, run_dir, trainer, attempts)
+            _train(config, run_dir, trainer, attempts, sketch)
             _pause(config, run_dir, trainer)
             _finish(config, run_dir, trainer, attempts, draw)
             outcome.append("done")
@@ -208,7 +216,9 @@ def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, run_di
     return checkpoint.step
 
 
-def _train(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts) -> None:
+def _train(
+    config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attempts, sketch: Sketch | None
+) -> None:
     """From the newest valid checkpoint to the last step, or to that of `runtime.stop_at`."""
     if dist.rank() == 0:
         # of those who submit and start this run, and of an earlier attempt's mirror
@@ -232,6 +242,8 @@ def _train(config: RunConfig, run_dir: RunDir, trainer: Trainer, attempts: Attem
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
+    if config.runtime.probe_every and config.eval:
+        trainer.probe = Prober(config, run_dir, trainer, _advance(trainer, "the probe"), sketch)
     steps = trainer.train.steps
     trainer.fit(range(start, min(steps, config.runtime.stop_at or steps)))
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -85,11 +86,16 @@ def _one(config: RunConfig, shows: bool, stop: StopFlag) -> int:
     _refuse_taken(config)
     from vocl.run import run
 
-    if config.runtime.tracking == "none":
-        return run(config, stop)
-    from vocl.commands.pictures.tracked import draw
+    pictures: dict[str, Any] = {}
+    if config.runtime.tracking != "none":
+        from vocl.commands.pictures import tracked
 
-    return run(config, stop, draw)
+        pictures["draw"] = tracked.draw
+    if config.runtime.probe_every:
+        from vocl.commands.pictures import probed
+
+        pictures["sketch"] = probed.draw
+    return run(config, stop, **pictures)
 
 
 def _multirun(overrides: Sequence[str], shows: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +62,7 @@ class Trainer:
     stop: StopFlag
     frozen: dict[str, Tensor] = field(default_factory=dict)  # host copies of what came frozen
     frozen_digest: str | None = None
+    probe: Callable[[int], None] | None = None  # scores the model after so many steps; may raise `Stopped`
     trainable: dict[str, nn.Parameter] = field(init=False)
     stage_index: int | None = field(init=False, default=None)
 
@@ -87,6 +88,7 @@ class Trainer:
         Raises `Stopped` after saving when asked to stop, and `NonFinite` without saving.
         """
         with closing(self.batches(steps)) as batches, self.profiler:
+            self._probe(steps.start, steps.stop)  # again where a stop cut it short, or a kill
             for step, clip in batches:
                 taken = self.step(step, clip)
                 after = step + 1
@@ -96,10 +98,12 @@ class Trainer:
                     self.track.log(step, self._report(taken, step))
                 # after the last step, the evaluation stops
                 stopping = taken.stop and after < steps.stop
-                if stopping or after % self.runtime.checkpoint_every == 0 or after == steps.stop:
+                saving = stopping or after % self.runtime.checkpoint_every == 0 or after == steps.stop
+                if saving:
                     self.save(after)
                 if stopping:
                     raise Stopped(f"step {after} of {self.train.steps}")
+                self._probe(after, steps.stop, saving)
 
     def step(self, step: int, clip: Clip) -> Taken:
         """Take step `step` on this rank's `clip`. Raises `NonFinite` with nothing applied."""
@@ -125,6 +129,21 @@ class Trainer:
         for event in self.curriculum.upcoming(step):
             event.observe(step, output)
         return taken
+
+    def _probe(self, step: int, end: int, saved: bool = True) -> None:
+        """Probe the state after `step` steps where that is due; at `end` the evaluations follow. When asked
+        to stop it is given up, and begun again by who goes on from that state; unless `saved`, it is now."""
+        every = self.runtime.probe_every
+        if self.probe is None or not every or step % every or not 0 < step < end:
+            return
+        self.begin(step - 1)
+        try:
+            with self.track.apart():
+                self.probe(step)
+        except Stopped:
+            if not saved:
+                self.save(step)
+            raise Stopped(f"step {step} of {self.train.steps}") from None
 
     # ----------------------------------------------------------------------------- parts of a step
 

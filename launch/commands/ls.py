@@ -11,6 +11,7 @@ from typing import Any
 
 from launch.commands.status import PATIENCE_S
 from launch.run_states import text_table
+from launch.run_states.states import RunState
 from launch.selection.filters import MISSING, Filters, is_filter, name_of, value_of
 from launch.selection.known_configs import configs as configs_of
 from launch.selection.selector import ChosenRuns, resolve_or_all
@@ -19,7 +20,7 @@ from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, Line, verb, words
 from vocl.rundir.run_dir import RunDir
 
-HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "date", "tags")
+HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "probe", "date", "tags")
 
 
 @verb("ls")
@@ -45,7 +46,7 @@ def main(line: Line) -> int:
     if trouble:
         print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
     kept = {run for run, each in configs.items() if wanted.keep(chosen.root.run(run), each, states[run])}
-    rows = _rows(chosen, configs, dated, {run: states[run].name for run in kept})
+    rows = _rows(chosen, configs, dated, {run: states[run] for run in kept})
     text_table.write(
         [
             *(text_table.align(HEADERS, rows) if rows else []),
@@ -56,7 +57,7 @@ def main(line: Line) -> int:
 
 
 def _rows(
-    chosen: ChosenRuns, configs: dict[str, Any], dated: dict[str, float], kept: dict[str, str]
+    chosen: ChosenRuns, configs: dict[str, Any], dated: dict[str, float], kept: dict[str, RunState]
 ) -> list[list[str]]:
     """A row per run of `kept`, which has their states."""
     tables: dict[str, str] = {}
@@ -71,7 +72,7 @@ def _rows(
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(dated[run]))
         place = (tables.get(run, ""), entry.row, entry.column, str(seed))
         tags = " ".join(chosen.root.run(run).remarks().tags)
-        rows.append([run, kept[run], *place, summary(config), when, tags])
+        rows.append([run, kept[run].name, *place, summary(config), kept[run].probe, when, tags])
     return rows
 
 

@@ -15,7 +15,7 @@ from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, RUNS, SUBMITTED, Line, option, verb, words
 
 PATIENCE_S = 20.0  # for SLURM's answer
-HEADERS = ("row", "column", "seed", "run", "state", "step", "rate", "left", "job", "node", "reason")
+HEADERS = ("row", "column", "seed", "run", "state", "step", "rate", "left", "probe", "job", "node", "reason")
 LINES = 60  # of the reason, in characters; `vocl why` shows all
 
 
@@ -83,7 +83,8 @@ def _row(entry: PlacedRun, state: RunState) -> list[str]:
     where = (state.job, state.node) if state.name != "done" else ("", "")
     left = text_table.duration(state.left_s)
     reason = text_table.cut(state.full_reason, LINES)
-    return [entry.row, entry.column, seed, entry.id, state.name, step, rate, left, *where, reason]
+    facts = (state.name, step, rate, left, state.probe, *where, reason)
+    return [entry.row, entry.column, seed, entry.id, *facts]
 
 
 def _summary(states: dict[str, RunState]) -> str:

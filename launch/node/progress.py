@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vocl.files import open_regular, parse_json
+from vocl.rundir.records import PROBE_S
 from vocl.rundir.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def steps_done(run: RunDir) -> int:
         with open_regular(run.metrics_path) as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             lines = log.read().split(b"\n")[:-1]
-        steps = int(parse_json(lines[-1])["step"]) + 1
+        last = parse_json(lines[-1])
+        steps = int(last["step"]) + (PROBE_S not in last)  # a probe says how many are done
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         pass
     beat = run.beat()

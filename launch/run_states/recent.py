@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from vocl.files import MOST, holds, is_number, open_regular, parse_json
-from vocl.rundir.records import Records
+from vocl.rundir.records import PROBE_S, Records
 from vocl.rundir.run_dir import METRICS
 
 WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
@@ -24,9 +24,9 @@ class RecentReports:
         self._text = text[: text.rfind(b"\n") + 1]  # the last line may be being written
 
     def last(self, number: int = 5) -> list[dict[str, Any]]:
-        """The numbers of the last few."""
-        found = []
-        for line in self._text.rstrip(b"\n").rsplit(b"\n", number)[-number:]:
+        """The numbers of the last few on the training itself."""
+        found, of_probe = [], f'"{PROBE_S}"'.encode()
+        for line in [line for line in self._text.split(b"\n") if line and of_probe not in line][-number:]:
             with suppress(ValueError):  # the window's first line may have lost its beginning
                 found.append(parse_json(line))
         steps = (report for report in found if holds(report, {"step": int}))

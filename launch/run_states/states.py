@@ -54,6 +54,15 @@ class RunState:
         return None
 
     @property
+    def probe(self) -> str:
+        """What the newest probe of a run that is not done says in a word, and after which step."""
+        newest = self.records.beat.probe if self.records and self.records.beat else None
+        if newest is None or self.name == "done":
+            return ""
+        score = "undefined" if newest.score is None else f"{newest.score:.3f}"
+        return f"{newest.metric.rpartition('/')[2]} {score} at {newest.step}"
+
+    @property
     def full_reason(self) -> str:
         """`reason`, after the records that could not be read."""
         damaged = self.records.damaged if self.records else []

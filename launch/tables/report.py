@@ -16,7 +16,7 @@ from launch.tables.model import Table
 from launch.tables.page import data_uri, environment, table_parts, way_to_runs
 from launch.tables.pictures import DrawnVideo, RowColumn
 from launch.tables.scores import RunScores
-from vocl.rundir.records import Records
+from vocl.rundir.records import PROBE, Records
 from vocl.rundir.results_root import ResultsRoot
 
 TEMPLATE, FILE = "report.html.j2", "report.html"
@@ -58,20 +58,28 @@ def _curves(
     states: Mapping[str, RunState],
     colour: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """A chart per column and quantity that any run has logged."""
+    """A chart per column and quantity that any run has logged, and per metric that any has probed."""
     histories = {run: _records(state).history for run, state in states.items()}
+    drawn: dict[tuple[str, ...], str] = {(key,): name for key, name in QUANTITIES.items()}
+    drawn |= {_probed(histories, metric): f"{metric} of probes" for metric in table.ablation.metrics}
     for column in table.ablation.columns:
-        for key, name in QUANTITIES.items():
+        for keys, name in drawn.items():
             lines = []
             for record in (record for record in records if record.spec.column == column):
                 reports = histories[record.spec.id]
-                points = [(each["step"], each[key]) for each in reports if key in each]
+                points = [(each["step"], each[key]) for each in reports for key in keys if key in each]
                 tip = f"{record.spec.label}, run {record.spec.id}"
                 lines.append(Curve(escape.one_line(record.spec.row), tip, points))
             if any(line.points for line in lines):
                 found = charts.curves(_title(table, column, name), lines, colour)
                 silent = dict.fromkeys(line.group for line in lines if not line.points)
                 yield found | {"without": list(silent)}
+
+
+def _probed(histories: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> tuple[str, ...]:
+    """By which keys probes of any run tell `metric`, SCORE or EVALUATION/SCORE."""
+    keys = dict.fromkeys(key for reports in histories.values() for each in reports for key in each)
+    return tuple(key for key in keys if key.startswith(PROBE) and key.endswith(f"/{metric}"))
 
 
 def _spreads(

@@ -80,6 +80,18 @@ def test_every_part_is_there_or_says_why_not(half_done: list[str], capsys) -> No
     assert not re.findall(r"""(?:src|href)=["'](?!data:|\.\./)""", page)
 
 
+def test_probes_have_curves_of_the_metrics_of_the_table(half_done: list[str], tmp_path: Path) -> None:
+    spec = next(spec for spec in select(half_done).specs if spec.row == "none")
+    with (tmp_path / "results" / "runs" / spec.id / "metrics.jsonl").open("a") as log:
+        for step in (1000, 2000):
+            line = {"step": step, "probe/discovery/video_fg_ari": step / 5000, "probe_s": 1.0}
+            log.write(json.dumps(line | {"probe/discovery/image_ari": 0.5}) + "\n")
+    assert main(["report", *half_done, "--videos", "0"]) == 0
+    page = page_of(half_done)
+    assert page.count("<polyline") == 9 and "video_fg_ari of probes" in page
+    assert "video_mbo of probes" not in page and "image_ari" not in page
+
+
 def test_links_lead_to_run_folders_and_nothing_else_is_left(half_done: list[str], tmp_path: Path) -> None:
     assert main(["report", *half_done]) == 0
     place = tmp_path / "results" / "tables" / "trio"

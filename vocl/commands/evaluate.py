@@ -2,7 +2,8 @@
 settings or on another dataset, and adds them to its result under keys of their own. It never
 trains. An evaluation that the run's config has starts from the settings there, any other from
 conf/eval. What is scored already is not scored twice, and said when it was by other code;
-`--again` scores it again. `--untrained`: the model as the run started with it, as a control.
+`--again` scores it again. `--untrained`: the model as the run started with it, as a control; `--best`:
+as the best probe found it, where the run kept that.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import Evaluated, Reuse, evaluate
 from vocl.interface import VideoModel
 from vocl.loading import initial_model, load_run, pick_device, saved_config
-from vocl.rundir.result import UNTRAINED
+from vocl.rundir.result import BEST, UNTRAINED, Which
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
@@ -34,17 +35,17 @@ SECTIONS = ("eval", "dataset", "runtime")
 OTHER = "other_dataset"  # where the dataset to score on is composed
 
 
-def run(name: str, overrides: list[str], again: bool, untrained: bool) -> int:
+def run(name: str, overrides: list[str], again: bool, which: Which) -> int:
     """Evaluate the run `name` as `add` does; returns the exit code: 0, 1 an evaluation failed, 75 stopped."""
     try:
-        found = add(name, overrides, again, untrained)
+        found = add(name, overrides, again, which)
     except Stopped as stopped:
         print(f"stopped at {stopped}; the same command begins that evaluation again", file=sys.stderr)
         return EXIT_STOPPED
     return 1 if found.failed else 0
 
 
-def add(run: str, overrides: list[str], again: bool = False, untrained: bool = False) -> Evaluated:
+def add(run: str, overrides: list[str], again: bool = False, which: Which = "") -> Evaluated:
     """Evaluate the run `run` (an id or a folder) as `overrides` say; returns what that gave."""
     root = _root(overrides)
     place = ResultsRoot.of(root).find_trusted(run)
@@ -58,7 +59,7 @@ def add(run: str, overrides: list[str], again: bool = False, untrained: bool = F
     for name in config.eval:
         for split in assemble.make_evaluation(config, name).splits:
             assemble.make_source(config, split, name)
-    model, checkpoint = _model(place, config, str(device), untrained)
+    model, checkpoint = _model(place, config, str(device), which)
     reuse: Reuse = "nothing" if again else "stored"
     with stop_on_signal() as stop:
 
@@ -68,7 +69,7 @@ def add(run: str, overrides: list[str], again: bool = False, untrained: bool = F
 
         try:
             found = evaluate(config, model, checkpoint, place, device, advance, reuse)
-            add_to_result(place, saved, plain, config, found, untrained)
+            add_to_result(place, saved, plain, config, found, which)
         except OSError as error:
             raise UserError(f"{error.filename or place}: {error.strerror}") from None
     score_table.show(place)
@@ -84,12 +85,12 @@ def _refuse_unfinished(run: RunDir) -> None:
         raise UserError(f"{run}: has not finished; train it first")
 
 
-def _model(run: RunDir, config: RunConfig, device: str, untrained: bool) -> tuple[VideoModel, str]:
+def _model(run: RunDir, config: RunConfig, device: str, which: Which) -> tuple[VideoModel, str]:
     """The model to score, and what names its weights."""
-    if untrained:
+    if which == UNTRAINED:
         return initial_model(config, device), UNTRAINED
-    loaded = load_run(run, config, device)
-    return loaded.model, loaded.checkpoint.digest
+    loaded = load_run(run, config, device, best=which == BEST)
+    return loaded.model, f"{BEST}-{loaded.checkpoint.digest}" if which == BEST else loaded.checkpoint.digest
 
 
 def _tell(run: RunDir, found: Evaluated) -> None:

@@ -21,7 +21,7 @@ from vocl.evaluate.names import add_to_result
 from vocl.evaluate.store import MASKS, Evaluated
 from vocl.evaluate.store import rescore as rescored
 from vocl.loading import saved_config
-from vocl.rundir.result import UNTRAINED
+from vocl.rundir.result import which_of
 from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import EXIT_STOPPED, Stopped, stop_on_signal
@@ -104,6 +104,6 @@ def _add(
     place: RunDir, saved: RunConfig, config: RunConfig, name: str, found: Evaluated, kept: dict[str, Any]
 ) -> None:
     plain = requested(saved, [f"eval=[{name}]"])
-    add_to_result(place, saved, plain, config, found, kept["checkpoint"] == UNTRAINED)
+    add_to_result(place, saved, plain, config, found, which_of(kept["checkpoint"]))
     for own, why in found.failed.items():
         print(printable(f"failed: eval.{own}: {why}"), file=sys.stderr)

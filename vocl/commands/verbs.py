@@ -8,6 +8,7 @@ from vocl.command_line import defaults
 from vocl.command_line.verb import GROUPS, RUN, RUNS, Line, option, verb, words
 from vocl.commands.key_values import PREDICT, RESCORE, SCORE, SHOW, key_values
 from vocl.errors import UserError
+from vocl.rundir.result import Which
 
 
 @verb("eval")
@@ -20,7 +21,8 @@ from vocl.errors import UserError
 )
 @option("--again", is_flag=True, help="Score again what is scored already.")
 @option("--untrained", is_flag=True, help="Score the model as the run started with it, as a control.")
-def evaluate(line: Line, again: bool, untrained: bool) -> int:
+@option("--best", is_flag=True, help="Score the model of the best probe, where runtime.probe_best kept it.")
+def evaluate(line: Line, again: bool, untrained: bool, best: bool) -> int:
     """Score a trained run again, in another way or on another dataset.
 
     Adds the scores to its result under keys of their own; it never trains. An evaluation that the
@@ -30,7 +32,10 @@ def evaluate(line: Line, again: bool, untrained: bool) -> int:
     """
     from vocl.commands import evaluate as evaluating
 
-    return evaluating.run(line.names[0], list(line.overrides), again, untrained)
+    if untrained and best:
+        raise UserError("--best: --untrained asks for another model; leave one out")
+    which: Which = "untrained" if untrained else "best" if best else ""
+    return evaluating.run(line.names[0], list(line.overrides), again, which)
 
 
 @verb("rescore")

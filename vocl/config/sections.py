@@ -88,6 +88,11 @@ class Runtime:
     # steps after which a run is scored and left, to go on under a later one; null: it trains to its end
     stop_at: Annotated[int, Ge(1)] | None
     checkpoint_tenths: bool  # also keep one checkpoint of every tenth of the run
+    probe_every: Annotated[int, Ge(0)]  # steps between probes, `vocl.evaluate.probes`; 0: none
+    probe_videos: Annotated[int, Ge(1)]  # that a probe scores
+    # SCORE or EVALUATION/SCORE: by which a probe is told in a word; null: the best known of the first one
+    probe_metric: str | None
+    probe_best: bool  # keep the checkpoint of the best probe beside the last ones
     profile_from: Annotated[int, Ge(1)]  # steps of an attempt before its profile: `vocl.tracking.profile`
     profile_steps: Annotated[int, Ge(0)]  # steps that are profiled; 0: none
     keep_masks: bool  # keep soft masks of an evaluation, uint8 at patch resolution

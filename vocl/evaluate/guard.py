@@ -53,7 +53,7 @@ def run_guarded(evaluation: Evaluation, subject: Subject, seed: int) -> Report |
 
     report, failure = None, None
     try:
-        with _frozen(subject.model), _seeded(seed, subject.device):
+        with frozen(subject.model), _seeded(seed, subject.device):
             report = _plain(evaluation.run(replace(subject, advance=advance)), evaluation.scores)
     except Stopped:
         raise
@@ -110,9 +110,10 @@ def _number(name: Any, value: Any) -> int | float:
 
 
 @contextmanager
-def _frozen(model: VideoModel) -> Iterator[None]:
-    """Within the block nothing trains the model; its mode is as before afterwards."""
-    was_training, trained = model.training, [p for p in model.parameters() if p.requires_grad]
+def frozen(model: VideoModel) -> Iterator[None]:
+    """Within the block nothing trains the model; the mode of each of its parts is as before afterwards."""
+    was_training, modes = model.training, [(part, part.training) for part in model.modules()]
+    trained = [p for p in model.parameters() if p.requires_grad]
     model.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -120,6 +121,8 @@ def _frozen(model: VideoModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+        for part, mode in modes:  # a part may have another than the whole
+            part.training = mode
         for parameter in trained:
             parameter.requires_grad_(True)
 

@@ -12,20 +12,20 @@ from vocl.config.schema import Config
 from vocl.evaluate.store import Evaluated, EvaluationEntry
 from vocl.files import open_plain
 from vocl.rundir.attempts import result_of
-from vocl.rundir.result import UNTRAINED
+from vocl.rundir.result import Which
 from vocl.rundir.run_dir import RunDir
 
 LONGEST = 100  # characters of a key
 
 
 def add_to_result(
-    run: RunDir, saved: RunConfig, plain: RunConfig, config: RunConfig, found: Evaluated, untrained: bool
+    run: RunDir, saved: RunConfig, plain: RunConfig, config: RunConfig, found: Evaluated, which: Which
 ) -> None:
     """Add what evaluations said to the result of `run`, each under a key of its own.
 
     `saved`: the run's config; `config`: with the settings of those in `found`; `plain`: the same on the
     datasets that these have without being asked for another. A bare name is kept for what the run's
-    config says of it, or else `plain`.
+    config says of it, or else `plain`. `which`: of which model, where not of the trained one.
     """
     bare = {**plain.eval, **saved.eval}
     trained = values(saved.dataset)
@@ -38,12 +38,12 @@ def add_to_result(
         for name, entry in found.entries.items():
             settings, first = config.eval[name].content, bare[name].content
             key = keys.get(entry["eval_id"]) or _free_key(
-                run, evals, first, settings, name, entry, trained, untrained
+                run, evals, first, settings, name, entry, trained, which
             )
             evals[key] = entry
             failed.pop(key, None)
         for name, why in found.failed.items():
-            if not untrained and name not in evals and saved.eval.get(name) == config.eval[name]:
+            if not which and name not in evals and saved.eval.get(name) == config.eval[name]:
                 failed[name] = why
         changed = before.with_evals(evals, failed, saved.eval)
         if changed != before:
@@ -58,16 +58,16 @@ def _free_key(
     name: str,
     entry: EvaluationEntry,
     dataset: Config,
-    untrained: bool,
+    which: Which,
 ) -> str:
     """`name`; if that is taken or means other settings, `bare`, with what differs."""
     first: Config | None = bare
     if name in evals:
         report = run.report(evals[name]["eval_id"])
         first = report["eval"] if report else None
-    elif not untrained and settings == bare:
+    elif not which and settings == bare:
         return name
-    words = [UNTRAINED] if untrained else []
+    words: list[str] = [which] if which else []
     words += _changes(_whole(first, dataset), _whole(settings, dataset)) if first else []
     key = f"{name}:{','.join(words)}"
     return key if words and key not in evals and len(key) <= LONGEST else f"{name}:{entry['eval_id']}"

@@ -18,7 +18,7 @@ from vocl.config.run_config import RunConfig, values
 from vocl.data.served import Served
 from vocl.evaluate.code import code_digest
 from vocl.evaluate.guard import Failure, run_guarded
-from vocl.evaluate.masks.kept import KeptModel, UnseenSource, keeper
+from vocl.evaluate.masks.kept import Keep, KeptModel, UnseenSource, keeper
 from vocl.files import write_json
 from vocl.interface import Measure, Report, Source, Subject, VideoModel
 from vocl.ops.narrow import pair
@@ -63,7 +63,7 @@ def evaluate(
         if stored is None:
             report = run_guarded(
                 assemble.make_evaluation(config, name),
-                place.subject(model, device, advance),
+                subject_of(config, name, model, device, advance, place.keeper),
                 seed_of(config.seed, "evaluation", name),
             )
             if isinstance(report, Failure):
@@ -74,6 +74,34 @@ def evaluate(
         found.entries[name] = stored
         found.outdated.extend([name] if outdated else [])
     return found
+
+
+def subject_of(
+    config: RunConfig,
+    name: str,
+    model: VideoModel,
+    device: torch.device,
+    advance: Callable[[], Any],
+    keep: Keep | None = None,
+    opened: Callable[[str], tuple[str, Source]] | None = None,
+) -> Subject:
+    """What the evaluation `name` of `config` is given. `opened`: the split that stands for another, and its
+    videos; None: each stands for itself."""
+
+    def source(split: str) -> Source:
+        split, plain = opened(split) if opened else (split, assemble.make_source(config, split, name))
+        needs = assemble.clip_needs(config, model, training=False)
+        cache = assemble.feature_cache(config, plain, split, model, device, False, name)
+        return Served(plain, needs, cache)
+
+    return Subject(
+        model=model,
+        dataset=assemble.make_dataset(config, name),
+        source=functools.cache(source),
+        device=device,
+        keep=keep,
+        advance=advance,
+    )
 
 
 def rescore(
@@ -126,23 +154,10 @@ class _Place:
         entry = {key: report[key] for key in ENTRY if key in report}
         return (None, False) if outdated and reuse == "same code" else (entry, outdated)
 
-    def subject(self, model: VideoModel, device: torch.device, advance: Callable[[], Any]) -> Subject:
-        """What the evaluation is given."""
-
-        def source(split: str) -> Source:
-            plain = assemble.make_source(self.config, split, self.name)
-            needs = assemble.clip_needs(self.config, model, training=False)
-            cache = assemble.feature_cache(self.config, plain, split, model, device, False, self.name)
-            return Served(plain, needs, cache)
-
-        return Subject(
-            model=model,
-            dataset=assemble.make_dataset(self.config, self.name),
-            source=functools.cache(source),
-            device=device,
-            keep=keeper(self._masks) if self._masks else None,
-            advance=advance,
-        )
+    @property
+    def keeper(self) -> Keep | None:
+        """What keeps masks, where runtime.keep_masks asks for it."""
+        return keeper(self._masks) if self._masks else None
 
     def keep(self, report: Report, more: Mapping[str, Any] = MappingProxyType({})) -> EvaluationEntry:
         """Write `report` and what `more` there is to say of it, on the first rank; returns its entry in the

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from vocl.files import NUMBER, Kinds, record_or_none
+from vocl.files import NUMBER, Kinds, holds, record_or_none
 
 HEARTBEAT: Kinds = {"attempt": int, "step": int, "steps": int, "time": NUMBER, "pid": int, "host": str}
 START: Kinds = {
@@ -34,9 +34,26 @@ END: Kinds = {
 }
 
 
+PROBE: Kinds = {"step": int, "metric": str, "score": (*NUMBER, NoneType)}
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """What a probe after `step` steps says in a word; `metric` is EVALUATION/SCORE, None an undefined one."""
+
+    step: int
+    metric: str
+    score: float | None
+
+    @classmethod
+    def of_json(cls, content: Any) -> ProbeScore | None:
+        """What a record holds; None without one."""
+        return cls(**{key: content[key] for key in PROBE}) if holds(content, PROBE) else None
+
+
 @dataclass(frozen=True)
 class Heartbeat:
-    """A sign of life of attempt `attempt`: its process, and how far it is."""
+    """A sign of life of attempt `attempt`: its process, how far it is, and the newest probe."""
 
     attempt: int
     step: int
@@ -44,16 +61,19 @@ class Heartbeat:
     time: float  # by the clock of `host`
     pid: int
     host: str
+    probe: ProbeScore | None = None
 
     @classmethod
     def of_json(cls, content: dict[str, Any] | None) -> Heartbeat | None:
         """What the file holds; None without content."""
-        return cls(**{key: content[key] for key in HEARTBEAT}) if content else None
+        if not content:
+            return None
+        return cls(**{key: content[key] for key in HEARTBEAT}, probe=ProbeScore.of_json(content.get("probe")))
 
     @classmethod
-    def now(cls, attempt: int, step: int, steps: int) -> Heartbeat:
+    def now(cls, attempt: int, step: int, steps: int, probe: ProbeScore | None = None) -> Heartbeat:
         """One of this process."""
-        return cls(attempt, step, steps, time.time(), os.getpid(), os.uname().nodename)
+        return cls(attempt, step, steps, time.time(), os.getpid(), os.uname().nodename, probe)
 
     def age_s(self) -> float:
         """Seconds since it was written, by this machine's clock: for its own alone."""

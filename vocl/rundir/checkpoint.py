@@ -3,6 +3,7 @@
 A file is `<step>-<digest>.pt`, the digest that of its content: one rename commits both, a torn or
 damaged file betrays itself. What no stage ever trains (a frozen backbone) is not repeated in each:
 it is stored once as `frozen-<digest>.safetensors`, hard-linked between runs that share it.
+`best-<step>-<digest>.pt` is the state of the best probe, `best.json` what was said of it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,20 @@ import torch
 from torch import Tensor
 
 from vocl.errors import UserError
-from vocl.files import make_folder, read_bytes, write_bytes
-from vocl.rundir.checkpoint_files import CheckpointFile, checkpoint_files, digest_of, frozen_name, name_of
+from vocl.files import NUMBER, Kinds, make_folder, read_bytes, record_or_none, write_bytes, write_json
+from vocl.rundir.checkpoint_files import (
+    BEST,
+    CheckpointFile,
+    best_name,
+    checkpoint_files,
+    digest_of,
+    frozen_name,
+    name_of,
+)
 
 KEEP = 2
+BEST_RECORD = "best.json"
+BEST_KINDS: Kinds = {"step": int, "digest": str, "score": NUMBER, "scored": dict}
 
 State = dict[str, Any]
 
@@ -39,9 +50,7 @@ class Checkpoints:
 
     def save(self, step: int, state: State) -> CheckpointFile:
         """Write `state` for `step`, then drop what is no longer needed."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getbuffer()
+        content = _packed(state)
         digest = digest_of(content)
         path = self.folder / name_of(step, digest)
         write_bytes(path, content)  # also over a file of this name: that one may be the damaged one
@@ -51,16 +60,7 @@ class Checkpoints:
 
     def newest(self, before: int | None = None) -> tuple[CheckpointFile, State] | None:
         """The newest checkpoint whose content matches its name, at or before step `before`."""
-        for found in self.list():
-            if before is not None and found.step > before:
-                continue
-            try:
-                content = read_bytes(found.path)
-            except (FileNotFoundError, UserError):  # dropped since the listing, by what trains; no file
-                continue
-            if digest_of(content) == found.digest:
-                return found, _state(content, found.path)
-        return None
+        return _first_valid(found for found in self.list() if before is None or found.step <= before)
 
     def weights(self, state: State) -> dict[str, Tensor]:
         """All weights of the model in checkpoint `state`, the frozen ones included."""
@@ -79,6 +79,36 @@ class Checkpoints:
         for found in files:
             wanted = found.step in self.keep_steps and found.step < saved.step
             if found not in kept and not wanted:
+                with suppress(FileNotFoundError):
+                    found.path.unlink()
+
+    # ---------------------------------------------------------------------------- the best probe
+
+    def best(self) -> tuple[CheckpointFile, State] | None:
+        """The checkpoint of the best probe, whose content matches its name; None where there is none."""
+        known = self.best_record()
+        files = checkpoint_files(self.folder, BEST)
+        chosen = [found for found in files if known is None or found.digest == known["digest"]]
+        return _first_valid(chosen)
+
+    def best_record(self) -> dict[str, Any] | None:
+        """What was said of it when it was saved: `step`, `digest`, `score`, and what was scored; None without
+        the file that it is of."""
+        found = record_or_none(self.folder / BEST_RECORD, BEST_KINDS)
+        is_there = found and (self.folder / best_name(found["step"], found["digest"])).is_file()
+        return found if is_there else None
+
+    def save_best(self, step: int, state: State, score: float, scored: Mapping[str, Any]) -> None:
+        """Keep `state` as that of the best probe, which has `score` in what `scored` says, instead of the one
+        that is there. It lies beside the others, and is never the newest."""
+        content = _packed(state)
+        digest = digest_of(content)
+        path = self.folder / best_name(step, digest)
+        write_bytes(path, content)
+        record = {"step": step, "digest": digest, "score": score, "scored": dict(scored)}
+        write_json(self.folder / BEST_RECORD, record)
+        for found in checkpoint_files(self.folder, BEST):
+            if found.path != path:
                 with suppress(FileNotFoundError):
                     found.path.unlink()
 
@@ -121,6 +151,24 @@ class Checkpoints:
             return load(content)
         except SafetensorError as error:
             raise UserError(f"{path}: damaged: {error}") from None
+
+
+def _packed(state: State) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
+
+
+def _first_valid(files: Iterable[CheckpointFile]) -> tuple[CheckpointFile, State] | None:
+    """The first of `files` whose content matches its name."""
+    for found in files:
+        try:
+            content = read_bytes(found.path)
+        except (FileNotFoundError, UserError):  # dropped since the listing, by what trains; no file
+            continue
+        if digest_of(content) == found.digest:
+            return found, _state(content, found.path)
+    return None
 
 
 def _state(content: bytes, path: Path) -> State:

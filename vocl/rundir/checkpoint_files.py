@@ -11,6 +11,8 @@ from vocl.files import read_bytes
 
 NAME = re.compile(r"(\d{9})-([0-9a-f]{16})\.pt")
 
+BEST = "best-"
+
 
 @dataclass(frozen=True)
 class CheckpointFile:
@@ -31,6 +33,11 @@ def name_of(step: int, digest: str) -> str:
     return f"{step:09d}-{digest}.pt"
 
 
+def best_name(step: int, digest: str) -> str:
+    """Name of the file beside the checkpoints that holds the state of the best probe; none of them."""
+    return f"{BEST}{name_of(step, digest)}"
+
+
 def frozen_name(digest: str) -> str:
     """Name of the file beside the checkpoints that holds the frozen weights of that digest."""
     return f"frozen-{digest}.safetensors"
@@ -48,11 +55,13 @@ def digest_of(content: bytes | memoryview) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def checkpoint_files(folder: Path) -> list[CheckpointFile]:
-    """Those in a run's folder of checkpoints by step, newest first, unchecked."""
+def checkpoint_files(folder: Path, before: str = "") -> list[CheckpointFile]:
+    """Those in a run's folder of checkpoints by step, newest first, unchecked; `before`: what their names
+    begin with."""
     try:
-        found = [NAME.fullmatch(name) for name in os.listdir(folder)]
+        names = [name for name in os.listdir(folder) if name.startswith(before)]
     except OSError:
         return []
-    files = [CheckpointFile(folder / m[0], int(m[1]), m[2]) for m in found if m]
+    found = [NAME.fullmatch(name, len(before)) for name in names]
+    files = [CheckpointFile(folder / f"{before}{m[0]}", int(m[1]), m[2]) for m in found if m]
     return sorted(files, key=lambda file: file.step, reverse=True)

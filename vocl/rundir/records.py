@@ -15,6 +15,8 @@ from vocl.rundir.claims import Claim
 from vocl.rundir.result import Result
 from vocl.rundir.run_dir import CHECKPOINTS, CONFIG, EVENTS, HEARTBEAT, JOBS, METRICS, RESULT, RunDir
 
+PROBE, PROBE_S = "probe/", "probe_s"  # of the lines of probes: before EVALUATION/SCORE, and the time it took
+
 
 class Records:
     """The records of `run`, whose folder need not exist."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 from vocl.files import NUMBER, Kinds, holds, is_a
 from vocl.measure import Measure
@@ -46,7 +46,18 @@ SCORE = (*NUMBER, NoneType)  # null: undefined
 RUN_ID = re.compile("[0-9a-f]{10}")
 DAMAGED = "result.json damaged"  # the reason of a run's state
 PLAIN = Measure()
-UNTRAINED = "untrained"  # the checkpoint of an evaluation of the model before its first step
+# Models that are scored beside the trained one: before its first step, and as the best probe found it. The
+# checkpoint of their evaluations is "untrained", and "best-<digest>".
+Which = Literal["", "untrained", "best"]
+UNTRAINED: Which = "untrained"
+BEST: Which = "best"
+
+
+def which_of(checkpoint: Any) -> Which:
+    """Which model the checkpoint of an evaluation is; "": the trained one."""
+    if checkpoint == UNTRAINED:
+        return UNTRAINED
+    return BEST if str(checkpoint).startswith(f"{BEST}-") else ""
 
 
 @dataclass(frozen=True)

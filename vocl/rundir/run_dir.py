@@ -12,7 +12,7 @@
     checkpoints/      `vocl.rundir.checkpoint`
     rungs/            what its evaluations say before its end: `RunDir.rungs`, `vocl.rundir.result`
     eval/<eval_id>/   what its evaluations say: `vocl.evaluate.store`
-    media/            pictures that a tracker shows: `vocl.tracking.media`
+    media/            pictures that a tracker shows: `vocl.tracking.media`; probe.png: `RunDir.probe_picture`
     wandb/            files of W&B's client, the lock of a mirror: `vocl.tracking.mirror_process`
 
 docs/records.md describes the formats. `vocl.rundir.records` reads all of it at once, for boards.
@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any
 from vocl.errors import UserError
 from vocl.files import Kinds, open_plain, parse_json, read_bytes, record_or_none, write_json
 from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
-from vocl.rundir.attempt_events import Heartbeat
+from vocl.rundir.attempt_events import Heartbeat, ProbeScore
 from vocl.rundir.checkpoint_files import CheckpointFile
-from vocl.rundir.result import REPORT, RUNG, UNTRAINED, Result, Rung
+from vocl.rundir.result import REPORT, RUNG, Result, Rung, which_of
 
 if TYPE_CHECKING:  # boards read no config, and start in a fraction of a second
     from vocl.config.run_config import RunConfig
@@ -132,6 +132,11 @@ class RunDir:
     def media(self) -> Path:
         """The folder of the pictures that a tracker shows."""
         return self.path / "media"
+
+    @property
+    def probe_picture(self) -> Path:
+        """The picture of the newest probe."""
+        return self.media / "probe.png"
 
     @property
     def wandb(self) -> Path:
@@ -231,7 +236,7 @@ class RunDir:
         """The records of the evaluations `evals` of a result, by their keys there; those of the trained
         model that are there."""
         found = {key: self.report(entry["eval_id"]) for key, entry in evals.items()}
-        return {key: each for key, each in found.items() if each and each.get("checkpoint") != UNTRAINED}
+        return {key: each for key, each in found.items() if each and not which_of(each.get("checkpoint"))}
 
     def rows(self, eval_id: str) -> list[dict[str, Any]]:
         """What an evaluation says of each video; nothing where that is not there, or damaged."""
@@ -294,9 +299,9 @@ class RunDir:
         """The last sign of life; None where there is none that can be read."""
         return Heartbeat.of_json(record_or_none(f"{self.path}/{HEARTBEAT}", attempt_events.HEARTBEAT))
 
-    def write_beat(self, attempt: int, step: int, steps: int) -> None:
-        """Write a heartbeat of the training in this process."""
-        write_json(self.beat_path, asdict(Heartbeat.now(attempt, step, steps)))
+    def write_beat(self, attempt: int, step: int, steps: int, probe: ProbeScore | None = None) -> None:
+        """Write a heartbeat of the training in this process, whose newest probe is `probe`."""
+        write_json(self.beat_path, asdict(Heartbeat.now(attempt, step, steps, probe)))
 
     def is_alive(self, beat: Heartbeat | None, stale_s: float = STALE_S) -> bool:
         """Whether the process is alive that wrote the heartbeat `beat`, as far as this machine can tell: by

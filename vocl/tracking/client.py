@@ -51,8 +51,8 @@ class Client(Protocol):
         """Open the run, or go on with it; returns what the tracker has of it."""
         ...
 
-    def log(self, step: int, row: Row) -> None:
-        """Show the numbers of a step, which is larger than that of any call before."""
+    def log(self, step: int, row: Row, pictures: Sequence[Picture] = ()) -> None:
+        """Show the numbers, and pictures, of a step, which is larger than that of any call before."""
         ...
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:

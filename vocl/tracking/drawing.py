@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from vocl.config.run_config import RunConfig
-from vocl.interface import VideoModel
+from vocl.config.sections import Dataset
+from vocl.interface import Video, VideoModel
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import StopFlag, Stopped
 from vocl.tracking.track import Track
@@ -16,6 +19,9 @@ from vocl.tracking.track import Track
 logger = logging.getLogger(__name__)
 # draws them: config, model, folder, device, and what is called between two videos and may raise to stop
 Draw = Callable[[RunConfig, VideoModel, RunDir, torch.device, Callable[[], None]], None]
+
+# draws a video of a probe: model, video, its truth, dataset, device, file, title
+Sketch = Callable[[VideoModel, Video, Any, Dataset, torch.device, Path, str], None]
 
 
 def draw_for(

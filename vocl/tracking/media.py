@@ -47,5 +47,12 @@ def read(run: RunDir) -> list[Picture]:
     return [p for p in pictures if p.path.is_file() and not p.path.is_symlink()]
 
 
+def of_probe(run: RunDir) -> list[Picture]:
+    """The picture of the newest probe, if one was drawn; its title says of which step it is."""
+    path = run.probe_picture
+    is_there = path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
+    return [Picture("probe/picture", path, "of the newest probe")] if is_there else []
+
+
 def _is_name(text: str) -> bool:
     return Path(text).name == text

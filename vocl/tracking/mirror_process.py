@@ -24,11 +24,12 @@ from typing import Any, NoReturn
 from vocl.config.safe_yaml import read_saved
 from vocl.config.wandb_names import artifact_name
 from vocl.files import make_folder, open_plain
+from vocl.rundir.records import PROBE_S
 from vocl.rundir.results_root import root_of
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import ignore_signals
 from vocl.tracking import media, shown
-from vocl.tracking.client import Client, Ending, Known
+from vocl.tracking.client import Client, Ending, Known, Row
 from vocl.tracking.mirror import CHECKPOINT_S, END_MESSAGE, command, environment
 from vocl.tracking.trackio_client import TrackioClient
 from vocl.tracking.wandb_client import SealedWandbClient
@@ -86,6 +87,7 @@ class Shown:
         self.config = read_saved(run.config_path)
         self.steps = self.config["train"]["steps"]
         self.known, self.offset, self.last, self.is_complete = Known(), 0, -1, False
+        self.probed: Row = {}  # of a probe, held back: the next report may be of the same step
 
     def follow(self, training: int) -> None:
         """Show the run until the process `training` has ended; 0: as it is now."""
@@ -103,6 +105,7 @@ class Shown:
                 self._show_new()
             if self.is_complete or not training:  # of one that was killed the last rows may not hold
                 self._show_new()
+                self._flush()
             self.client.close(self._ending(once=not training))
 
     def _ended(self, seconds: float) -> bool:
@@ -133,10 +136,28 @@ class Shown:
                 if not line.endswith(b"\n"):
                     break
                 self.offset += len(line)
-                row = json.loads(line)
-                if row["step"] > self.last:
-                    self.client.log(row["step"], row)
-                    self.last = row["step"]
+                self._show(json.loads(line))
+
+    def _show(self, row: Row) -> None:
+        """Show a row, or hold that of a probe back until the next is known: a tracker takes a step once."""
+        if row["step"] <= self.last:
+            return
+        if self.probed and self.probed["step"] < row["step"]:
+            self._flush()
+        if PROBE_S in row:
+            self.probed = row
+            return
+        self._pass_on(self.probed | row)
+
+    def _flush(self) -> None:
+        """Show what is held back."""
+        if self.probed:
+            self._pass_on(self.probed)
+
+    def _pass_on(self, row: Row) -> None:
+        pictures = media.of_probe(self.run) if self.probed else []
+        self.probed, self.last = {}, row["step"]
+        self.client.log(row["step"], row, pictures)
 
     def _keep_checkpoint(self) -> None:
         """Keep the checkpoint after the last step, if asked, once."""

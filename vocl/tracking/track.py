@@ -6,11 +6,15 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from vocl.files import finite, open_plain, parse_json, write_text
+from vocl.rundir.attempt_events import ProbeScore
+from vocl.rundir.records import PROBE, PROBE_S
 from vocl.rundir.run_dir import RunDir
 from vocl.tracking.mirror import Mirror
 
@@ -29,6 +33,7 @@ class Track:
         self.run, self.total_steps, self.mirror = run, total_steps, mirror
         self.attempt = self.at = 0
         self.beat_at = 0.0
+        self.newest: ProbeScore | None = None
         self.bar = _bar(total_steps) if progress and run is not None and sys.stderr.isatty() else None
         self._clear()
 
@@ -39,6 +44,9 @@ class Track:
         if path is not None and path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
             write_text(path, "".join(f"{line}\n" for line in lines))
+        beat = self.run.beat() if self.run else None
+        if beat and beat.probe and beat.probe.step < step:
+            self.newest = beat.probe
         if self.bar:
             self.bar.start()
             self.bar.update(self.bar.task_ids[0], completed=step)
@@ -75,14 +83,25 @@ class Track:
             "memory_gib": _memory_gib(),
         }
         self._clear()
-        if self.run is None:
-            return
-        with open_plain(self.run.metrics_path, "a") as log:
-            log.write(json.dumps(finite(line)) + "\n")
-        if self.mirror:
-            self.mirror.check()
+        self._write(line)
         if self.bar:
             self.bar.update(self.bar.task_ids[0], description=f"loss {report['loss']:.4f}")
+
+    def probe(self, newest: ProbeScore, scores: Mapping[str, float], seconds: float) -> None:
+        """Write a line with what a probe says, and `newest`, its word for boards, into the signs of life."""
+        self.newest = newest
+        named = {f"{PROBE}{name}": value for name, value in scores.items()}
+        self._write({"step": newest.step, **named, PROBE_S: seconds})
+        self.beat()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Leave the time that is spent within the block out of the rates of the training."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.began += time.monotonic() - began
 
     def alive(self) -> None:
         """Give a sign of life if it is due; called at every step and every evaluated video."""
@@ -93,7 +112,7 @@ class Track:
         """Give a sign of life."""
         self.beat_at = time.monotonic()
         if self.run is not None:
-            self.run.write_beat(self.attempt, self.at, self.total_steps)
+            self.run.write_beat(self.attempt, self.at, self.total_steps, self.newest)
 
     def close(self) -> None:
         """End the progress bar and the mirror."""
@@ -101,6 +120,14 @@ class Track:
             self.bar.stop()
         if self.mirror:
             self.mirror.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.run is None:
+            return
+        with open_plain(self.run.metrics_path, "a") as log:
+            log.write(json.dumps(finite(line)) + "\n")
+        if self.mirror:
+            self.mirror.check()
 
     def _clear(self) -> None:
         self.began = time.monotonic()

@@ -44,17 +44,18 @@ class TrackioClient:
         self.last = max((row["step"] for row in self._rows()), default=-1)
         return Known(step=self.last)
 
-    def log(self, step: int, row: Row) -> None:
-        """Show a row."""
-        self.run.log({key: value for key, value in row.items() if key != "step"}, step=step)
-        self.last = step
-
-    def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures, which trackio copies into its folder."""
+    def log(self, step: int, row: Row, pictures: Sequence[Picture] = ()) -> None:
+        """Show a row, and pictures, which trackio copies into its folder."""
         import trackio
 
         kinds = {True: trackio.Video, False: trackio.Image}
-        self.log(step, {one.key: kinds[one.is_video](str(one.path), caption=one.caption) for one in pictures})
+        shown = {one.key: kinds[one.is_video](str(one.path), caption=one.caption) for one in pictures}
+        self.run.log({key: value for key, value in row.items() if key != "step"} | shown, step=step)
+        self.last = step
+
+    def show(self, step: int, pictures: Sequence[Picture]) -> None:
+        """Show pictures."""
+        self.log(step, {}, pictures)
 
     def tabulate(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table."""

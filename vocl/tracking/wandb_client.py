@@ -66,12 +66,8 @@ class WandbClient:
         self.run.define_metric("*", step_metric="step")
         return Known(step=self.run.starting_step - 1)
 
-    def log(self, step: int, row: Row) -> None:
-        """Show a row."""
-        self.run.log(row, step=step, commit=True)
-
-    def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures, which the client copies into its folder."""
+    def log(self, step: int, row: Row, pictures: Sequence[Picture] = ()) -> None:
+        """Show a row, and pictures, which the client copies into its folder."""
         import wandb
 
         def media(one: Picture) -> Any:
@@ -79,7 +75,11 @@ class WandbClient:
                 return wandb.Video(str(one.path), caption=one.caption, format="mp4")
             return wandb.Image(str(one.path), caption=one.caption)
 
-        self.log(step, {"step": step} | {one.key: media(one) for one in pictures})
+        self.run.log(row | {one.key: media(one) for one in pictures}, step=step, commit=True)
+
+    def show(self, step: int, pictures: Sequence[Picture]) -> None:
+        """Show pictures."""
+        self.log(step, {"step": step}, pictures)
 
     def tabulate(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table."""

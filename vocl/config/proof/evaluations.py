@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vocl.config.proof import signature
 from vocl.config.proof.classes import Packages
 from vocl.config.proof.inputs import clip_needs
 from vocl.errors import UserError
+
+if TYPE_CHECKING:
+    from vocl.config.run_config import RunConfig
 
 TRUTH = "truth"  # the one need of an evaluation that its dataset has to meet, not the model
 
@@ -30,6 +33,23 @@ def check_evaluations(config: dict[str, Any], allowed: Packages) -> None:
         if node["dataset"] is not None:
             any_size = bool(needs) and needs <= model.get("any_size", frozenset())
             _check_dataset(config, name, any_size and _takes_any_size(config, allowed))
+
+
+def refuse_unknown_probe(config: RunConfig, allowed: Packages) -> None:
+    """Refuse a score to tell probes by that no evaluation of the run gives, as far as their source text says
+    what they give."""
+    metric = config.runtime.probe_metric
+    if metric is None or not config.runtime.probe_every:
+        return
+    name, slash, score = metric.rpartition("/")
+    scores = {each: declared(own.part, allowed, "scores", None) for each, own in config.eval.items()}
+    asked = {each: given for each, given in scores.items() if not slash or each == name}
+    if any(given is None or score in given for given in asked.values()):
+        return
+    choices = sorted(f"{each}/{one}" for each, given in scores.items() for one in given or ())
+    raise UserError(
+        f"runtime.probe_metric={metric}: no evaluation of the run gives it, choose from {', '.join(choices)}"
+    )
 
 
 def _check_condition(config: dict[str, Any], name: str, allowed: Packages) -> None:

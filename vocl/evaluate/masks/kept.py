@@ -18,6 +18,7 @@ from vocl.errors import UserError, brief
 from vocl.files import read_bytes, write_bytes
 from vocl.interface import Clip, Grid, SegmentOptions, Segments, Source, Video, VideoModel
 
+Keep = Callable[[str, np.ndarray], None]  # the name of a video, and its masks
 LONGEST = 120  # characters of a file's name
 
 
@@ -29,7 +30,7 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / f"{safe}.npz"
 
 
-def keeper(folder: Path) -> Callable[[str, np.ndarray], None]:
+def keeper(folder: Path) -> Keep:
     """Writes soft masks (uint8 t k n) as <video>.npz."""
 
     def keep(name: str, masks: np.ndarray) -> None:
