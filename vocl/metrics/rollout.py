@@ -15,12 +15,12 @@ from vocl.metrics.overlap import OBJECTS, Pairs
 class ReappearedIoU(TableMetric):
     """IoU of objects that come back into sight after frame `first`, with the slot they had before it.
 
-    Which objects count is told by the truth, the same for every method. An object's share in a frame
-    is its points there over the most that it has in any frame of the video. It counts in frame t >= `first` if
-    its share is at least `seen` in t and in a frame before `first`, and below `hidden` in a frame between the
-    two: behind another object, or out of the picture. Its slot is that of the highest IoU over the frames
-    before `first` together, so one that comes back in another slot scores 0. One sample per object and such
-    frame; undefined where there is none.
+    Which objects count is told by the truth, the same for every method. An object's share in a frame is
+    its points there over the most that it has in any frame of the video. It counts in frame t >= `first`
+    if its share is at least `seen` in t and in a frame before `first`, and below `hidden` in a frame
+    between the two: behind another object, or out of the picture. Its slot is that of the highest IoU
+    over the frames before `first` together, so one that comes back in another slot scores 0. One sample
+    per object and such frame; undefined where there is none.
 
     No ARI: of one object alone it is 1 whenever its points are one slot's.
     """

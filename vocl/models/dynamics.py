@@ -30,14 +30,15 @@ class RolledOutput(Output):
 class Dynamics(Recurrent):
     """`Recurrent` with its weights frozen, and a `rollout` that learns how its slots go on.
 
-    A second stage: `warm_start={run: RUN, take: ["*"]}` brings the slots, of a run whose model has the same
-    parts. In training, a clip's slots come without gradient; `rollout` sees those of its first `burn_in`
-    frames and tells those of the rest, each from what it told before. Scored by `eval=[dynamics]`; `segment` and its
-    masks are those of the first stage.
+    A second stage: `warm_start={run: RUN, take: ["*"]}` brings the slots, of a run whose model has the
+    same parts. In training, a clip's slots come without gradient; `rollout` sees those of its first
+    `burn_in` frames and tells those of the rest, each from what it told before. Scored by
+    `eval=[dynamics]`; `segment` and its masks are those of the first stage.
 
     The idea is SlotFormer's (Wu et al., ICLR 2023). SlotContrast uses it on its frozen slots, without
-    released code, so numbers of frames are ours. Other than in SlotFormer's release, slots are not written to disk
-    first but encoded anew for each clip, so that mirrored and reversed clips are trained on too.
+    released code, so numbers of frames are ours. Other than in SlotFormer's release, slots are not
+    written to disk first but encoded anew for each clip, so that mirrored and reversed clips are trained
+    on too.
 
     `reconstruct`: also decode what is told, for a loss on features (SlotFormer's L_I, there on images).
     `num_frames`: of a training clip; one that leaves no frame to tell is refused.
