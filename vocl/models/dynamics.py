@@ -73,7 +73,7 @@ class Dynamics(Recurrent):
     def forward(self, clip: Clip) -> RolledOutput:
         with torch.no_grad():
             features = self.encode(clip)
-            context = self._context(clip, features)
+            context = self._training_context(clip, features)
             swept = self._sweep(context, self._first(context), None)
         rolled = self.rollout(swept.slots[:, : self.burn_in], clip.valid.shape[1] - self.burn_in)
         recon = self._decode_alone(rolled, reconstruct=True).recon if self.reconstruct else None

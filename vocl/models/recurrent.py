@@ -98,9 +98,7 @@ class Recurrent(VideoModel):
 
     def forward(self, clip: Clip) -> Output:
         features = self.encode(clip)
-        context = self._context(clip, features)
-        if not isinstance(self.target, str):
-            context = replace(context, target=context.call(self.target))
+        context = self._training_context(clip, features)
         state = self._first(context)[:, : self.active_slots]
         swept = self._sweep(context, state, None)
         decoded = context.call(self.decoder, swept.slots)
@@ -171,6 +169,13 @@ class Recurrent(VideoModel):
         if isinstance(self.target, Target):
             return self.target.channels
         return 3 if self.target == "rgb" else backbone.dim
+
+    def _training_context(self, clip: Clip, features: Features) -> Context:
+        """The context with a target also where that is made of annotations, which only training has."""
+        context = self._context(clip, features)
+        if isinstance(self.target, str):
+            return context
+        return replace(context, target=context.call(self.target))
 
     def _context(self, clip: Clip, features: Features) -> Context:
         """What the parts may read before the first frame is looked at."""
