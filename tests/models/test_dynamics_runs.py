@@ -11,7 +11,7 @@ from running import at_step, final, on_ranks, result, run_folder, same, send, ti
 
 from vocl import assemble, run
 from vocl.config.check import check
-from vocl.config.compose import compose
+from vocl.config.compose import compose, composed
 from vocl.data.feed import Feed
 from vocl.errors import UserError
 
@@ -80,6 +80,21 @@ def test_a_decoder_that_reads_the_frame_cannot_foretell_it(tmp_path) -> None:
     model.decoder.needs = frozenset({"inputs"})
     with pytest.raises(UserError, match=r"model\.decoder: needs inputs, which frames to come do not have"):
         model.roll_out(torch.randn(1, 2, 4, 8), 1)
+
+
+def test_slots_of_another_model_can_be_rolled_out(tmp_path) -> None:
+    """Those of SAVi, which rebuilds an image."""
+    swapped = ("model._target_=vocl.models.dynamics.Dynamics", "+model/rollout@model.rollout=transformer")
+    numbers = ("+model.burn_in=2", "+model.num_frames=${dataset.clip_frames}", "+model.reconstruct=true")
+    terms = ("loss=[rolled_slot_mse,rolled_feature_mse]", "dataset.clip_frames=4", "eval=[dynamics]")
+    config = composed(["experiment=savi/synthetic", *swapped, *numbers, *terms])
+    model = assemble.make_model(config, pretrained=True)
+    feed = Feed(assemble.make_source(config, "train"), assemble.make_dataset(config), 0, 2, 4)
+    clip = feed.batch(0)
+    output = model(clip)
+    assert output.rolled_recon.shape == output.target[:, 2:].shape
+    total, _ = assemble.make_objective(config)(output, clip, "all", 0)
+    assert total > 0 and model.roll_out(output.slots[:, :2], 2).masks.shape[:3] == (2, 2, model.num_slots)
 
 
 def test_clips_too_short_and_a_term_without_its_tensor_are_refused(tmp_path) -> None:
