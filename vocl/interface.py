@@ -244,9 +244,9 @@ class VideoModel(nn.Module):
 
     A field of a level is named with a dot: "children.recon". `needs` names what it reads of the
     clip, such as "clip.boxes". `answers` names what an evaluation may ask for: fields of its `Segments`
-    that are not None, and "embed"; `any_size` those of them that it also gives for frames of another
-    size than it was built for, if its backbone takes them. All are read from the source before
-    anything is imported.
+    that are not None, "embed" and "rollout" (`roll_out`); `any_size` those of them that it also gives
+    for frames of another size than it was built for, if its backbone takes them. All are read from the
+    source before anything is imported.
 
     `reads_features`: `encode` is all that it asks its backbone, so features may come with the clip.
     `reads_video` False: then it does not look at `clip.video`, which may be None.
@@ -299,6 +299,11 @@ class VideoModel(nn.Module):
 
     def embed(self, clip: Clip) -> Tensor:
         """Dense features b t n e, for label propagation."""
+        raise NotImplementedError
+
+    def roll_out(self, slots: Tensor, horizon: int) -> Segments:
+        """What the next `horizon` frames will be, of which none is shown: masks b m k n and slots b m k d,
+        from the slots b t k d of the frames before."""
         raise NotImplementedError
 
     def after_step(self, step: int) -> None:

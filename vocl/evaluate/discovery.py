@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from vocl.config.build import Part
 from vocl.data.transforms import labels_to_input
@@ -84,11 +85,15 @@ class Discovery(MaskEvaluation):
         """What a subclass adds to the row of a video, and what the scores over all videos are made of."""
         return {}, objects
 
-    def _score(self, subject: Subject, video: Video, truth: Truth, metrics: dict[str, TableMetric]) -> Scored:
+    def true_labels(self, subject: Subject, truth: Truth) -> tuple[Tensor, int]:
+        """The label map t h w of a video at the size of scoring, and how many points have several objects."""
         labels, contested = truth.labels(self.protocol.overlap)
         resize, dataset = self.protocol.resolution == "input", subject.dataset
         true = labels_to_input(torch.from_numpy(labels), pair(dataset.size_px), dataset.fit, resize)
-        true = self.protocol.sized(true).to(subject.device)
+        return self.protocol.sized(true).to(subject.device), contested
+
+    def _score(self, subject: Subject, video: Video, truth: Truth, metrics: dict[str, TableMetric]) -> Scored:
+        true, contested = self.true_labels(subject, truth)
         counts = VideoCounts(self.protocol, len(truth.objects) + 1)
         first = self.protocol.pairs.first_slot  # slots are segments all: where label 0 is none, from 1 on
         for frames, segments in self.windows(subject, video, clip_frames=self.protocol.clip_frames):

@@ -22,7 +22,7 @@ class FeatureMSE(nn.Module):
 
     def forward(self, output: Output, clip: Clip) -> Tensor:
         """Scalar, from `output.recon` and `output.target` b t n e."""
-        return _mean_over_valid(_squared_error(output), clip.valid)
+        return mean_over_valid(_squared_error(output), clip.valid)
 
 
 class ReconMSE(nn.Module):
@@ -37,14 +37,14 @@ class ReconMSE(nn.Module):
     def forward(self, output: Output, clip: Clip) -> Tensor:
         """Scalar, from `output.recon` and `output.target` b t c h w."""
         error = _squared_error(output)
-        return _mean_over_valid(error, clip.valid) * error[0, 0].numel()
+        return mean_over_valid(error, clip.valid) * error[0, 0].numel()
 
 
 def _squared_error(output: Output) -> Tensor:
     return (given(output.recon).float() - given(output.target).float()).square()
 
 
-def _mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
+def mean_over_valid(error: Tensor, valid: Tensor) -> Tensor:
     """Mean of `error` b t ... over the frames that `valid` b t marks.
 
     Frames of an output that has fewer than the clip (one for its middle) count alike in every clip

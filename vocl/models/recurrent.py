@@ -24,6 +24,7 @@ from vocl.interface import (
     Segments,
     VideoModel,
 )
+from vocl.nn.decoders.broadcast import Decoded
 from vocl.nn.targets import Target
 from vocl.ops.narrow import given
 
@@ -58,7 +59,7 @@ class Recurrent(VideoModel):
         {"initializer", "corrector", "predictor", "decoder", "target"}
     )
     scored_masks: ClassVar[frozenset[str]] = frozenset({"decoder", "attention"})
-    answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed"})
+    answers: ClassVar[frozenset[str]] = frozenset({"masks", "slots", "embed", "rollout"})
     any_size: ClassVar[frozenset[str]] = frozenset({"embed"})  # adapter and decoder have a grid of their own
 
     def __init__(
@@ -97,9 +98,7 @@ class Recurrent(VideoModel):
 
     def forward(self, clip: Clip) -> Output:
         features = self.encode(clip)
-        context = self._context(clip, features)
-        if not isinstance(self.target, str):
-            context = replace(context, target=context.call(self.target))
+        context = self._training_context(clip, features)
         state = self._first(context)[:, : self.active_slots]
         swept = self._sweep(context, state, None)
         decoded = context.call(self.decoder, swept.slots)
@@ -141,11 +140,42 @@ class Recurrent(VideoModel):
     def embed(self, clip: Clip) -> Tensor:
         return self.encode(clip).tokens
 
+    @torch.no_grad()
+    def roll_out(self, slots: Tensor, horizon: int) -> Segments:
+        future = self.future(slots, horizon)
+        decoded = self._decode_alone(future, reconstruct=False)
+        return Segments(masks=decoded.masks, grid=decoded.grid, slots=future)
+
+    def future(self, slots: Tensor, horizon: int) -> Tensor:
+        """Slots of the next `horizon` frames, b m k d, from those before, b t k d.
+
+        Here: the predictor again and again on the last of them, though it was trained for one step, and
+        for a corrector to follow. Without a predictor nothing changes.
+        """
+        if self.predictor is not None:
+            _refuse_needy("predictor", self.predictor)
+        found = [slots[:, -1]]
+        for _ in range(horizon):
+            found.append(self.predictor(found[-1]) if self.predictor else found[-1])
+        return torch.stack(found[1:], dim=1)
+
+    def _decode_alone(self, slots: Tensor, reconstruct: bool) -> Decoded:
+        """Decode slots of frames that nobody has seen."""
+        _refuse_needy("decoder", self.decoder)
+        return self.decoder(slots, reconstruct=reconstruct)
+
     def _channels(self, backbone: Backbone) -> int:
         """Channels of what the decoder reconstructs."""
         if isinstance(self.target, Target):
             return self.target.channels
         return 3 if self.target == "rgb" else backbone.dim
+
+    def _training_context(self, clip: Clip, features: Features) -> Context:
+        """The context with a target also where that is made of annotations, which only training has."""
+        context = self._context(clip, features)
+        if isinstance(self.target, str):
+            return context
+        return replace(context, target=context.call(self.target))
 
     def _context(self, clip: Clip, features: Features) -> Context:
         """What the parts may read before the first frame is looked at."""
@@ -196,3 +226,10 @@ class Recurrent(VideoModel):
         context.extra.update(extra)
         slots, predicted, attn = map(joined, backward[:3], forward[:3])
         return Unrolled(slots, predicted, attn, extra)
+
+
+def _refuse_needy(place: str, part: nn.Module) -> None:
+    """Refuse to foretell with a part that reads of a frame what is not there before it is seen."""
+    needs: frozenset[str] = getattr(part, "needs", frozenset())
+    if needs:
+        raise UserError(f"model.{place}: needs {', '.join(sorted(needs))}, which frames to come do not have")
