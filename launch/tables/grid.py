@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from launch.tables.labels import label
 from launch.tables.model import Place, Table, TableCell
 
-INSIDE_NOISE, INCOMPLETE, NOTHING = "≈", "†", "--"
+INSIDE_NOISE, INCOMPLETE, OTHER_CODE, NOTHING = "≈", "†", "‡", "--"
 PUBLISHED = "published: "
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell in words: `spread` with its sign, `count` in brackets, `mark` behind all."""
+    """A cell in words: `spread` with its sign, `count` in brackets, then `mark` and why seeds have none."""
 
     mean: str = ""
     spread: str = ""
     count: str = ""
     mark: str = ""
+    gaps: str = ""
     best: bool = False
     second: bool = False
     place: Place | None = None  # where the numbers stand; None for a published one
@@ -28,7 +29,8 @@ class Shown:
     @property
     def plain(self) -> str:
         """Without markup."""
-        return f"{self.mean}{self.spread}{f' {self.count}' if self.count else ''}{self.mark}"
+        count, gaps = (f" {text}" if text else "" for text in (self.count, self.gaps))
+        return f"{self.mean}{self.spread}{count}{self.mark}{gaps}"
 
 
 Line = tuple[str, list[Shown]]
@@ -46,6 +48,11 @@ class Grid:
         """All of them."""
         return [line for group in self.groups for line in group]
 
+    @property
+    def titles(self) -> list[str]:
+        """The headers on one storey."""
+        return [" ".join(dict.fromkeys(filter(None, header))) for header in self.headers]
+
 
 def grid(table: Table) -> Grid:
     """The table as its settings want it to stand."""
@@ -58,8 +65,7 @@ def grid(table: Table) -> Grid:
 
 def _transposed(found: Grid) -> Grid:
     """Rows as columns: one group, each line named by its column and metric."""
-    names = [" ".join(dict.fromkeys(filter(None, header))) for header in found.headers]
-    lines = [(name, [cells[i] for _, cells in found.lines]) for i, name in enumerate(names)]
+    lines = [(name, [cells[i] for _, cells in found.lines]) for i, name in enumerate(found.titles)]
     return Grid([(row, "") for row, _ in found.lines], [lines])
 
 
@@ -90,12 +96,13 @@ def _row(table: Table, row: str) -> Iterator[Shown]:
 def _shown(cell: TableCell, digits: int, place: Place, counts: bool) -> Shown:
     summary = cell.summary
     if summary is None:
-        return Shown(NOTHING, place=place)
+        return Shown(NOTHING, gaps=cell.told_gaps, place=place)
     spread = "" if summary.std is None else f" ± {summary.std:.{digits}f}"
     whole = cell.complete
     count = (f"({summary.n})" if counts else "") if whole else f"({summary.n}/{cell.wanted})"
-    mark = "" if whole else INCOMPLETE
-    return Shown(f"{summary.mean:.{digits}f}", spread, count, mark, cell.best, cell.second, place)
+    mark = ("" if whole else INCOMPLETE) + (OTHER_CODE if cell.other_code else "")
+    mean, gaps = f"{summary.mean:.{digits}f}", cell.told_gaps
+    return Shown(mean, spread, count, mark, gaps, cell.best, cell.second, place)
 
 
 def _delta(cell: TableCell, digits: int, place: Place) -> Shown:

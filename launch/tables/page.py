@@ -54,10 +54,9 @@ def table_parts(table: Table) -> dict[str, Any]:
         [{"label": escape.one_line(label), "cells": cells} for label, cells in group]
         for group in found.groups
     ]
-    headers = (" ".join(dict.fromkeys(filter(None, header))) for header in found.headers)
     return {
         "title": escape.one_line(table.ablation.title),
-        "headers": [escape.one_line(header) for header in headers],
+        "headers": [escape.one_line(header) for header in found.titles],
         "groups": groups,
         "notes": [escape.one_line(note) for note in table.notes],
         "tip": functools.partial(_tip, table),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,26 @@ class RunScores:
             self._read[evaluation] = self.run.rows(self.entries[evaluation]["eval_id"])
         return self._read.get(evaluation, [])
 
+    def gap(self, metric: str) -> str | None:
+        """In a word or two why there is no number for `metric`; None where there is one."""
+        found = self.score(metric)
+        if found is not None:
+            return "undefined" if found.value is None else None
+        if self.state != "done":
+            return self.state
+        name, slash, _ = metric.partition("/")
+        waited = [each for each in self.lacking if not slash or each == name]
+        if not waited:
+            return "not given"
+        return "scoring failed" if any(each in self.failed for each in waited) else "unscored"
+
+    def is_by(self, usual: Mapping[str, str], metric: str) -> bool:
+        """Whether its score is by this code, by what (see `versions`), as far as records say."""
+        found = self.score(metric)
+        names = [RUN_CODE, found.evaluation] if found else []
+        own = {RUN_CODE: self.code, **self.codes}
+        return all(own.get(name) in (None, usual.get(name)) for name in names)
+
     @property
     def standing(self) -> str:
         """Its state, and of a finished run whether it was scored as its row asks."""
@@ -98,6 +119,17 @@ class RunScores:
     def names(self) -> list[str]:
         """Every score as <evaluation>/<metric>."""
         return [f"{name}/{metric}" for name, entry in self.entries.items() for metric in entry["metrics"]]
+
+
+RUN_CODE = ""  # the key of what trained the runs; the others are names of evaluations
+
+
+def versions(records: Sequence[RunScores]) -> dict[str, Counter[str]]:
+    """How many runs come from which code, the most common first: what trained them, and each evaluation."""
+    runs = {record.spec.id: record for record in records}.values()
+    names = dict.fromkeys(name for record in records for name in record.codes)
+    of_evaluations = {name: Counter(r.codes[name] for r in runs if name in r.codes) for name in names}
+    return {RUN_CODE: Counter(record.code for record in runs if record.code), **of_evaluations}
 
 
 def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -> RunScores:
