@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from launch.tables.labels import label
 from launch.tables.model import Place, Table, TableCell
 
-INSIDE_NOISE, INCOMPLETE, OTHER_CODE, NOTHING = "≈", "†", "‡", "--"
+INSIDE_NOISE, INCOMPLETE, OTHER_CODE, REMARKED, NOTHING = "≈", "†", "‡", "§", "--"
 PUBLISHED = "published: "
 
 
@@ -95,13 +95,14 @@ def _row(table: Table, row: str) -> Iterator[Shown]:
 
 def _shown(cell: TableCell, digits: int, place: Place, counts: bool) -> Shown:
     summary = cell.summary
+    marks = (OTHER_CODE if cell.other_code else "") + (REMARKED if cell.remarked else "")
     if summary is None:
-        return Shown(NOTHING, gaps=cell.told_gaps, place=place)
+        return Shown(NOTHING, mark=marks, gaps=cell.told_gaps, place=place)
     spread = "" if summary.std is None else f" ± {summary.std:.{digits}f}"
     whole = cell.complete
     count = (f"({summary.n})" if counts else "") if whole else f"({summary.n}/{cell.wanted})"
-    mark = ("" if whole else INCOMPLETE) + (OTHER_CODE if cell.other_code else "")
     mean, gaps = f"{summary.mean:.{digits}f}", cell.told_gaps
+    mark = ("" if whole else INCOMPLETE) + marks
     return Shown(mean, spread, count, mark, gaps, cell.best, cell.second, place)
 
 

@@ -15,7 +15,8 @@ Place = tuple[str, str, str]  # row, column, metric
 class TableCell:
     """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column;
     `second`: only the best are. `gaps`: how many seeds have no number, by why (see `RunScores.gap`);
-    `other_code`: whether one has a number by other code than most of the table have."""
+    `other_code`: whether one has a number by other code than most of the table have; `remarked`: whether
+    people said something of one of its runs."""
 
     summary: Summary | None
     delta: Difference | None  # to the baseline row
@@ -24,6 +25,7 @@ class TableCell:
     second: bool = False
     gaps: dict[str, int] = field(default_factory=dict)
     other_code: bool = False
+    remarked: bool = False
 
     @property
     def told_gaps(self) -> str:

@@ -126,6 +126,12 @@ def link_of(run: str, root: ResultsRoot, table: Table) -> str:
     return f"{Path(os.path.relpath(root.run(run).path, root.tables / table.name)).as_posix()}/"
 
 
+def remarks_of(record: RunScores) -> dict[str, str]:
+    """What people said of its run."""
+    tags, note = record.remarks.tags, record.remarks.note
+    return {"tags": escape.one_line(" ".join(tags)), "note": escape.one_line(note)}
+
+
 def _runs(records: Sequence[RunScores], root: ResultsRoot, table: Table) -> list[dict[str, Any]]:
     """A line per run, with the way to its folder from <root>/tables/<name>."""
     return [
@@ -138,6 +144,7 @@ def _runs(records: Sequence[RunScores], root: ResultsRoot, table: Table) -> list
             "state": record.standing,
             "gpu_hours": record.gpu_hours,
             "code": record.code or "",
+            **remarks_of(record),
         }
         for record in records
     ]

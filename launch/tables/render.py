@@ -81,6 +81,7 @@ def cells_frame(table: Table) -> pd.DataFrame:
                 "best": cell.best,
                 "gaps": cell.told_gaps,
                 "other_code": cell.other_code,
+                "remarked": cell.remarked,
                 "delta_mean": delta and delta.mean,
                 "delta_std": delta and delta.std,
                 "delta_low": delta and delta.low,
@@ -120,6 +121,8 @@ def _runs_csv(records: Sequence[RunScores], metrics: Sequence[str]) -> str:
                 **{escape.csv(name): score and score.value for name, score in scores.items()},
                 "wall_s": record.wall_s,
                 "code": record.code,
+                "tags": escape.csv(" ".join(record.remarks.tags)),
+                "note": escape.csv(record.remarks.note),
             }
         )
     return pd.DataFrame(lines).to_csv(index=False)

@@ -13,7 +13,7 @@ from launch.run_states.states import RunState
 from launch.tables import charts
 from launch.tables.charts import Curve
 from launch.tables.model import Table
-from launch.tables.page import data_uri, environment, link_of, table_parts
+from launch.tables.page import data_uri, environment, link_of, remarks_of, table_parts
 from launch.tables.pictures import DrawnVideo, RowColumn
 from launch.tables.scores import RunScores
 from vocl.rundir.records import Records
@@ -166,6 +166,7 @@ def _run(record: RunScores, state: RunState, root: ResultsRoot, table: Table) ->
         "gpu_hours": found.gpu_hours,
         "attempts": found.num_attempts,
         "code": found.code or "",
+        **remarks_of(record),
     }
 
 

@@ -18,7 +18,7 @@ from vocl.measure import Measure
 from vocl.rundir import result
 from vocl.rundir.records import Records
 from vocl.rundir.results_root import ResultsRoot
-from vocl.rundir.run_dir import RunDir
+from vocl.rundir.run_dir import Remarks, RunDir
 
 Entry = Mapping[str, Any]
 
@@ -54,6 +54,7 @@ class RunScores:
     run: RunDir | None = None
     gpu_hours: float = 0.0
     lost_gpu_hours: float = 0.0  # in attempts that failed or were killed
+    remarks: Remarks = field(default_factory=Remarks)
     _read: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
     _scores: dict[str, Score | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -138,14 +139,15 @@ def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -
     left = state.records or Records(run)
     found, hours = left.result, left.gpu_hours
     lost = left.lost_gpu_hours if hours and (found is None or found.attempts != 1) else 0.0
+    always: dict[str, Any] = {"gpu_hours": hours, "lost_gpu_hours": lost, "remarks": run.remarks()}
     if left.has_damaged_result or (found is not None and found.is_not_of(run.id, spec.seed)):
         try:
             run.result(spec.seed)
         except (UserError, OSError) as error:
             name = "failed" if name == "done" else name
-            return RunScores(spec, name, damaged=str(error), gpu_hours=hours, lost_gpu_hours=lost)
+            return RunScores(spec, name, damaged=str(error), **always)
     if found is None or name != "done":
-        return RunScores(spec, name, gpu_hours=hours, lost_gpu_hours=lost)
+        return RunScores(spec, name, **always)
     evals = found.evals
     reports = run.reports(evals)
     keys = {each: _key(run, spec, each, evals, reports, protocol) for each in spec.config.eval or evals}
@@ -160,8 +162,7 @@ def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -
         wall_s=found.wall_s,
         code=found.code,
         run=run,
-        gpu_hours=hours,
-        lost_gpu_hours=lost,
+        **always,
     )
 
 

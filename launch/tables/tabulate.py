@@ -146,7 +146,7 @@ def _ranked(
 
 
 def _explained(cells: Mapping[Place, TableCell], records: Sequence[RunScores]) -> dict[Place, TableCell]:
-    """The cells, with what else a reader must see in each: why seeds have no number, and other code."""
+    """The cells, with what else a reader must see in each: why seeds have no number, other code, remarks."""
     usual = {name: codes.most_common(1)[0][0] for name, codes in versions(records).items() if codes}
     own: dict[tuple[str, str], list[RunScores]] = {}
     for record in records:
@@ -156,7 +156,8 @@ def _explained(cells: Mapping[Place, TableCell], records: Sequence[RunScores]) -
         row, column, metric = place
         gaps = Counter(why for record in own[row, column] if (why := record.gap(metric)) is not None)
         other = not all(record.is_by(usual, metric) for record in own[row, column])
-        out[place] = replace(cell, gaps=dict(gaps), other_code=other)
+        remarked = any(record.remarks for record in own[row, column])
+        out[place] = replace(cell, gaps=dict(gaps), other_code=other, remarked=remarked)
     return out
 
 

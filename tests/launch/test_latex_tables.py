@@ -105,6 +105,37 @@ def test_every_format_says_what_each_place_lacks(holes: list[str], root: Path, c
     assert [row for row, cell in cells.items() if cell["other_code"] == "True"] == ["mixed"]
 
 
+NOTE = "50% of *it* <b>x</b> $y$ a_b |"
+
+
+@pytest.mark.parametrize("engine", latex_engine.ENGINES)
+def test_tags_and_notes_stand_in_every_format(engine, holes: list[str], root: Path, tmp_path, capsys) -> None:
+    runs = {(spec.row, spec.seed): spec.id for spec in select(holes).specs}
+    there = f"runtime.root={root}"
+    assert main(["tag", runs["whole", 0], runs["failed", 1], "keep", there]) == 0
+    assert main(["tag", runs["mixed", 1], "--note", NOTE, there]) == 0
+    capsys.readouterr()
+    assert main(["table", *holes]) == 0
+    place = root / "tables" / "holes"
+    table, tex, page = ((place / f"table.{kind}").read_text() for kind in ("md", "tex", "html"))
+    runs_with = f"run {runs['whole', 0]} (whole, all, seed 0), run {runs['failed', 1]} (failed, all, seed 1)"
+    assert f"- § tag keep: {runs_with}" in table and f"% § tag keep: {runs_with}" in tex
+    assert f"- § {escape.markdown(NOTE)}: run {runs['mixed', 1]} (mixed, all, seed 1)" in table
+    assert f"§ tag keep: {runs_with}" in page and html.escape(NOTE) in page
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    assert [line.split()[1] for line in lines if "§" in line] == ["whole", "failed", "mixed"]
+    assert r"--\S{} failed" in tex and r"$^\ddagger$\S{}" in tex
+    latex_engine.compile_table(engine, tex, tmp_path)
+    with (place / "runs.csv").open() as file:
+        said = {(line["run"], line["tags"], line["note"]) for line in csv.DictReader(file)}
+    assert {(runs["whole", 0], "keep", ""), (runs["mixed", 1], "", NOTE)} <= said
+    with (place / "table.csv").open() as file:
+        marked = [line["row"] for line in csv.DictReader(file) if line["remarked"] == "True"]
+    assert list(dict.fromkeys(marked)) == ["whole", "failed", "mixed"]
+    assert main(["report", *holes, "--videos", "0"]) == 0
+    assert html.escape(NOTE) in (place / "report.html").read_text()
+
+
 @pytest.mark.parametrize("engine", latex_engine.ENGINES)
 def test_a_template_makes_the_table(engine: str, holes: list[str], root: Path, tmp_path, capsys) -> None:
     template = tmp_path / "own.tex.j2"
