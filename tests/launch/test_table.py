@@ -3,14 +3,18 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import latex_engine
 import pytest
+from conftest import TRIO
 
 from launch.cli import main
 from launch.selection.plan import select
+from launch.tables import pictures
+from vocl.tracking import media
 
 SCORES = {"none": (0.10, 0.30), "video": (0.52, 0.50), "batch": (0.40, 0.64)}
 
@@ -210,6 +214,21 @@ def test_latex_compiles(engine: str, declare, finish, root: Path, tmp_path: Path
         finish(spec, root, video_fg_ari=0.1)
     assert main(["table", *arguments]) == 0
     latex_engine.compile_table(engine, (root / "tables" / "trio" / "table.tex").read_text(), tmp_path)
+
+
+def test_pictures_of_rows_that_left_are_removed(declare, fill, root: Path, monkeypatch) -> None:
+    drawing = "import sys; from PIL import Image; Image.new('RGB', (8, 8)).save(sys.argv[3][4:])"
+    monkeypatch.setattr(pictures, "SHOW", (sys.executable, "-c", drawing))
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    place = root / "tables" / "trio"
+    assert main(["table", *arguments, "--pictures"]) == 0
+    (place / "mine.png").touch()
+    assert {path.name for path in place.glob("*.png")} == {"none.png", "video.png", "batch.png", "mine.png"}
+    declare(TRIO.replace("  video: {loss.slot_contrast.group: 1}\n", ""))
+    assert main(["table", *arguments]) == 0
+    assert {path.name for path in place.glob("*.png")} == {"none.png", "batch.png", "mine.png"}
+    assert [picture.path.name for picture in media.read(place)] == ["none.png", "batch.png"]
 
 
 def test_mistakes(declare, fill, root: Path, capsys) -> None:

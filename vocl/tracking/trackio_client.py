@@ -53,8 +53,12 @@ class TrackioClient:
         """Show pictures, which trackio copies into its folder."""
         import trackio
 
-        kinds = {True: trackio.Video, False: trackio.Image}
-        self.log(step, {one.key: kinds[one.is_video](str(one.path), caption=one.caption) for one in pictures})
+        def media(one: Picture) -> Any:
+            if one.is_page:
+                return trackio.Html(str(one.path), inject=False, caption=one.caption)
+            return (trackio.Video if one.is_video else trackio.Image)(str(one.path), caption=one.caption)
+
+        self.log(step, {one.key: media(one) for one in pictures})
 
     def tabulate(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table."""

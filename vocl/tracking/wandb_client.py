@@ -71,12 +71,14 @@ class WandbClient:
         self.run.log(row, step=step, commit=True)
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures, which the client copies into its folder."""
+        """Show pictures and pages, which the client copies into its folder."""
         import wandb
 
         def media(one: Picture) -> Any:
             if one.is_video:
                 return wandb.Video(str(one.path), caption=one.caption, format="mp4")
+            if one.is_page:
+                return wandb.Html(str(one.path), inject=False)
             return wandb.Image(str(one.path), caption=one.caption)
 
         self.log(step, {"step": step} | {one.key: media(one) for one in pictures})
