@@ -26,9 +26,8 @@ RowColumn = tuple[str, str]
 
 @dataclass(frozen=True)
 class DrawnVideo:
-    """A picture of what `run` saw in `video`; `facts`: see `vocl.commands.pictures.slot_facts`."""
+    """A picture of what a run saw in `video`; `facts`: see `vocl.commands.pictures.slot_facts`."""
 
-    run: str
     video: str
     picture: Path
     is_best: bool
@@ -89,7 +88,7 @@ def draw_videos(
             by = f"{score.evaluation}/{metric.removeprefix(f'{score.evaluation}/')}"
             ranked = ("--best", str(count), "--worst", str(count), "--by", by)
             trouble = _show(record, root, f"out={folder}/", *ranked)
-            found[wanted] = trouble or _read(record, folder, count, metric)
+            found[wanted] = trouble or _read(folder, count, metric)
     return found
 
 
@@ -109,11 +108,10 @@ def _show(record: RunScores, root: ResultsRoot, *words: str) -> str:
     return lines[-1] if done.returncode else ""
 
 
-def _read(record: RunScores, folder: Path, count: int, metric: str) -> list[DrawnVideo]:
+def _read(folder: Path, count: int, metric: str) -> list[DrawnVideo]:
     """The pictures in `folder`, the best ones first."""
     return [
         DrawnVideo(
-            run=record.spec.id,
             video=each["video"],
             picture=folder / each["picture"],
             is_best=number < count,

@@ -113,7 +113,6 @@ def _video(table: Table, label: str, drawn: DrawnVideo) -> dict[str, Any]:
     return {
         "label": f"{label}, {name}",
         "name": name,
-        "run": drawn.run,
         "score": f"{'best' if drawn.is_best else 'worst'}: {drawn.metric} {score}",
         "small": data_uri(drawn.picture, SMALL_PX),
         "whole": data_uri(drawn.picture, WHOLE_PX),
