@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from launch.tables.labels import label
 from launch.tables.model import Place, Table, TableCell
+from launch.tables.published import UNLIKE_OURS, PublishedScore
 
 INSIDE_NOISE, INCOMPLETE, OTHER_CODE, REMARKED, NOTHING = "≈", "†", "‡", "§", "--"
 PUBLISHED = "published: "
@@ -113,6 +114,17 @@ def _delta(cell: TableCell, digits: int, place: Place) -> Shown:
     return Shown(f"{cell.delta.mean:+.{digits}f}", mark=mark, place=place, is_delta=True)
 
 
+def _theirs(table: Table, score: PublishedScore, metric: str) -> Shown:
+    """A published number; `metric`: what it is called in the table."""
+    factor, digits = table.factor(metric), table.digits(metric)
+    return Shown(
+        mean=f"{factor * score.value:.{digits}f}",
+        spread="" if score.std is None else f" ± {factor * score.std:.{digits}f}",
+        count=f"({score.n})" if score.n is not None and table.settings.counts else "",
+        mark="" if score.comparable else UNLIKE_OURS,
+    )
+
+
 def _published_names(table: Table) -> list[str]:
     return list(dict.fromkeys(row for row, _, _ in table.published))
 
@@ -120,7 +132,7 @@ def _published_names(table: Table) -> list[str]:
 def _published(table: Table, row: str) -> Iterator[Shown]:
     for column in table.ablation.columns:
         for metric in table.ablation.metrics:
-            value = table.published.get((row, column, metric))
-            yield Shown() if value is None else Shown(f"{value:.{table.digits(metric)}f}")
+            score = table.published.get((row, column, metric))
+            yield Shown() if score is None else _theirs(table, score, metric)
             if has_deltas(table):
                 yield Shown()

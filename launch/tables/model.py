@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from launch.ablations.ablation import Ablation, TableSettings
+from launch.tables.published import PublishedScore
 from launch.tables.stats import Difference, Summary
 from vocl.measure import Measure
 
@@ -52,7 +53,7 @@ class Table:
     settings: TableSettings
     measures: dict[str, Measure]
     cells: dict[Place, TableCell]
-    published: dict[Place, float]
+    published: dict[Place, PublishedScore]
     notes: list[str]
 
     @property

@@ -80,7 +80,7 @@ def tabulate(
         settings=settings,
         measures=measures,
         cells=_explained(_ranked(_cells(scores, settings, wanted), settings, measures, protocols), records),
-        published={p: s.value * settings.factor_of(p[2], measures[p[2]]) for p, s in theirs.items()},
+        published=theirs,
         notes=[
             *notes(chosen, settings, measures, records, selection),
             *published.notes(theirs.values()),

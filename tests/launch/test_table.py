@@ -176,6 +176,31 @@ def test_baseline_groups_and_published(declare, fill, root: Path, tmp_path: Path
         assert f"published: by protocol {told}" in out if told else "published: by" not in out
 
 
+def test_a_published_number_says_what_is_known_of_it(declare, fill, root: Path, tmp_path, capsys) -> None:
+    project = declare()
+    published = tmp_path / "project" / "conf" / "published" / "paper.yaml"
+    published.parent.mkdir()
+    published.write_text("""
+source: Somebody 2024
+rows:
+  Theirs:
+    synthetic:
+      video_fg_ari: {value: 0.5, n: 3}
+      video_mbo: {value: 0.327, std: 0.004, n: 5, method: Other, level: image, comparable: "no: few videos"}
+""")
+    arguments = ["trio", project, f"runtime.root={root}"]
+    fill(arguments)
+    assert main(["table", *arguments, "table.published=paper"]) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("| published: Theirs")]
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["50.0 (3)", "32.7 ± 0.4 (5)≠"]
+    assert (
+        "- ≠ published, but do not compare with ours (few videos): Theirs on synthetic (video_mbo)\n" in out
+    )
+    assert "- published: Somebody 2024: Theirs; Theirs (method Other, video_mbo of each image)\n" in out
+    assert r"32.7 $\pm$ 0.4 (5)$\neq$" in (root / "tables" / "trio" / "table.tex").read_text()
+
+
 ODD = r"""
 title: 100 % of {x} & y_z
 rows:
