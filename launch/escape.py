@@ -16,6 +16,7 @@ ASCII = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    '"': r"{\char34}",  # babel makes it a command
     "[": "{[}",  # at the start of a row it would be an argument of the end of the row above
     "*": "{*}",
 }
@@ -103,6 +104,7 @@ ACCENTS = frozenset(
     "\N{COMBINING DIAERESIS}\N{COMBINING CEDILLA}\N{COMBINING CARON}\N{COMBINING MACRON}"
     "\N{COMBINING RING ABOVE}\N{COMBINING BREVE}\N{COMBINING DOUBLE ACUTE ACCENT}"
 )
+FOREIGN = r"\vocltext"  # of two arguments; LaTeX
 FORMULA = tuple("=+-@")  # what a spreadsheet takes a cell for that begins so
 MARKDOWN = re.compile(r"[\\|*`<~]|\](?=\()|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 
@@ -124,8 +126,8 @@ def csv(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """`text` in a cell of a LaTeX table. It compiles with pdflatex, which shows a character that its fonts
-    lack (CJK, say) as U+4E2D; xelatex and lualatex show it as it is."""
+    r"""`text` in a cell of a LaTeX table. It compiles with every engine and no package. What its fonts may
+    lack (CJK, say) is FOREIGN{as it is}{U+4E2D}, for the document to choose."""
     out, foreign, before = [], "", ""
     for character in [*unicodedata.normalize("NFC", one_line(text)), ""]:
         spelt = _spelt(character)
@@ -134,9 +136,9 @@ def latex(text: str) -> str:
             continue
         if foreign:
             codes = " ".join(f"U+{ord(each):04X}" for each in foreign)
-            out.append(rf"{{\ifdefined\Umathcode {foreign}\else {codes}\fi}}")
+            out.append(f"{FOREIGN}{{{foreign}}}{{{codes}}}")
             foreign = ""
-        elif character == before and character in tuple("-'"):  # two would become another sign
+        elif character == before and character in tuple("-',"):  # two would become another sign
             out.append("{}")
         out.append(spelt)
         before = character

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vocl.config.compose import group_choices
+
 FUNCTION = "_vocl_completion"
 bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
@@ -49,6 +51,7 @@ def test_verbs_and_options(asked) -> None:
 def test_names_of_ablations_runs_and_groups(asked) -> None:
     assert asked("plan", "dem") == ["plain,demo"]
     assert asked("plan", "exp") == ["plain,experiment="]
+    assert {f"plain,{name}" for name in group_choices("search")} <= set(asked("search", ""))
     assert {"plain,model=", "plain,model/merge=", "plain,model/decoder="} <= set(asked("plan", "mod"))
     assert asked("status", "0123") == ["plain,0123456789"]
     assert asked("logs", "0") == ["plain,0123456789"]

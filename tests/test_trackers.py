@@ -20,6 +20,7 @@ from PIL import Image
 from running import TINY, at_step, final, result, run_folder, same, send, tiny
 from wandb_server import KEY, server
 
+import wandb
 from launch.cli import main
 from launch.commands.sharing import sync
 from vocl import run, train
@@ -27,8 +28,10 @@ from vocl.commands.pictures.similarity import between_frames, consistency, cosin
 from vocl.commands.pictures.tracked import draw
 from vocl.config.wandb_names import artifact_name
 from vocl.errors import UserError
+from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
-from vocl.tracking import media, mirror
+from vocl.tracking import media, mirror, table_process
+from vocl.tracking.wandb_client import WandbClient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
 with_trackio = pytest.mark.skipif(importlib.util.find_spec("trackio") is None, reason="vocl[trackio]")
@@ -87,7 +90,7 @@ def test_the_diagonal_of_the_similarity_is_temporal_consistency():
 def test_pictures_of_as_many_videos_as_asked_and_none_untracked(tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "command", lambda *_: [sys.executable, "-c", "input()"])
     _, folder = trained(tmp_path, "runtime.tracking=offline", "runtime.tracking_media=1")
-    pictures = media.read(RunDir(folder))
+    pictures = media.read(RunDir(folder).media)
     assert [picture.key for picture in pictures] == ["overlay/1", "similarity/1"]
     with av.open(str(pictures[0].path)) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
@@ -105,7 +108,7 @@ def test_the_command_draws(tmp_path, monkeypatch):
     words = [*TINY, f"runtime.root={tmp_path}", "runtime.tracking=offline"]
     assert train.main(words) == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    keys = [picture.key for picture in media.read(RunDir(folder))]
+    keys = [picture.key for picture in media.read(RunDir(folder).media)]
     assert keys == ["overlay/1", "similarity/1", "overlay/2", "similarity/2"]
 
 
@@ -132,7 +135,7 @@ def test_a_stop_while_pictures_are_drawn_leaves_the_run_done(tmp_path, monkeypat
     config = tiny(tmp_path, "runtime.tracking=offline")
     assert run.run(config, draw=stopped) == 0
     whole(config, run_folder(config))
-    assert media.read(RunDir(run_folder(config))) == []
+    assert media.read(RunDir(run_folder(config)).media) == []
 
 
 def test_a_link_among_the_pictures_is_not_shown(tmp_path):
@@ -142,11 +145,11 @@ def test_a_link_among_the_pictures_is_not_shown(tmp_path):
     (place.media / "a.png").symlink_to(secret)
     (place.media / "b.png").touch()
     names = ["a.png", "b.png", "../../secret.png", "absent.png"]
-    media.write(place, [media.Picture(name, place.media / name, "") for name in names])
+    media.write(place.media, [media.Picture(name, place.media / name, "") for name in names])
     index = json.loads((place.media / "index.json").read_text())
     index["pictures"][2]["file"] = "../../secret.png"
     (place.media / "index.json").write_text(json.dumps(index))
-    assert [picture.key for picture in media.read(place)] == ["b.png"]
+    assert [picture.key for picture in media.read(place.media)] == ["b.png"]
 
 
 # ------------------------------------------------------------------------------------------ W&B
@@ -301,7 +304,10 @@ def a_table(root, name="demo/[a] scope"):
     folder.mkdir(parents=True)
     (folder / "table.csv").write_text("row,metric,mean\nno contrast,video_mbo,58.3\n")
     (folder / "table.md").write_text("**Scope**\n")
-    Image.new("RGB", (8, 8)).save(folder / "no-contrast.png")
+    for picture in ("no-contrast.png", "of-a-row-of-before.png"):
+        Image.new("RGB", (8, 8)).save(folder / picture)
+    media.write(folder, [media.Picture("picture/no-contrast", folder / "no-contrast.png", "no contrast")])
+    (folder / "report.html").write_text("<!doctype html>\n<p>all about it</p>\n")
     (folder / "secret.md").symlink_to(root / "elsewhere")
     return name
 
@@ -320,13 +326,27 @@ def test_a_table_is_a_run_with_the_files_as_an_artifact(tmp_path, monkeypatch, c
         assert told["history"][0]["table"]["nrows"] == 1 and "picture/no-contrast" in told["history"][1]
         assert told["states"][-1] == {"exitcode": 0}
         (kept,) = [one for one in runs.artifacts.values() if one["type"] == "table"]
-        assert set(kept["files"]) == {"manifest", "table.csv", "table.md", "no-contrast.png"}
+        assert set(kept["files"]) == {"manifest", "table.csv", "table.md", "report.html", "no-contrast.png"}
+        assert told["history"][1]["report"]["_type"] == "html-file"
         assert kept["committed"] and b"58.3" in kept["files"]["table.csv"]
         assert sync.main(words) == 0  # again: further steps of the same run
         assert len(runs.runs) == 1 and len(told["history"]) == 4
         monkeypatch.setenv("WANDB_API_KEY", "b" * 40)
         assert sync.main(words) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_table_is_one_report_in_the_files_of_the_client(tmp_path):
+    """Offline, by the real client: what a server would get."""
+    name = a_table(tmp_path)
+    client = WandbClient(tmp_path, "offline", "paper", None, 10.0)
+    table_process.show(ResultsRoot(tmp_path), name, client)
+    wandb.teardown()  # it writes on when the run is finished
+    (file,) = wandb_files.folders(tmp_path)
+    assert wandb_files.opened(file).job_type == "table"
+    assert [row["report._type"] for row in wandb_files.rows(file)[1:]] == ["html-file"]
+    page = file.parent / "files" / wandb_files.rows(file)[1]["report.path"]
+    assert page.read_text() == (tmp_path / "tables" / name / "report.html").read_text()
 
 
 @with_trackio
@@ -346,7 +366,7 @@ def test_a_table_in_trackio(tmp_path):
         path.write_text(json.dumps(content))
     assert sync.main(["--table", name, f"runtime.root={tmp_path}"]) == 0
     ((told, rows),) = of_trackio(tmp_path / "trackio", "paper").items()
-    assert told.startswith(f"table {name} table-") and "picture/no-contrast" in rows[1]
+    assert told.startswith(f"table {name} table-") and {"picture/no-contrast", "report"} <= set(rows[1])
     assert rows[0]["table"]["_value"] == [{"row": "no contrast", "metric": "video_mbo", "mean": "58.3"}]
 
 

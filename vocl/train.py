@@ -84,6 +84,11 @@ def _one(config: RunConfig, shows: bool, stop: StopFlag) -> int:
     if config.cluster.kind != "here":
         return EXIT_STOPPED if stop else launching.module("commands.submit").submit_one(config)
     _refuse_taken(config)
+    return train_here(config, stop)
+
+
+def train_here(config: RunConfig, stop: StopFlag) -> int:
+    """Train the run of `config` in this process, with pictures for a tracker; its exit code."""
     from vocl.run import run
 
     pictures: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from launch.ablations.overrides import Overrides, known_keys, mapping, read_mapp
 from launch.ablations.rows import SPREADS, Pattern, Variant
 from vocl.config.folders import conf_folders
 from vocl.errors import UnknownChoice, UserError, brief
-from vocl.files import NUMBER, is_a
+from vocl.files import NUMBER, is_a, user_path
 from vocl.measure import Measure
 
 FRACTIONS, DECIMALS = 100.0, 1  # scale and digits of metrics that a mapping by metric does not name
@@ -49,6 +49,7 @@ class TableSettings:
     deltas: bool = True  # a column of differences to the baseline
     transpose: bool = False  # rows as columns
     fit: bool = False  # LaTeX: as wide as the text's column
+    template: str | None = None  # LaTeX: a file that table.tex is made by, see docs/tables.md
 
     def factor_of(self, metric: str, measure: Measure) -> float:
         """What a metric is multiplied by."""
@@ -91,7 +92,7 @@ class Ablation:
 
 
 NAMES = re.compile(  # places of words; a name that is a key is one anyhow
-    r"title|table\.(baseline|protocol|published.*|groups.*)|exclude\[\d+\]\.(row|column).*"
+    r"title|table\.(baseline|protocol|template|published.*|groups.*)|exclude\[\d+\]\.(row|column).*"
     r"|(.*\.)?list\[\d+\]\.label|rows\..*warm_start\.row"
 )
 KEYS = ("title", "base", "columns", "rows", *SPREADS, "exclude", "seeds", "metrics", "table")
@@ -129,6 +130,9 @@ def read(name: str, project: str | None = None) -> Ablation:
     exclude = content.get("exclude") or []
     if not isinstance(exclude, list):
         raise UserError(f"{path}: exclude: expected a list of mappings")
+    settings = table_settings(table, tuple(declared), f"{path}: table")
+    if settings.template is not None:
+        settings = replace(settings, template=str(path.parent / user_path(settings.template)))
     found = Ablation(
         name=name.lstrip("/"),  # of folders below the results folder, also where a whole path was given
         path=path,
@@ -139,7 +143,7 @@ def read(name: str, project: str | None = None) -> Ablation:
         exclude=[Pattern.read(node, f"{path}: exclude[{index}]") for index, node in enumerate(exclude)],
         seeds=_list(content["seeds"], int, f"{path}: seeds"),
         metrics=_list(content["metrics"], str, f"{path}: metrics"),
-        table=table_settings(table, tuple(declared), f"{path}: table"),
+        table=settings,
     )
     _all_exclude_something(found)
     for key in ("scale", "digits"):
@@ -172,6 +176,7 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
         "published": isinstance(table.published, str | None) or _are_words(table.published),
         "interval": table.interval is None or (is_a(table.interval, NUMBER) and 0 < table.interval < 1),
         "noise": is_a(table.noise, NUMBER) and 0 < table.noise < 1,
+        "template": isinstance(table.template, str | None),
         "names": table.names in ("metrics", "paper"),
         **{key: isinstance(getattr(table, key), bool) for key in ("counts", "deltas", "transpose", "fit")},
     }

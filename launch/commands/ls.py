@@ -12,7 +12,7 @@ from typing import Any
 from launch.commands.status import PATIENCE_S
 from launch.run_states import text_table
 from launch.run_states.states import RunState
-from launch.selection.filters import MISSING, Filters, is_filter, name_of, value_of
+from launch.selection.filters import MISSING, Filters, is_filter, name_of, results, value_of
 from launch.selection.known_configs import configs as configs_of
 from launch.selection.selector import ChosenRuns, resolve_or_all
 from launch.slurm.job_states import ask
@@ -45,6 +45,7 @@ def main(line: Line) -> int:
     states, trouble = chosen.look(functools.partial(ask, timeout_s=PATIENCE_S))
     if trouble:
         print(f"warning: {trouble}; this is what the records say", file=sys.stderr)
+    wanted.refuse_unknown_scores(results(chosen.root, {run: states[run] for run in configs}))
     kept = {run for run, each in configs.items() if wanted.keep(chosen.root.run(run), each, states[run])}
     rows = _rows(chosen, configs, dated, {run: states[run] for run in kept})
     text_table.write(

@@ -24,7 +24,7 @@ from launch.submission import tend_job
 from launch.submission.enqueue import recover
 from launch.submission.job_config import PATHS
 from vocl.command_line import defaults
-from vocl.command_line.verb import GROUPS, Line, option, verb, words
+from vocl.command_line.verb import GROUPS, SEARCHES, Line, option, verb, words
 from vocl.config.cluster import LocalCluster
 from vocl.config.compose import project_of
 from vocl.config.grammar import key_of, setting, text_of
@@ -40,7 +40,7 @@ ARM_S = 60  # a job that calls it again begins at the earliest so late
     "A file of conf/search, and overrides for all of its trials; by default those it began with.",
     names=1,
     takes=defaults.PLACED,
-    offers=(GROUPS,),
+    offers=(SEARCHES, GROUPS),
 )
 @option("--watch", is_flag=True, help="On SLURM: repeat until all trials have come as far as they will.")
 @option("--arm", is_flag=True, help="On SLURM: queue a one-core job that calls it again when a run is over.")
@@ -53,8 +53,8 @@ def main(line: Line, watch: bool, arm: bool, shows: bool) -> int:
     """
     progress = progress_of(line.names[0], line.overrides)
     if shows:
-        found, states, trouble = progress.look()
-        lines = [*board.table(progress, found, states), board.summary(progress, found)]
+        found, _, trouble = progress.look()
+        lines = [*board.table(progress, found), board.summary(progress, found)]
         text_table.write([*lines, *board.best_lines(progress, found)])
         _complain(trouble)
         return 0

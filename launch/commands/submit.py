@@ -33,7 +33,7 @@ from vocl.rundir import claims
 from vocl.rundir.causes import Cause
 from vocl.rundir.of_config import cell_of
 from vocl.rundir.results_root import ResultsRoot
-from vocl.stop import EXIT_STOPPED
+from vocl.stop import EXIT_STOPPED, StopFlag, stop_on_signal
 
 WAIT_POLL_S = 5.0
 TAKEN = ("absent", "interrupted")  # states of the runs that a submit takes
@@ -48,12 +48,15 @@ def main(line: Line, tend: bool, first: bool) -> int:
 
     Returns 0, 1 when SLURM refused or (cluster=local, cluster.wait) a run failed, 75 when stopped.
     """
-    return train_first(select(line.words)) if first else hand_over(line.words, tend)
+    if not first:
+        return hand_over(line.words, tend)
+    with stop_on_signal() as stop:  # composing and importing take seconds
+        return train_first(select(line.words), stop)
 
 
-def train_first(selection: Selection) -> int:
+def train_first(selection: Selection, stop: StopFlag) -> int:
     """Train the first run of `selection` in this process, wherever the others will go; its exit code."""
-    from vocl.run import run
+    from vocl.train import train_here
 
     spec = next(spec for spec in selection.runs if spec.after is None)
     spec = replace(spec, config=replace(spec.config, cluster=JOB))
@@ -63,7 +66,7 @@ def train_first(selection: Selection) -> int:
         _refuse_missing([spec])
     label = f" ({spec.label})" if selection.ablation else ""
     print(f"the first of {len(selection.runs)} runs, in this process: {spec.id}{label}", flush=True)
-    return run(spec.config)
+    return train_here(spec.config, stop)
 
 
 def hand_over(words: Sequence[str], tend: bool = False) -> int:

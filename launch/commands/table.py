@@ -11,7 +11,7 @@ from pathlib import Path
 from launch.selection.plan import Selection
 from launch.selection.submitted import read_table
 from launch.tables import render
-from launch.tables.pictures import draw
+from launch.tables.pictures import draw, drop_of_others
 from launch.tables.tabulate import tabulated
 from vocl.command_line import defaults
 from vocl.command_line.verb import ABLATIONS, Line, option, verb, words
@@ -43,6 +43,7 @@ def main(line: Line, pictures: bool) -> int:
     with _writing(place):
         refuse_planted(selection.root.tables)
         render.write(table, records, selection.root)
+        drop_of_others(records, place)
     print(render.markdown(table))
     print(", ".join(str(place / name) for name in render.FILES))
     _tell_others(selection, table.name)

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 
 from launch.escape import one_line
 from launch.run_states import text_table
-from launch.run_states.states import RunState
 from launch.search.progress import Progress
 from launch.search.standing import Standing, best
 
 ORDER = ("done", "going", "waits", "pruned", "failed")
 
 
-def table(progress: Progress, found: Sequence[Standing], states: dict[str, RunState]) -> list[str]:
+def table(progress: Progress, found: Sequence[Standing]) -> list[str]:
     """A line per trial: its state, its value at each rung, what it tries, its runs."""
     steps = [str(step) for step in progress.steps]
     headers = ("trial", "state", *steps, *progress.search.space, "run ids", "reason")

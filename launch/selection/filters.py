@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,8 @@ import yaml
 from launch.run_states.states import STATES, RunState
 from vocl.config.schema import Config
 from vocl.errors import UserError
-from vocl.rundir.result import find_score
+from vocl.rundir.result import Result, find_score
+from vocl.rundir.results_root import ResultsRoot
 from vocl.rundir.run_dir import RunDir
 
 MISSING = object()
@@ -66,6 +67,18 @@ class Filters:
             if configs and all(value_of(config, key) is MISSING for config in configs.values()):
                 raise UserError(f"{key}: no run's config has this key")
 
+    def refuse_unknown_scores(self, results: Iterable[Result | None]) -> None:
+        """Refuse names of scores that no run has, where runs have any."""
+        there = [result for result in results if result is not None] if self.scores else []
+        for name, _, _ in self.scores:
+            if there and not any(find_score(result.evals, name) for result in there):
+                given = {
+                    (each, own) for r in there for each, entry in r.evals.items() for own in entry["metrics"]
+                }
+                names = {f"{each}/{own}" if "/" in name else own for each, own in given}
+                choices = ", ".join(sorted(names))
+                raise UserError(f"{name}: no run has this score, choose from {choices}")
+
     def keep(self, run: RunDir, config: Config, state: RunState) -> bool:
         """Whether a run is wanted."""
         return (
@@ -76,7 +89,7 @@ class Filters:
         )
 
     def _scores_so(self, run: RunDir, state: RunState) -> bool:
-        result = state.records.result if state.records is not None else run.result_or_none()
+        result = _result(run, state)
         if result is None:
             return False
         for name, holds, limit in self.scores:
@@ -85,6 +98,16 @@ class Filters:
             if value is None or not holds(value, limit):
                 return False
         return True
+
+
+def results(root: ResultsRoot, states: Mapping[str, RunState]) -> Iterator[Result | None]:
+    """What the runs of `states` have scored."""
+    for run, state in states.items():
+        yield _result(root.run(run), state)
+
+
+def _result(run: RunDir, state: RunState) -> Result | None:
+    return state.records.result if state.records is not None else run.result_or_none()
 
 
 def is_filter(word: str) -> bool:

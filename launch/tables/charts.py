@@ -83,7 +83,7 @@ def curves(title: str, drawn: Sequence[Curve], colour: Mapping[str, str]) -> dic
         for curve in drawn
         if curve.points
     ]
-    places = {"left": left, "right": width - 8, "top": top, "bottom": height - bottom}
+    places = {"left": left, "right": width - 8, "bottom": height - bottom}
     return {"title": title, "width": width, "height": height, **places, "x": across, "y": up, "paths": paths}
 
 
@@ -103,7 +103,6 @@ def spread(title: str, scores: Mapping[str, Sequence[float]], colour: Mapping[st
             "label": row,
             "colour": colour[row],
             "y": line * number + line / 2 + 4,
-            "count": len(own),
             "dots": " ".join(_dots(sorted(own), across, line * number + line / 2 + 4)),
             "box": _box(own, across) if own else None,
         }

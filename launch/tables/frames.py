@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.escape import one_line
-from launch.selection.filters import Filters, is_filter
+from launch.selection.filters import Filters, is_filter, results
 from launch.selection.known_configs import configs as configs_of
 from launch.selection.selector import resolve_or_all
 from launch.tables.render import cells_frame
@@ -35,6 +35,7 @@ def runs(*selector: str, root: str | Path = "results") -> pd.DataFrame:
     configs = configs_of(chosen.root, chosen.runs)
     wanted.refuse_unknown(configs)
     states, _ = chosen.look()
+    wanted.refuse_unknown_scores(results(chosen.root, states))
     lines = {}
     for run in chosen.runs:
         place, entry, config = chosen.root.run(run), chosen.by_id[run], configs[run]

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 from launch.tables.labels import label
 from launch.tables.model import Place, Table, TableCell
+from launch.tables.published import UNLIKE_OURS, PublishedScore
 
-INSIDE_NOISE, INCOMPLETE, NOTHING = "≈", "†", "--"
+INSIDE_NOISE, INCOMPLETE, OTHER_CODE, REMARKED, NOTHING = "≈", "†", "‡", "§", "--"
 PUBLISHED = "published: "
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell in words: `spread` with its sign, `count` in brackets, `mark` behind all."""
+    """A cell in words: `spread` with its sign, `count` in brackets, then `mark` and why seeds have none."""
 
     mean: str = ""
     spread: str = ""
     count: str = ""
     mark: str = ""
+    gaps: str = ""
     best: bool = False
     second: bool = False
     place: Place | None = None  # where the numbers stand; None for a published one
@@ -28,7 +30,8 @@ class Shown:
     @property
     def plain(self) -> str:
         """Without markup."""
-        return f"{self.mean}{self.spread}{f' {self.count}' if self.count else ''}{self.mark}"
+        count, gaps = (f" {text}" if text else "" for text in (self.count, self.gaps))
+        return f"{self.mean}{self.spread}{count}{self.mark}{gaps}"
 
 
 Line = tuple[str, list[Shown]]
@@ -46,6 +49,11 @@ class Grid:
         """All of them."""
         return [line for group in self.groups for line in group]
 
+    @property
+    def titles(self) -> list[str]:
+        """The headers on one storey."""
+        return [" ".join(dict.fromkeys(filter(None, header))) for header in self.headers]
+
 
 def grid(table: Table) -> Grid:
     """The table as its settings want it to stand."""
@@ -58,8 +66,7 @@ def grid(table: Table) -> Grid:
 
 def _transposed(found: Grid) -> Grid:
     """Rows as columns: one group, each line named by its column and metric."""
-    names = [" ".join(dict.fromkeys(filter(None, header))) for header in found.headers]
-    lines = [(name, [cells[i] for _, cells in found.lines]) for i, name in enumerate(names)]
+    lines = [(name, [cells[i] for _, cells in found.lines]) for i, name in enumerate(found.titles)]
     return Grid([(row, "") for row, _ in found.lines], [lines])
 
 
@@ -89,13 +96,15 @@ def _row(table: Table, row: str) -> Iterator[Shown]:
 
 def _shown(cell: TableCell, digits: int, place: Place, counts: bool) -> Shown:
     summary = cell.summary
+    marks = (OTHER_CODE if cell.other_code else "") + (REMARKED if cell.remarked else "")
     if summary is None:
-        return Shown(NOTHING, place=place)
+        return Shown(NOTHING, mark=marks, gaps=cell.told_gaps, place=place)
     spread = "" if summary.std is None else f" ± {summary.std:.{digits}f}"
     whole = cell.complete
     count = (f"({summary.n})" if counts else "") if whole else f"({summary.n}/{cell.wanted})"
-    mark = "" if whole else INCOMPLETE
-    return Shown(f"{summary.mean:.{digits}f}", spread, count, mark, cell.best, cell.second, place)
+    mean, gaps = f"{summary.mean:.{digits}f}", cell.told_gaps
+    mark = ("" if whole else INCOMPLETE) + marks
+    return Shown(mean, spread, count, mark, gaps, cell.best, cell.second, place)
 
 
 def _delta(cell: TableCell, digits: int, place: Place) -> Shown:
@@ -105,6 +114,17 @@ def _delta(cell: TableCell, digits: int, place: Place) -> Shown:
     return Shown(f"{cell.delta.mean:+.{digits}f}", mark=mark, place=place, is_delta=True)
 
 
+def _theirs(table: Table, score: PublishedScore, metric: str) -> Shown:
+    """A published number; `metric`: what it is called in the table."""
+    factor, digits = table.factor(metric), table.digits(metric)
+    return Shown(
+        mean=f"{factor * score.value:.{digits}f}",
+        spread="" if score.std is None else f" ± {factor * score.std:.{digits}f}",
+        count=f"({score.n})" if score.n is not None and table.settings.counts else "",
+        mark="" if score.comparable else UNLIKE_OURS,
+    )
+
+
 def _published_names(table: Table) -> list[str]:
     return list(dict.fromkeys(row for row, _, _ in table.published))
 
@@ -112,7 +132,7 @@ def _published_names(table: Table) -> list[str]:
 def _published(table: Table, row: str) -> Iterator[Shown]:
     for column in table.ablation.columns:
         for metric in table.ablation.metrics:
-            value = table.published.get((row, column, metric))
-            yield Shown() if value is None else Shown(f"{value:.{table.digits(metric)}f}")
+            score = table.published.get((row, column, metric))
+            yield Shown() if score is None else _theirs(table, score, metric)
             if has_deltas(table):
                 yield Shown()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from launch.ablations.ablation import Ablation, TableSettings
+from launch.tables.published import PublishedScore
 from launch.tables.stats import Difference, Summary
 from vocl.measure import Measure
 
@@ -14,13 +15,25 @@ Place = tuple[str, str, str]  # row, column, metric
 @dataclass(frozen=True)
 class TableCell:
     """One metric of a row in a column; numbers are scaled. `best`: none is shown better in its column;
-    `second`: only the best are."""
+    `second`: only the best are. `gaps`: how many seeds have no number, by why (see `RunScores.gap`);
+    `other_code`: whether one has a number by other code than most of the table have; `remarked`: whether
+    people said something of one of its runs."""
 
     summary: Summary | None
     delta: Difference | None  # to the baseline row
     wanted: int  # seeds
     best: bool = False
     second: bool = False
+    gaps: dict[str, int] = field(default_factory=dict)
+    other_code: bool = False
+    remarked: bool = False
+
+    @property
+    def told_gaps(self) -> str:
+        """Its gaps in words; no count where they are all the same and all there is."""
+        if list(self.gaps.values()) == [self.wanted]:
+            return next(iter(self.gaps))
+        return ", ".join(f"{count} {why}" for why, count in self.gaps.items())
 
     @property
     def complete(self) -> bool:
@@ -40,7 +53,7 @@ class Table:
     settings: TableSettings
     measures: dict[str, Measure]
     cells: dict[Place, TableCell]
-    published: dict[Place, float]
+    published: dict[Place, PublishedScore]
     notes: list[str]
 
     @property

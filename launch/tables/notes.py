@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launch.ablations.ablation import Ablation, TableSettings
 from launch.selection.plan import Selection
-from launch.tables.grid import INSIDE_NOISE
+from launch.tables.grid import INSIDE_NOISE, OTHER_CODE, REMARKED
 from launch.tables.published import PublishedScore
-from launch.tables.scores import RunScores
+from launch.tables.scores import RUN_CODE, RunScores, versions
 from vocl.evaluate.masks.named_protocol import choices, protocol
 from vocl.measure import Measure
+from vocl.rundir.run_dir import Remarks
 
 EMPTY = "\N{DAGGER} and --"
 
@@ -39,6 +40,7 @@ def notes(
         *_versions(records),
         *_precisions(records),
         *_costs(records),
+        *_remarks(records),
     ]
 
 
@@ -82,6 +84,21 @@ def _costs(records: Sequence[RunScores]) -> Iterator[str]:
     if any(spent for spent, _ in rows.values()):
         told = (f"{row} {s:.1f}{f' ({lost:.1f} lost)' if lost else ''}" for row, (s, lost) in rows.items())
         yield f"GPU hours (lost: in attempts that failed or were killed): {', '.join(told)}"
+
+
+def _remarks(records: Sequence[RunScores]) -> Iterator[str]:
+    """What people said of runs, by `vocl tag`."""
+    places: dict[str, list[str]] = {}
+    for record in records:
+        places.setdefault(record.spec.id, []).append(record.spec.label)
+    said: dict[Remarks, list[str]] = {}
+    for remarks, run in dict.fromkeys((record.remarks, record.spec.id) for record in records):
+        said.setdefault(remarks, []).append(f"run {run} ({'; '.join(places[run])})")
+    for remarks, runs in said.items():
+        tags = f"{'tag' if len(remarks.tags) == 1 else 'tags'} {', '.join(remarks.tags)}"
+        if remarks:
+            told = "; ".join(filter(None, [tags if remarks.tags else "", remarks.note]))
+            yield f"{REMARKED} {told}: {', '.join(runs)}"
 
 
 def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:
@@ -158,17 +175,15 @@ def _damaged(records: Sequence[RunScores]) -> Iterator[str]:
 
 def _versions(records: Sequence[RunScores]) -> Iterator[str]:
     """Mixtures of code: of the runs, and of each evaluation."""
-    runs = {record.spec.id: record for record in records}
-    codes = Counter(record.code for record in runs.values() if record.code)
-    if len(codes) > 1:
-        yield f"the runs come from {len(codes)} versions of the code: {_counted(codes)}"
-    for name in dict.fromkeys(name for record in records for name in record.codes):
-        own = Counter(record.codes[name] for record in runs.values() if name in record.codes)
-        if len(own) > 1:
-            yield (
-                f"{name}: scores by {len(own)} versions of its code: {_counted(own)}; to score a run again: "
-                f"vocl eval RUN eval=[{name}] --again"
-            )
+    for name, codes in versions(records).items():
+        if len(codes) < 2:
+            continue
+        told = f"{_counted(codes)}; {OTHER_CODE}: not all by the first"
+        if name == RUN_CODE:
+            yield f"the runs come from {len(codes)} versions of the code: {told}"
+        else:
+            again = f"to score a run again: vocl eval RUN eval=[{name}] --again"
+            yield f"{name}: scores by {len(codes)} versions of its code: {told}; {again}"
 
 
 def _counted(codes: Counter[str]) -> str:

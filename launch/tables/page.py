@@ -54,10 +54,9 @@ def table_parts(table: Table) -> dict[str, Any]:
         [{"label": escape.one_line(label), "cells": cells} for label, cells in group]
         for group in found.groups
     ]
-    headers = (" ".join(dict.fromkeys(filter(None, header))) for header in found.headers)
     return {
         "title": escape.one_line(table.ablation.title),
-        "headers": [escape.one_line(header) for header in headers],
+        "headers": [escape.one_line(header) for header in found.titles],
         "groups": groups,
         "notes": [escape.one_line(note) for note in table.notes],
         "tip": functools.partial(_tip, table),
@@ -127,10 +126,17 @@ def way_to_runs(root: ResultsRoot, table: Table) -> str:
     return Path(os.path.relpath(root.runs_path, root.tables / table.name)).as_posix()
 
 
+def remarks_of(record: RunScores) -> dict[str, str]:
+    """What people said of its run."""
+    tags, note = record.remarks.tags, record.remarks.note
+    return {"tags": escape.one_line(" ".join(tags)), "note": escape.one_line(note)}
+
+
 def _runs(records: Sequence[RunScores], root: ResultsRoot, table: Table) -> Iterator[tuple[Any, ...]]:
     """A line per run: its id, the way to its folder from <root>/tables/<name>, what the page says of it."""
     way, line = way_to_runs(root, table), functools.cache(escape.one_line)
     for record in records:
         spec = record.spec
         place = spec.id, f"{way}/{spec.id}/", line(spec.row), line(spec.column), spec.seed
-        yield *place, record.standing, record.gpu_hours, record.code or ""
+        facts = record.standing, record.gpu_hours, record.code or ""
+        yield *place, *facts, line(" ".join(record.remarks.tags)), line(record.remarks.note)

@@ -13,6 +13,8 @@ from launch.ablations.overrides import slug
 from launch.tables.model import Place
 from vocl.files import parse_json, read_bytes
 from vocl.rundir.results_root import ResultsRoot
+from vocl.tracking import media
+from vocl.tracking.media import Picture
 
 if TYPE_CHECKING:
     from launch.tables.scores import RunScores
@@ -24,9 +26,8 @@ RowColumn = tuple[str, str]
 
 @dataclass(frozen=True)
 class DrawnVideo:
-    """A picture of what `run` saw in `video`; `facts`: see `vocl.commands.pictures.slot_facts`."""
+    """A picture of what a run saw in `video`; `facts`: see `vocl.commands.pictures.slot_facts`."""
 
-    run: str
     video: str
     picture: Path
     is_best: bool
@@ -38,18 +39,36 @@ class DrawnVideo:
 def draw(records: Sequence[RunScores], root: ResultsRoot, place: Path) -> dict[Place, Path]:
     """<place>/<row>.png, a contact sheet of the first finished run of each row (and column, where there are
     several); names what it drew."""
-    first = _first_finished(records)
-    several = len({column for _, column in first}) > 1
-    drawn: dict[Place, Path] = {}
-    for (row, column), record in first.items():
-        path = place / f"{slug(f'{row} {column}' if several else row)}.png"
+    paths, drawn = _paths(records, place), dict[Place, Path]()
+    for (row, column), record in _first_finished(records).items():
+        path = paths[row, column]
         trouble = _show(record, root, f"out={path}")
         if not trouble and path.is_file():
             drawn[row, column, ""] = path
             print(f"picture of {record.spec.label}: {path}")
         else:
             print(f"no picture of {record.spec.label}: {trouble or 'none was written'}", file=sys.stderr)
+    labels = {path: ", ".join(filter(None, where)) for where, path in drawn.items()}
+    kept = [each for each in media.read(place) if each.path not in labels]
+    media.write(place, [*kept, *(Picture(f"picture/{p.stem}", p, labels[p]) for p in labels)])
     return drawn
+
+
+def drop_of_others(records: Sequence[RunScores], place: Path) -> None:
+    """Remove the pictures that `draw` left of rows and columns that are the table's no longer."""
+    before, own = media.read(place), set(_paths(records, place).values())
+    for picture in before:
+        if picture.path not in own:
+            picture.path.unlink(missing_ok=True)
+    if before:
+        media.write(place, [picture for picture in before if picture.path in own])
+
+
+def _paths(records: Sequence[RunScores], place: Path) -> dict[RowColumn, Path]:
+    """The file of each row and column, which need not be there."""
+    places = dict.fromkeys((record.spec.row, record.spec.column) for record in records)
+    several = len({column for _, column in places}) > 1
+    return {(r, c): place / f"{slug(f'{r} {c}' if several else r)}.png" for r, c in places}
 
 
 def draw_videos(
@@ -69,7 +88,7 @@ def draw_videos(
             by = f"{score.evaluation}/{metric.removeprefix(f'{score.evaluation}/')}"
             ranked = ("--best", str(count), "--worst", str(count), "--by", by)
             trouble = _show(record, root, f"out={folder}/", *ranked)
-            found[wanted] = trouble or _read(record, folder, count, metric)
+            found[wanted] = trouble or _read(folder, count, metric)
     return found
 
 
@@ -89,11 +108,10 @@ def _show(record: RunScores, root: ResultsRoot, *words: str) -> str:
     return lines[-1] if done.returncode else ""
 
 
-def _read(record: RunScores, folder: Path, count: int, metric: str) -> list[DrawnVideo]:
+def _read(folder: Path, count: int, metric: str) -> list[DrawnVideo]:
     """The pictures in `folder`, the best ones first."""
     return [
         DrawnVideo(
-            run=record.spec.id,
             video=each["video"],
             picture=folder / each["picture"],
             is_best=number < count,

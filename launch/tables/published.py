@@ -37,6 +37,7 @@ WORDS = ("source", "protocol", "n", "level", "comparable", "method")
 LEVELS = ("video", "image")
 FILE = (*WORDS, "rows", "tables", "verify", "importer", "no_importer")
 NO = "no: "  # and why
+UNLIKE_OURS = "≠"  # behind a score that does not compare with ours
 Said = dict[str, Any]  # values of WORDS, checked
 
 
@@ -198,12 +199,21 @@ def notes(found: Iterable[PublishedScore]) -> list[str]:
     known = list(dict.fromkeys(found))
     lines = []
     for where in dict.fromkeys(score.where for score in known):
-        rows = dict.fromkeys(score.row for score in known if score.where == where)
+        rows = dict.fromkeys(_described(score) for score in known if score.where == where)
         lines.append(f"published: {where}: {'; '.join(rows)}")
     for why in dict.fromkeys(score.why for score in known if score.why is not None):
         rows = dict.fromkeys(_marked(score, known) for score in known if score.why == why)
-        lines.append(f"published, but do not compare with ours ({why}): {'; '.join(rows)}")
+        lines.append(f"{UNLIKE_OURS} published, but do not compare with ours ({why}): {'; '.join(rows)}")
     return lines
+
+
+def _described(score: PublishedScore) -> str:
+    """The row, and what neither its name nor that of the metric says."""
+    own = score.metric.rpartition("/")[2]
+    is_named = score.method.casefold() in score.row.casefold()
+    method = [] if is_named else [f"method {score.method}"]
+    level = [f"{own} of each {score.level}"] if score.level and not own.startswith(score.level) else []
+    return f"{score.row} ({', '.join([*method, *level])})" if method or level else score.row
 
 
 def _marked(score: PublishedScore, known: Sequence[PublishedScore]) -> str:

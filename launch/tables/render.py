@@ -1,4 +1,4 @@
-"""A table as markdown, LaTeX and CSV."""
+"""A table as markdown and CSV, and the files of a table."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launch import escape
-from launch.tables.grid import NOTHING, Shown, grid
+from launch.tables.grid import Shown, grid
+from launch.tables.latex import latex
 from launch.tables.page import html
 from vocl.files import write_text
 
@@ -43,8 +44,7 @@ def write_page(
 def markdown(table: Table) -> str:
     """The table with a title and its notes, columns padded so that it also reads as plain text."""
     found = grid(table)
-    titles = [" ".join(dict.fromkeys(filter(None, header))) for header in found.headers]
-    lines = [["", *map(escape.markdown, titles)]]
+    lines = [["", *map(escape.markdown, found.titles)]]
     lines += [[escape.markdown(label), *map(_markdown_cell, cells)] for label, cells in found.lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = [("-" * width if i == 0 else "-" * (width - 1) + ":") for i, width in enumerate(widths)]
@@ -53,50 +53,12 @@ def markdown(table: Table) -> str:
         for line in lines
     ]
     body = [f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:])]
-    notes = (f"- {escape.one_line(note)}" for note in table.notes)
+    notes = (f"- {escape.markdown(note)}" for note in table.notes)
     return "\n".join([f"**{escape.markdown(table.ablation.title)}**", "", *body, "", *notes])
 
 
 def _markdown_cell(cell: Shown) -> str:
     return replace(cell, mean=f"**{cell.mean}**" if cell.best else cell.mean).plain  # it cannot underline
-
-
-def latex(table: Table) -> str:
-    r"""A booktabs tabular to \input; rules between groups and above published rows."""
-    import pandas as pd
-
-    found = grid(table)
-    lines = [(escape.latex(label), [_latex_cell(cell) for cell in cells]) for label, cells in found.lines]
-    headers = [tuple(escape.latex(part) for part in header) for header in found.headers]
-    columns: Any = pd.MultiIndex.from_tuples(headers)
-    if not any(second for _, second in headers):
-        columns = [first for first, _ in headers]
-    frame = pd.DataFrame([cells for _, cells in lines], index=[label for label, _ in lines], columns=columns)
-    text = frame.style.to_latex(hrules=True, column_format="l" + "r" * len(headers), multicol_align="c")
-    text = _with_rules(text, [len(group) for group in found.groups])
-    packages = r"\usepackage{booktabs}"
-    if table.settings.fit:
-        text = f"\\resizebox{{\\columnwidth}}{{!}}{{%\n{text.rstrip()}%\n}}\n"
-        packages += r" and \usepackage{graphicx}"
-    notes = (table.ablation.title, *table.notes, f"needs {packages}")
-    return "".join(f"% {escape.one_line(note)}\n" for note in notes) + text
-
-
-def _latex_cell(cell: Shown) -> str:
-    number = escape.latex(cell.mean) if cell.mean == NOTHING else cell.mean.replace("-", "$-$")
-    mean = rf"\textbf{{{number}}}" if cell.best else rf"\underline{{{number}}}" if cell.second else number
-    return mean + escape.latex(replace(cell, mean="").plain)
-
-
-def _with_rules(text: str, sizes: Sequence[int]) -> str:
-    r"""Put a \midrule after each group of rows but the last."""
-    lines = text.split("\n")
-    at = lines.index(r"\midrule") + 1
-    for size in sizes[:-1]:
-        at += size
-        lines.insert(at, r"\midrule")
-        at += 1
-    return "\n".join(lines)
 
 
 def cells_frame(table: Table) -> pd.DataFrame:
@@ -118,6 +80,9 @@ def cells_frame(table: Table) -> pd.DataFrame:
                 "low": summary and summary.low,
                 "high": summary and summary.high,
                 "best": cell.best,
+                "gaps": cell.told_gaps,
+                "other_code": cell.other_code,
+                "remarked": cell.remarked,
                 "delta_mean": delta and delta.mean,
                 "delta_std": delta and delta.std,
                 "delta_low": delta and delta.low,
@@ -150,6 +115,8 @@ def _runs_csv(records: Sequence[RunScores], metrics: Sequence[str]) -> str:
         scores = (record.score(name) for name in (*metrics, *names))
         place = record.spec.id, cell(record.spec.row), cell(record.spec.column), record.spec.seed
         values = (None if score is None else score.value for score in scores)
-        lines.append([*place, record.standing, *values, record.wall_s, record.code])
-    headers = ["run", "row", "column", "seed", "state", *map(cell, (*metrics, *names)), "wall_s", "code"]
+        remarks = cell(" ".join(record.remarks.tags)), cell(record.remarks.note)
+        lines.append([*place, record.standing, *values, record.wall_s, record.code, *remarks])
+    places, remarks = ("run", "row", "column", "seed", "state"), ("tags", "note")
+    headers = [*places, *map(cell, (*metrics, *names)), "wall_s", "code", *remarks]
     return pd.DataFrame(lines, columns=headers).to_csv(index=False)

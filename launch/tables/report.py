@@ -13,7 +13,7 @@ from launch.run_states.states import RunState
 from launch.tables import charts
 from launch.tables.charts import Curve
 from launch.tables.model import Table
-from launch.tables.page import data_uri, environment, table_parts, way_to_runs
+from launch.tables.page import data_uri, environment, remarks_of, table_parts, way_to_runs
 from launch.tables.pictures import DrawnVideo, RowColumn
 from launch.tables.scores import RunScores
 from vocl.rundir.records import PROBE, Records
@@ -121,7 +121,6 @@ def _video(table: Table, label: str, drawn: DrawnVideo) -> dict[str, Any]:
     return {
         "label": f"{label}, {name}",
         "name": name,
-        "run": drawn.run,
         "score": f"{'best' if drawn.is_best else 'worst'}: {drawn.metric} {score}",
         "small": data_uri(drawn.picture, SMALL_PX),
         "whole": data_uri(drawn.picture, WHOLE_PX),
@@ -174,6 +173,7 @@ def _run(record: RunScores, state: RunState, root: ResultsRoot, table: Table) ->
         "gpu_hours": found.gpu_hours,
         "attempts": found.num_attempts,
         "code": found.code or "",
+        **remarks_of(record),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from vocl.measure import Measure
 from vocl.rundir import result
 from vocl.rundir.records import Records
 from vocl.rundir.results_root import ResultsRoot
-from vocl.rundir.run_dir import RunDir
+from vocl.rundir.run_dir import Remarks, RunDir
 
 Entry = Mapping[str, Any]
 
@@ -52,6 +53,7 @@ class RunScores:
     run: RunDir | None = None
     gpu_hours: float = 0.0
     lost_gpu_hours: float = 0.0  # in attempts that failed or were killed
+    remarks: Remarks = field(default_factory=Remarks)
     _read: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
     _scores: dict[str, Score | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -88,6 +90,26 @@ class RunScores:
             self._read[evaluation] = self.run.rows(self.entries[evaluation]["eval_id"])
         return self._read.get(evaluation, [])
 
+    def gap(self, metric: str) -> str | None:
+        """In a word or two why there is no number for `metric`; None where there is one."""
+        found = self.score(metric)
+        if found is not None:
+            return "undefined" if found.value is None else None
+        if self.state != "done":
+            return self.state
+        name, slash, _ = metric.partition("/")
+        waited = [each for each in self.lacking if not slash or each == name]
+        if not waited:
+            return "not given"
+        return "scoring failed" if any(each in self.failed for each in waited) else "unscored"
+
+    def is_by(self, usual: Mapping[str, str], metric: str) -> bool:
+        """Whether its score is by this code, by what (see `versions`), as far as records say."""
+        found = self.score(metric)
+        names = [RUN_CODE, found.evaluation] if found else []
+        own = {RUN_CODE: self.code, **self.codes}
+        return all(own.get(name) in (None, usual.get(name)) for name in names)
+
     @property
     def standing(self) -> str:
         """Its state, and of a finished run whether it was scored as its row asks."""
@@ -99,20 +121,32 @@ class RunScores:
         return [f"{name}/{metric}" for name, entry in self.entries.items() for metric in entry["metrics"]]
 
 
+RUN_CODE = ""  # the key of what trained the runs; the others are names of evaluations
+
+
+def versions(records: Sequence[RunScores]) -> dict[str, Counter[str]]:
+    """How many runs come from which code, the most common first: what trained them, and each evaluation."""
+    runs = {record.spec.id: record for record in records}.values()
+    names = dict.fromkeys(name for record in records for name in record.codes)
+    of_evaluations = {name: Counter(r.codes[name] for r in runs if name in r.codes) for name in names}
+    return {RUN_CODE: Counter(record.code for record in runs if record.code), **of_evaluations}
+
+
 def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -> RunScores:
     """The record of the run of `spec`, whose state is `state`; `protocol` as in `TableSettings`."""
     run, name = root.run(spec.id), state.name
     left = state.records or Records(run)
     found, hours = left.result, left.gpu_hours
     lost = left.lost_gpu_hours if hours and (found is None or found.attempts != 1) else 0.0
+    always: dict[str, Any] = {"gpu_hours": hours, "lost_gpu_hours": lost, "remarks": run.remarks()}
     if left.has_damaged_result or (found is not None and found.is_not_of(run.id, spec.seed)):
         try:
             run.result(spec.seed)
         except (UserError, OSError) as error:
             name = "failed" if name == "done" else name
-            return RunScores(spec, name, damaged=str(error), gpu_hours=hours, lost_gpu_hours=lost)
+            return RunScores(spec, name, damaged=str(error), **always)
     if found is None or name != "done":
-        return RunScores(spec, name, gpu_hours=hours, lost_gpu_hours=lost)
+        return RunScores(spec, name, **always)
     evals = found.evals
     reports = run.reports(evals)
     keys = {each: _key(run, spec, each, evals, reports, protocol) for each in spec.config.eval or evals}
@@ -127,8 +161,7 @@ def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -
         wall_s=found.wall_s,
         code=found.code,
         run=run,
-        gpu_hours=hours,
-        lost_gpu_hours=lost,
+        **always,
     )
 
 

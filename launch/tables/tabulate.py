@@ -15,7 +15,7 @@ from launch.tables import published
 from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes, published_otherwise
 from launch.tables.published import PublishedScore
-from launch.tables.scores import RunScores, read, refuse_metrics_not_given
+from launch.tables.scores import RunScores, read, refuse_metrics_not_given, versions
 from launch.tables.stats import Sample, difference, seed_variance, summarise
 from vocl.config.compose import project_of
 from vocl.config.grammar import quoting_hint
@@ -80,8 +80,8 @@ def tabulate(
         ablation=chosen,
         settings=settings,
         measures=measures,
-        cells=_ranked(_cells(samples, settings, wanted), settings, measures, protocols),
-        published={p: s.value * settings.factor_of(p[2], measures[p[2]]) for p, s in theirs.items()},
+        cells=_explained(_ranked(_cells(samples, settings, wanted), settings, measures, protocols), records),
+        published=theirs,
         notes=[
             *notes(chosen, settings, measures, records, selection),
             *published.notes(theirs.values()),
@@ -143,6 +143,22 @@ def _ranked(
         order = sorted(set(values.values()), reverse=bool(measures[metric].higher_is_better))
         for place, value in values.items():
             out[place] = replace(cells[place], best=value == order[0], second=value in order[1:2])
+    return out
+
+
+def _explained(cells: Mapping[Place, TableCell], records: Sequence[RunScores]) -> dict[Place, TableCell]:
+    """The cells, with what else a reader must see in each: why seeds have no number, other code, remarks."""
+    usual = {name: codes.most_common(1)[0][0] for name, codes in versions(records).items() if codes}
+    own: dict[tuple[str, str], list[RunScores]] = {}
+    for record in records:
+        own.setdefault((record.spec.row, record.spec.column), []).append(record)
+    out = {}
+    for place, cell in cells.items():
+        row, column, metric = place
+        gaps = Counter(why for record in own[row, column] if (why := record.gap(metric)) is not None)
+        other = not all(record.is_by(usual, metric) for record in own[row, column])
+        remarked = any(record.remarks for record in own[row, column])
+        out[place] = replace(cell, gaps=dict(gaps), other_code=other, remarked=remarked)
     return out
 
 

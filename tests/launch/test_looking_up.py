@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -120,6 +121,15 @@ def test_ls_tells_what_a_run_is(recorded: Sweep, capsys) -> None:
     assert words(out, DONE)[:7] == [DONE, "done", "trio", "row", DONE, "all", "0"]
     assert status(recorded, "model.num_slot=7", verb="ls") == 2
     assert capsys.readouterr().err == "model.num_slot: no run's config has this key\n"
+    scored = {"eval_id": "0" * 10, "protocol": "vocl", "num_videos": 2, "rows": ""}
+    scored["metrics"] = {"video_mbo": 0.5}
+    result = json.loads((recorded.folder(DONE) / "result.json").read_text())
+    (recorded.folder(DONE) / "result.json").write_text(json.dumps(result | {"evals": {"discovery": scored}}))
+    assert status(recorded, "video_mbo>0.4", verb="ls") == 0
+    assert DONE in capsys.readouterr().out
+    for asked, choices in (("video_mbO", "video_mbo"), ("discovery/mbo", "discovery/video_mbo")):
+        assert status(recorded, f"{asked}>0.4", verb="ls") == 2
+        assert capsys.readouterr().err == f"{asked}: no run has this score, choose from {choices}\n"
     assert status(recorded, "demo", verb="ls") == 2
     assert "no ablation that was submitted" in capsys.readouterr().err
 

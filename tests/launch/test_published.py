@@ -126,7 +126,7 @@ def test_a_table_says_whose_rows_it_shows_and_which_do_not_compare(publish, tmp_
     assert "published: Loose" in out and "32.7" in out and "50.0" in out and "rerun" not in out
     assert "- published: Their paper, table 2: theirs\n" in out
     assert "- published: Their paper: Loose; Others\n" in out
-    assert "- published, but do not compare with ours (other videos): theirs\n" in out
+    assert "- ≠ published, but do not compare with ours (other videos): theirs\n" in out
 
     assert table(project, tmp_path / "results", "paper/main") == 0
     out = capsys.readouterr().out

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import statistics
-import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import latex_engine
 import pytest
+from conftest import TRIO
 
 from launch.cli import main
 from launch.selection.plan import select
+from launch.tables import pictures
+from vocl.tracking import media
 
 SCORES = {"none": (0.10, 0.30), "video": (0.52, 0.50), "batch": (0.40, 0.64)}
 
@@ -91,8 +94,8 @@ def test_missing_runs_are_marked_and_counted(declare, fill, root: Path, capsys) 
         parts[1]: parts[2:-1]
         for parts in ([p.strip() for p in line.split("|")] for line in out.splitlines() if "|" in line)
     }
-    assert cells["none"] == ["--", "--"]
-    assert "40.0 (1/2)†" in out
+    assert cells["none"] == ["-- absent", "-- absent"]
+    assert "40.0 (1/2)† 1 failed" in out
     assert "**51.0** ± 1.4 (2)" in out  # one lucky seed is no best
     assert f"3 of 6 runs missing (2 absent, 1 failed); vocl submit {' '.join(arguments)}" in out
     assert "--" in (root / "tables" / "trio" / "table.tex").read_text()
@@ -173,6 +176,31 @@ def test_baseline_groups_and_published(declare, fill, root: Path, tmp_path: Path
         assert f"published: by protocol {told}" in out if told else "published: by" not in out
 
 
+def test_a_published_number_says_what_is_known_of_it(declare, fill, root: Path, tmp_path, capsys) -> None:
+    project = declare()
+    published = tmp_path / "project" / "conf" / "published" / "paper.yaml"
+    published.parent.mkdir()
+    published.write_text("""
+source: Somebody 2024
+rows:
+  Theirs:
+    synthetic:
+      video_fg_ari: {value: 0.5, n: 3}
+      video_mbo: {value: 0.327, std: 0.004, n: 5, method: Other, level: image, comparable: "no: few videos"}
+""")
+    arguments = ["trio", project, f"runtime.root={root}"]
+    fill(arguments)
+    assert main(["table", *arguments, "table.published=paper"]) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("| published: Theirs")]
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["50.0 (3)", "32.7 ± 0.4 (5)≠"]
+    assert (
+        "- ≠ published, but do not compare with ours (few videos): Theirs on synthetic (video_mbo)\n" in out
+    )
+    assert "- published: Somebody 2024: Theirs; Theirs (method Other, video_mbo of each image)\n" in out
+    assert r"32.7 $\pm$ 0.4 (5)$\neq$" in (root / "tables" / "trio" / "table.tex").read_text()
+
+
 ODD = r"""
 title: 100 % of {x} & y_z
 rows:
@@ -202,15 +230,30 @@ def test_latex_is_escaped_and_compiles(declare, finish, root: Path, tmp_path: Pa
         r"\end{tabular}",
     ]
     assert "$-$10.0" in text
-    if shutil.which("pdflatex"):
-        document = tmp_path / "document.tex"
-        document.write_text(
-            "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs}\\begin{document}\n"
-            f"\\input{{{path}}}\n\\end{{document}}\n"
-        )
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", document.name]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("engine", latex_engine.ENGINES)
+def test_latex_compiles(engine: str, declare, finish, root: Path, tmp_path: Path) -> None:
+    arguments = ["trio", declare(ODD), f"runtime.root={root}"]
+    for spec in select(arguments).specs[1:]:
+        finish(spec, root, video_fg_ari=0.1)
+    assert main(["table", *arguments]) == 0
+    latex_engine.compile_table(engine, (root / "tables" / "trio" / "table.tex").read_text(), tmp_path)
+
+
+def test_pictures_of_rows_that_left_are_removed(declare, fill, root: Path, monkeypatch) -> None:
+    drawing = "import sys; from PIL import Image; Image.new('RGB', (8, 8)).save(sys.argv[3][4:])"
+    monkeypatch.setattr(pictures, "SHOW", (sys.executable, "-c", drawing))
+    arguments = ["trio", declare(), f"runtime.root={root}"]
+    fill(arguments)
+    place = root / "tables" / "trio"
+    assert main(["table", *arguments, "--pictures"]) == 0
+    (place / "mine.png").touch()
+    assert {path.name for path in place.glob("*.png")} == {"none.png", "video.png", "batch.png", "mine.png"}
+    declare(TRIO.replace("  video: {loss.slot_contrast.group: 1}\n", ""))
+    assert main(["table", *arguments]) == 0
+    assert {path.name for path in place.glob("*.png")} == {"none.png", "batch.png", "mine.png"}
+    assert [picture.path.name for picture in media.read(place)] == ["none.png", "batch.png"]
 
 
 def test_mistakes(declare, fill, root: Path, capsys) -> None:
@@ -250,5 +293,5 @@ metrics: [video_mbo]
     out = capsys.readouterr().out
     row = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in out.splitlines() if "|" in line}
     assert row["forward"].strip("*").startswith("25.0") or row["forward"].strip("*").startswith("0.25")
-    assert row["cyclic"] == "--"
+    assert row["cyclic"] == "-- unscored"
     assert "1 runs not scored as their row asks yet (discovery); vocl fill " in out

@@ -149,8 +149,9 @@ def test_why_a_place_is_empty(duo, score, root: Path, capsys) -> None:
     assert main(["table", *arguments]) == 0
     out = capsys.readouterr().out
     found = cells(out)
-    assert found["a"] == ["50.0 (1/2)†", "**0.4000** ± 0.1414 (2)"]
-    assert found["b"] == ["50.0 (1/2)†", "0.2500 (1/2)†"]  # never the probe's score in discovery's place
+    assert found["a"] == ["50.0 (1/2)† 1 undefined", "**0.4000** ± 0.1414 (2)"]
+    # never the probe's score in discovery's place
+    assert found["b"] == ["50.0 (1/2)† 1 unscored", "0.2500 (1/2)† 1 scoring failed"]
     assert "† and --: of 1 seed: the score is undefined (video_mbo)" in out
     assert "† and --: 1 runs not scored as their row asks yet (discovery); vocl fill duo" in out
     assert "† and --: probe failed in 1 runs (ValueError: no); to try it again: vocl fill duo" in out
@@ -164,7 +165,7 @@ def test_nothing_is_scored_yet(duo, score, capsys) -> None:
         score(spec, discovery={"video_mbo": 0.5})
     assert main(["table", *arguments]) == 0
     out = capsys.readouterr().out
-    assert cells(out)["a"] == ["--"] and "4 runs not scored as their row asks yet (probe)" in out
+    assert cells(out)["a"] == ["-- unscored"] and "4 runs not scored as their row asks yet (probe)" in out
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,9 @@ def test_mixed_code_of_an_evaluation_is_told(duo, score, capsys) -> None:
         score(spec, codes=codes, discovery={"video_mbo": 0.5}, probe={"mse": 0.5})
     assert main(["table", *arguments]) == 0
     out = capsys.readouterr().out
-    assert "probe: scores by 2 versions of its code: old (2), new (2); to score a run again: " in out
+    told = "old (2), new (2); ‡: not all by the first; to score a run again: "
+    assert f"probe: scores by 2 versions of its code: {told}" in out
+    assert [cells(out)[row][0][-1] for row in "ab"] == [")", "‡"]
 
 
 def test_scores_by_a_protocol_that_meant_something_else_then_do_not_count(duo, score, root, capsys) -> None:

@@ -14,7 +14,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from vocl.command_line.verb import ABLATIONS, DATASETS, GROUPS, RUNS
+from vocl.command_line.verb import ABLATIONS, DATASETS, GROUPS, RUNS, SEARCHES
 from vocl.config.compose import group_choices, project_of, top_choices
 from vocl.config.folders import CONF, conf_folders
 from vocl.config.grammar import key_of, text_of
@@ -62,6 +62,8 @@ def complete(incomplete: str, words: Sequence[str], offers: Sequence[str]) -> li
         found += _runs(words)
     if ABLATIONS in offers:
         found += group_choices("ablation", project)
+    if SEARCHES in offers:
+        found += group_choices("search", project)
     if DATASETS in offers:
         found += [name for name in group_choices("prepare", project) if name != "default"]
     if GROUPS in offers:

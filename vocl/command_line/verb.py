@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 # what words may name, for a shell to complete
-RUNS, ABLATIONS, GROUPS, DATASETS = "run ids", "ablations", "groups", "datasets"
+RUNS, ABLATIONS, GROUPS, DATASETS, SEARCHES = "run ids", "ablations", "groups", "datasets", "searches"
 SELECTOR = "An ablation, and overrides for all of its runs; or Hydra overrides alone."
 SUBMITTED = "Ablations that were submitted, seed=..., run ids or their beginnings; or what vocl plan takes."
 RUN = "A run id, its beginning, or a folder."

@@ -57,6 +57,9 @@ class Remarks:
     tags: tuple[str, ...] = ()
     note: str = ""
 
+    def __bool__(self) -> bool:
+        return bool(self.tags or self.note)
+
 
 @dataclass(frozen=True, order=True)
 class RunDir:

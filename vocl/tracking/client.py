@@ -56,7 +56,7 @@ class Client(Protocol):
         ...
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures and videos at a step, as `log` does numbers."""
+        """Show pictures, videos and pages at a step, as `log` does numbers."""
         ...
 
     def tabulate(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a run that a tracker shows: files of <run>/media and the index that names them."""
+"""The pictures of a run or a table that a tracker shows: files of a folder and the index that names them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vocl.rundir.run_dir import RunDir
 
 INDEX = "index.json"
 KINDS = {"key": str, "file": str, "caption": str}
-VIDEO = ".mp4"
+VIDEO, PAGE = ".mp4", ".html"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, or a video, by the `key` that a tracker shows it under."""
+    """A picture, a video or a page, by the `key` that a tracker shows it under."""
 
     key: str
     path: Path
@@ -27,18 +27,22 @@ class Picture:
         """Whether it moves."""
         return self.path.suffix == VIDEO
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is HTML."""
+        return self.path.suffix == PAGE
 
-def write(run: RunDir, pictures: Sequence[Picture]) -> None:
-    """Say that `pictures`, files of the folder, are all there: only then a mirror shows them."""
+
+def write(folder: Path, pictures: Sequence[Picture]) -> None:
+    """Say that `pictures`, files of `folder`, are all there: only then a tracker shows them."""
     entries = [{"key": p.key, "file": p.path.name, "caption": p.caption} for p in pictures]
-    write_json(run.media / INDEX, {"pictures": entries})
+    write_json(folder / INDEX, {"pictures": entries})
 
 
-def read(run: RunDir) -> list[Picture]:
-    """The pictures of `run`; empty where they are not complete.
+def read(folder: Path) -> list[Picture]:
+    """The pictures in `folder`; empty where they are not complete.
 
     A file that is a link is left out: in a shared folder it may lead to what nobody meant to upload."""
-    folder = run.media
     if folder.is_symlink():
         return []
     entries = (json_or_none(folder / INDEX) or {}).get("pictures")

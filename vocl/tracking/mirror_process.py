@@ -119,7 +119,7 @@ class Shown:
     def _show_new(self) -> None:
         """Show what has come since: rows, and after the last of them pictures and the last checkpoint."""
         self._log()
-        pictures = [] if self.known.pictures or self.known.step >= self.steps else media.read(self.run)
+        pictures = [] if self.known.pictures or self.known.step >= self.steps else media.read(self.run.media)
         if pictures:
             self.client.show(self.steps, pictures)
             self.known = Known(step=self.known.step, pictures=True, files=self.known.files)

@@ -1,8 +1,9 @@
 """Shows a written table on a tracker: python -m vocl.tracking.table_process ROOT NAME MODE PROJECT ENTITY
 
 A table is a run of type "table" that keeps its id: a later version is a further step of it. It shows the
-cells and the pictures of rows, and keeps the files as the artifact table-NAME. W&B's reports need a package
-(wandb-workspaces) that its client does not bring; such a run can be put into one by hand.
+cells, the page of `vocl report` and the pictures of rows, and keeps the files as the artifact table-NAME.
+W&B's own reports need a package (wandb-workspaces) that its client does not bring; such a run can be put
+into one by hand.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from pathlib import Path
 from vocl.config.wandb_names import artifact_name, fitting
 from vocl.files import open_regular
 from vocl.rundir.results_root import ResultsRoot
+from vocl.tracking import media
 from vocl.tracking.client import Client, Ending, Opened
 from vocl.tracking.media import Picture
 from vocl.tracking.mirror_process import say
 from vocl.tracking.trackio_client import TrackioClient
 from vocl.tracking.wandb_client import WandbClient
 
-SUFFIXES = (".md", ".csv", ".tex", ".html", ".png")
+SUFFIXES = (".md", ".csv", ".tex", ".html")
+PAGES = ("report.html", "table.html")  # of `vocl report` and `vocl table`: the first that is there is shown
 FINISH_S = 60.0
 
 
@@ -63,11 +66,13 @@ def show(root: ResultsRoot, name: str, client: Client) -> None:
     known = client.open(Opened(id=f"table-{identity}", name=fitting(f"table {name}"), kind="table"))
     step = known.step + 1
     client.tabulate(step, columns, rows)
-    pictures = [Picture(f"picture/{p.stem}", p, p.stem) for p in files if p.suffix == ".png"]
-    if pictures:
-        client.show(step + 1, pictures)
-    client.keep(artifact_name(f"table-{name}"), "table", files)
-    client.close(Ending(step=step + bool(pictures), outcome="done", is_done=True, is_complete=True))
+    pictures = media.read(folder)
+    pages = [path for page in PAGES for path in files if path.name == page][:1]
+    shown = [*(Picture("report", path, name) for path in pages), *pictures]
+    if shown:
+        client.show(step + 1, shown)
+    client.keep(artifact_name(f"table-{name}"), "table", [*files, *(picture.path for picture in pictures)])
+    client.close(Ending(step=step + bool(shown), outcome="done", is_done=True, is_complete=True))
 
 
 if __name__ == "__main__":

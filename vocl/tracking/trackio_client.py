@@ -48,13 +48,17 @@ class TrackioClient:
         """Show a row, and pictures, which trackio copies into its folder."""
         import trackio
 
-        kinds = {True: trackio.Video, False: trackio.Image}
-        shown = {one.key: kinds[one.is_video](str(one.path), caption=one.caption) for one in pictures}
+        def media(one: Picture) -> Any:
+            if one.is_page:
+                return trackio.Html(str(one.path), inject=False, caption=one.caption)
+            return (trackio.Video if one.is_video else trackio.Image)(str(one.path), caption=one.caption)
+
+        shown = {one.key: media(one) for one in pictures}
         self.run.log({key: value for key, value in row.items() if key != "step"} | shown, step=step)
         self.last = step
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures."""
+        """Show pictures and pages."""
         self.log(step, {}, pictures)
 
     def tabulate(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -67,18 +67,20 @@ class WandbClient:
         return Known(step=self.run.starting_step - 1)
 
     def log(self, step: int, row: Row, pictures: Sequence[Picture] = ()) -> None:
-        """Show a row, and pictures, which the client copies into its folder."""
+        """Show a row, and pictures and pages, which the client copies into its folder."""
         import wandb
 
         def media(one: Picture) -> Any:
             if one.is_video:
                 return wandb.Video(str(one.path), caption=one.caption, format="mp4")
+            if one.is_page:
+                return wandb.Html(str(one.path), inject=False)
             return wandb.Image(str(one.path), caption=one.caption)
 
         self.run.log(row | {one.key: media(one) for one in pictures}, step=step, commit=True)
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures."""
+        """Show pictures and pages."""
         self.log(step, {"step": step}, pictures)
 
     def tabulate(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -132,7 +134,7 @@ class SealedWandbClient(WandbClient):
         return of_server if self.mode == "online" else sealed.known(run)
 
     def show(self, step: int, pictures: Sequence[Picture]) -> None:
-        """Show pictures."""
+        """Show pictures and pages."""
         super().show(step, pictures)
         self.pictures = True
 

@@ -177,7 +177,7 @@ def _online(run: RunDir, moved: bool) -> bool:
 def _lacks(run: RunDir, checkpoints: bool) -> bool:
     """Whether the records say more than the client's finished folders."""
     done, shown = run.result_or_none(), known(run)
-    if done and not shown.pictures and media.read(run):
+    if done and not shown.pictures and media.read(run.media):
         return True
     if done and checkpoints and not {file.path.name for file in run.checkpoint_files()[:1]} <= shown.files:
         return True

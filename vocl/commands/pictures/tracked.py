@@ -45,7 +45,7 @@ def draw(
         for number in range(min(config.runtime.tracking_media, len(source))):
             pictures += _of_video(model, source[number], dataset, device, run.media, number + 1)
             advance()
-    media.write(run, pictures)
+    media.write(run.media, pictures)
 
 
 def _of_video(
