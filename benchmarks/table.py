@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launch.run_states.many import few_collections
 from launch.run_states.states import look
 from launch.selection.plan import Selection, select
 from launch.tables import render
@@ -77,6 +78,7 @@ def finish(selection: Selection) -> None:
         run.result_path.write_text(json.dumps(result))
 
 
+@few_collections()
 def make(selection: Selection) -> float:
     """Seconds of the table."""
     start = time.perf_counter()

@@ -278,7 +278,7 @@ def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kind) and (not isinstance(value, NUMBER) or abs(value) < MOST)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether `value` is a number that can be counted and compared with."""
     return is_a(value, NUMBER)
 

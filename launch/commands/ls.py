@@ -11,6 +11,7 @@ from typing import Any
 
 from launch.commands.status import PATIENCE_S
 from launch.run_states import text_table
+from launch.run_states.many import few_collections
 from launch.run_states.states import RunState
 from launch.selection.filters import MISSING, Filters, is_filter, name_of, results, value_of
 from launch.selection.known_configs import configs as configs_of
@@ -30,6 +31,7 @@ HEADERS = ("run", "state", "table", "row", "column", "seed", "what", "probe", "d
     takes=defaults.ROOT,
     offers=(ABLATIONS, RUNS),
 )
+@few_collections()
 def main(line: Line) -> int:
     """List the runs on disk, newest last; always 0.
 

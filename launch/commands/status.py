@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from launch.run_states import health, text_table
+from launch.run_states.many import few_collections
 from launch.run_states.states import STATES, RunState
 from launch.selection.selector import ChosenRuns, resolve_or_all
 from launch.selection.submitted import PlacedRun
@@ -57,6 +58,7 @@ def main(line: Line, watch: bool) -> int:
     return 0
 
 
+@few_collections()
 def take(chosen: ChosenRuns, asked: Asker = ask) -> Board:
     """Look at the runs now."""
     states, trouble = chosen.look(asked)

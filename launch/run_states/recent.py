@@ -26,7 +26,8 @@ class RecentReports:
     def last(self, number: int = 5) -> list[dict[str, Any]]:
         """The numbers of the last few on the training itself."""
         found, of_probe = [], f'"{PROBE_S}"'.encode()
-        for line in [line for line in self._text.split(b"\n") if line and of_probe not in line][-number:]:
+        lines = self._text.rstrip(b"\n").rsplit(b"\n", 4 * number)
+        for line in [line for line in lines if of_probe not in line][-number:]:
             with suppress(ValueError):  # the window's first line may have lost its beginning
                 found.append(parse_json(line))
         steps = (report for report in found if holds(report, {"step": int}))

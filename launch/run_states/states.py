@@ -56,8 +56,9 @@ class RunState:
     @property
     def probe(self) -> str:
         """What the newest probe of a run that is not done says in a word, and after which step."""
-        newest = self.records.beat.probe if self.records and self.records.beat else None
-        if newest is None or self.name == "done":
+        beat = self.records.beat if self.records and self.name != "done" else None
+        newest = beat.probe if beat else None
+        if newest is None:
             return ""
         score = "undefined" if newest.score is None else f"{newest.score:.3f}"
         return f"{newest.metric.rpartition('/')[2]} {score} at {newest.step}"

@@ -89,16 +89,15 @@ def _costs(records: Sequence[RunScores]) -> Iterator[str]:
 def _remarks(records: Sequence[RunScores]) -> Iterator[str]:
     """What people said of runs, by `vocl tag`."""
     places: dict[str, list[str]] = {}
-    for record in records:
+    said: dict[Remarks, dict[str, None]] = {}
+    for record in (record for record in records if record.remarks):
         places.setdefault(record.spec.id, []).append(record.spec.label)
-    said: dict[Remarks, list[str]] = {}
-    for remarks, run in dict.fromkeys((record.remarks, record.spec.id) for record in records):
-        said.setdefault(remarks, []).append(f"run {run} ({'; '.join(places[run])})")
+        said.setdefault(record.remarks, {})[record.spec.id] = None
     for remarks, runs in said.items():
         tags = f"{'tag' if len(remarks.tags) == 1 else 'tags'} {', '.join(remarks.tags)}"
-        if remarks:
-            told = "; ".join(filter(None, [tags if remarks.tags else "", remarks.note]))
-            yield f"{REMARKED} {told}: {', '.join(runs)}"
+        told = "; ".join(filter(None, [tags if remarks.tags else "", remarks.note]))
+        where = (f"run {run} ({'; '.join(places[run])})" for run in runs)
+        yield f"{REMARKED} {told}: {', '.join(where)}"
 
 
 def _mixed(chosen: Ablation, records: Sequence[RunScores]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch import escape
+from launch.run_states.many import few_collections
 from launch.tables.grid import Shown, grid
 from launch.tables.latex import latex
 from launch.tables.page import html
@@ -25,6 +26,7 @@ PAGE = "table.html"
 FILES = ("table.md", "table.csv", "table.tex", "runs.csv", PAGE)
 
 
+@few_collections()
 def write(table: Table, records: Sequence[RunScores], root: ResultsRoot) -> None:
     """Write FILES into the table's folder, each atomically."""
     place, runs = root.tables / table.name, _runs_csv(records, table.ablation.metrics)

@@ -83,7 +83,7 @@ class RunScores:
         found = self.score(metric)
         own = metric.partition("/")[2] or metric
         rows = self._rows(found.evaluation) if found is not None else []
-        return {row["video"]: row[own] for row in rows if is_number(row.get(own))}
+        return {row["video"]: value for row in rows if is_number(value := row.get(own))}
 
     def _rows(self, evaluation: str) -> list[dict[str, Any]]:
         if evaluation not in self._read and self.run is not None:

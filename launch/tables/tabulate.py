@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from launch.ablations.ablation import Ablation, TableSettings, table_settings
+from launch.run_states.many import few_collections
 from launch.run_states.states import RunState, look
 from launch.selection.metric_names import refuse_unknown_protocol
 from launch.selection.plan import Selection, select
@@ -34,6 +35,7 @@ class Tabulated(NamedTuple):
     trouble: str
 
 
+@few_collections()
 def tabulated(arguments: Sequence[str]) -> Tabulated:
     """The table of `arguments`: NAME [table.KEY=VALUE ...] [overrides]."""
     selection = select([a for a in arguments if not a.startswith("table.")])
