@@ -17,6 +17,7 @@ from PIL import Image
 from running import TINY, at_step, final, on_ranks, result, rooted, run_folder, same, send, tiny
 
 from launch.cli import main as vocl
+from launch.run_states.recent import RecentReports
 from vocl import run, train
 from vocl.commands import verbs
 from vocl.config.compose import composed
@@ -345,7 +346,7 @@ def test_the_line_of_a_probe_hides_no_report_from_a_board(watched: Any) -> None:
         cut = kept.splitlines(keepends=True)
         last = next(i for i, line in enumerate(cut) if '"step": 8, "probe/' in line)
         path.write_text("".join(cut[: last + 1]))
-        reports = Records(RunDir(run_folder(watched))).reports
+        reports = RecentReports(Records(RunDir(run_folder(watched)))).last()
         assert [report["step"] for report in reports] == [3, 4, 5, 6, 7]
         assert reports[-1]["steps_per_s"] > 0
     finally:
