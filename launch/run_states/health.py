@@ -32,7 +32,7 @@ def flags(records: Records) -> list[str]:
 
 
 def _collapse(records: Records, recent: RecentReports) -> str | None:
-    reports = [report for report in recent.last() if "slots_used" in report]
+    reports = [each for each in recent.last("slots_used", "mask_entropy") if "slots_used" in each]
     said = records.result or records.beat
     steps = said.steps if said else None
     if not reports or not steps or reports[0]["step"] < WARM_SHARE * steps:
@@ -62,8 +62,11 @@ def _spike(recent: RecentReports) -> str | None:
     import statistics
 
     values = [loss for _, loss in losses]
+    least = RISE * abs(statistics.median(values))
+    if max(values) - min(values) <= least:  # most runs: what follows takes ten times longer
+        return None
     changes = [abs(b - a) for a, b in itertools.pairwise(values)]
-    threshold = max(JUMP * statistics.median(changes), RISE * abs(statistics.median(values)))
+    threshold = max(JUMP * statistics.median(changes), least)
     lowest = highest = values[0]
     worst = None
     for step, value in losses:

@@ -12,7 +12,7 @@ from vocl.rundir.records import PROBE_S, Records
 from vocl.rundir.run_dir import METRICS
 
 WINDOW_BYTES = 32768  # of metrics.jsonl: about a hundred reports
-LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+|null)', re.MULTILINE)
+LOSS = re.compile(rb'^\{"step": (\d+), "loss": ([-+.\deE]+)', re.MULTILINE)
 STAGE = re.compile(rb'"stage": (\d+)')
 
 
@@ -23,15 +23,16 @@ class RecentReports:
         text = _end_of_log(records)
         self._text = text[: text.rfind(b"\n") + 1]  # the last line may be being written
 
-    def last(self, number: int = 5) -> list[dict[str, Any]]:
-        """The numbers of the last few on the training itself."""
+    def last(self, *names: str, number: int = 5) -> list[dict[str, Any]]:
+        """Of the last few on the training itself the step, and those of `names` that are numbers."""
         found, of_probe = [], f'"{PROBE_S}"'.encode()
         lines = self._text.rstrip(b"\n").rsplit(b"\n", 4 * number)
         for line in [line for line in lines if of_probe not in line][-number:]:
             with suppress(ValueError):  # the window's first line may have lost its beginning
                 found.append(parse_json(line))
         steps = (report for report in found if holds(report, {"step": int}))
-        return [{key: value for key, value in report.items() if is_number(value)} for report in steps]
+        asked = ("step", *names)
+        return [{key: v for key in asked if is_number(v := report.get(key))} for report in steps]
 
     def losses(self) -> list[tuple[int, float]]:
         """(step, loss) of those that belong to the last one's stage.
@@ -43,10 +44,14 @@ class RecentReports:
             count = next((i for i, stage in enumerate(reversed(stages)) if stage != stages[-1]), len(stages))
             found = found[-count:]
         pairs = []
-        for step, loss in found:
-            with suppress(ValueError):
-                pairs.append((int(step), float(loss)))
-        return [(step, loss) for step, loss in pairs if step < MOST and abs(loss) < MOST]  # see `is_number`
+        for written, value in found:
+            try:
+                step, loss = int(written), float(value)
+            except ValueError:
+                continue
+            if step < MOST and -MOST < loss < MOST:  # see `is_number`
+                pairs.append((step, loss))
+        return pairs
 
 
 def _end_of_log(records: Records) -> bytes:

@@ -265,7 +265,7 @@ def _running(records: Records, job: QueuedJob | None) -> RunState:
         facts |= {"job": job.id, "in_queue": True, "node": job.node or facts["node"]}
     if records.beat is None or records.beat_is_older:
         return RunState("running", "starting", **facts)  # what there is to read is of an earlier attempt
-    reports = RecentReports(records).last()
+    reports = RecentReports(records).last("steps_per_s")
     return RunState("running", rate=reports[-1].get("steps_per_s") if reports else None, **facts)
 
 

@@ -346,7 +346,7 @@ def test_the_line_of_a_probe_hides_no_report_from_a_board(watched: Any) -> None:
         cut = kept.splitlines(keepends=True)
         last = next(i for i, line in enumerate(cut) if '"step": 8, "probe/' in line)
         path.write_text("".join(cut[: last + 1]))
-        reports = RecentReports(Records(RunDir(run_folder(watched)))).last()
+        reports = RecentReports(Records(RunDir(run_folder(watched)))).last("steps_per_s")
         assert [report["step"] for report in reports] == [3, 4, 5, 6, 7]
         assert reports[-1]["steps_per_s"] > 0
     finally:
