@@ -242,6 +242,8 @@ def _train(
         trainer.save(trainer.train.steps)
         return
     fill_cache(config, trainer)
+    if config.runtime.probe_every and not config.eval:
+        logger.warning("runtime.probe_every: there is no evaluation, so there are no probes")
     if config.runtime.probe_every and config.eval:
         trainer.probe = Prober(config, run_dir, trainer, _advance(trainer, "the probe"), sketch)
     steps = trainer.train.steps

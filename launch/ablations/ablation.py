@@ -169,7 +169,7 @@ def table_settings(values: Mapping[str, Any], rows: tuple[str, ...], where: str)
     table = TableSettings(**values)
     checks = {
         "protocol": isinstance(table.protocol, str | None),
-        "scale": all(is_a(scale, NUMBER) for scale in _each(table.scale)),
+        "scale": all(is_a(scale, NUMBER) and scale > 0 for scale in _each(table.scale)),
         "digits": all(is_a(digits, int) and 0 <= digits <= 9 for digits in _each(table.digits)),
         "baseline": isinstance(table.baseline, str | None),
         "groups": isinstance(table.groups, list) and all(isinstance(g, list) for g in table.groups),

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from launch.commands.status import PATIENCE_S
@@ -94,8 +95,9 @@ def summary(config: Mapping[str, Any]) -> str:
 
 
 def _date(run: RunDir) -> float:
-    """When anything was last made or renamed in it; 0 where there is no such folder."""
-    try:
-        return os.stat(run.path).st_mtime
-    except OSError:
-        return 0.0
+    """When an attempt last began or ended, before the first when anything was made in its folder; 0 where
+    there is no such folder."""
+    for folder in (run.events, run.path):
+        with suppress(OSError):
+            return os.stat(folder).st_mtime
+    return 0.0

@@ -28,7 +28,9 @@ TAG = re.compile(r"\w[\w.:-]*")
 def main(line: Line, remove: bool, note: str | None) -> int:
     """Give runs a tag, or a note; prints what they have then. Always 0."""
     names = [word for word in line.names if is_word(word)]
-    tag = None if note is not None else names[-1] if names else ""
+    if not names:
+        raise UserError("usage: vocl tag RUN... TAG, or vocl tag RUN... --note TEXT")
+    tag = None if note is not None else names[-1]
     if tag is not None and not TAG.fullmatch(tag):
         raise UserError(f"{tag}: not a tag; letters, digits and _ . : - do")
     chosen = names if tag is None else names[:-1]

@@ -74,8 +74,11 @@ class Progress:
         begun, fixed = self.records.begun(), self._fixed
         changed = sorted(key for key in fixed if begun is not None and begun[1].get(key) != fixed[key])
         if changed:
+            began = begun[1].get("overrides", []) if begun else []
+            others = sorted(set(began) ^ set(fixed["overrides"])) if "overrides" in changed else []
+            told = ", ".join([*(key for key in changed if key != "overrides"), *others])
             raise UserError(
-                f"{self.search.path}: {', '.join(changed)}: not as the search began; "
+                f"{self.search.path}: {told}: not as the search began; "
                 f"give the new one a name of its own, or remove {self.records.folder}"
             )
 

@@ -34,7 +34,9 @@ def filled(path: str, parts: Mapping[str, Any]) -> str:
         autoescape=False,  # the parts are LaTeX
     )
     try:
-        return environment.from_string(text).render(parts)
+        made: str = environment.from_string(text).render(parts)
+        made.encode()  # a template can spell what no file can hold
+        return made
     except TemplateSyntaxError as error:
         raise UserError(f"{path}:{error.lineno}: {one_line(str(error.message))}") from None
     except Exception as error:  # whatever an expression of the template makes of the parts

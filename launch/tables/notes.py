@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launch.ablations.ablation import Ablation, TableSettings
+from launch.run_states.states import LIVE
 from launch.selection.plan import Selection
 from launch.tables.grid import INSIDE_NOISE, OTHER_CODE, REMARKED
 from launch.tables.published import PublishedScore
@@ -24,15 +25,16 @@ def notes(
     measures: Mapping[str, Measure],
     records: Sequence[RunScores],
     selection: Selection,
+    tested: bool,
 ) -> list[str]:
-    """The lines below a table."""
+    """The lines below a table. `tested`: whether a test stands behind each difference."""
     command = shlex.join(a for a in selection.arguments if not a.startswith("table."))
     baseline = settings.baseline is not None and settings.deltas
     return [
         _units(chosen, settings, measures, records),
         *_mixed(chosen, records),
         *_directions(measures),
-        *([_differences(settings)] if baseline else []),
+        *([_differences(settings, tested)] if baseline else []),
         *_not_scored(records, command),
         *_undefined(chosen, records),
         *_missing(records, command),
@@ -57,15 +59,17 @@ def _units(
     units = [*([unit] if len(own) < len(measures) else []), *_spelt("in a unit of its own", own)]
     return (
         f"mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n); {'; '.join(units)}; "
-        f"protocol: {protocols or 'none yet'}; bold: best in its column among cells with all seeds"
+        f"protocol: {protocols or 'none yet'}; bold: best in its {'row' if settings.transpose else 'column'} "
+        "among cells with all seeds"
     )
 
 
-def _differences(settings: TableSettings) -> str:
+def _differences(settings: TableSettings, tested: bool) -> str:
+    untested = "" if tested else "; also where one seed on each side leaves nothing to test"
     return (
         f"\N{GREEK CAPITAL LETTER DELTA}: difference to {settings.baseline}, paired over videos; "
         f"{INSIDE_NOISE}: inside noise, chance gives so wide a gap with p > {settings.noise:g} (t test; "
-        "the scatter of seeds is that of all rows of the column where these scatter alike)"
+        f"the scatter of seeds is that of all rows of the column where these scatter alike){untested}"
     )
 
 
@@ -164,7 +168,12 @@ def _missing(records: Sequence[RunScores], command: str) -> Iterator[str]:
     lacking = Counter(record.state for record in runs.values() if record.state != "done")
     if lacking:
         told = ", ".join(f"{count} {name}" for name, count in sorted(lacking.items()))
-        yield f"{EMPTY}: {lacking.total()} of {len(runs)} runs missing ({told}); vocl submit {command}"
+        verbs = [
+            *(["submit"] if lacking.keys() - {"failed", *LIVE} else []),
+            *(["retry"] if "failed" in lacking else []),
+        ]
+        fill = " and ".join(f"vocl {verb} {command}" for verb in verbs)
+        yield f"{EMPTY}: {lacking.total()} of {len(runs)} runs missing ({told}){fill and f'; {fill}'}"
 
 
 def _damaged(records: Sequence[RunScores]) -> Iterator[str]:

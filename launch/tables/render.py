@@ -30,10 +30,10 @@ FILES = ("table.md", "table.csv", "table.tex", "runs.csv", PAGE)
 def write(table: Table, records: Sequence[RunScores], root: ResultsRoot) -> None:
     """Write FILES into the table's folder, each atomically."""
     place, runs = root.tables / table.name, _runs_csv(records, table.ablation.metrics)
-    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs)
-    for name, content in zip(FILES, contents, strict=False):
+    page = html(table, records, root, {})
+    contents = (markdown(table) + "\n", _cells_csv(table), latex(table), runs, page)
+    for name, content in zip(FILES, contents, strict=True):  # once all of them could be made
         write_text(place / name, content)
-    write_page(table, records, root, {})
 
 
 def write_page(

@@ -41,7 +41,7 @@ def tabulated(arguments: Sequence[str]) -> Tabulated:
     selection = select([a for a in arguments if not a.startswith("table.")])
     chosen = selection.ablation
     if chosen is None:
-        raise UserError("vocl table: name an ablation, e.g. vocl table demo")
+        raise UserError(f"{' '.join(arguments)}: name an ablation, e.g. demo")
     settings = _overridden(chosen, [a for a in arguments if a.startswith("table.")])
     refuse_unknown_protocol("table.protocol", settings.protocol, selection.specs)
     root = selection.root
@@ -77,15 +77,17 @@ def tabulate(
     samples = {place: Sample(*found) for place, found in scores.items()}
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
     theirs = _published(settings, chosen, records, selection)
+    cells = _ranked(_cells(samples, settings, wanted), settings, measures, protocols)
+    tested = all(cell.delta.p is not None for cell in cells.values() if cell.delta)
     return Table(
         name=chosen.name,
         ablation=chosen,
         settings=settings,
         measures=measures,
-        cells=_explained(_ranked(_cells(samples, settings, wanted), settings, measures, protocols), records),
+        cells=_explained(cells, records),
         published=theirs,
         notes=[
-            *notes(chosen, settings, measures, records, selection),
+            *notes(chosen, settings, measures, records, selection, tested),
             *published.notes(theirs.values()),
             *published_otherwise(chosen, records, theirs.values(), project_of(selection.arguments)),
         ],

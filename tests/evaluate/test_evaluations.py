@@ -162,6 +162,7 @@ dataset:
         (["dataset.source.lever=hard"], "source.lever: unknown key"),
         (["dataset=files", "dataset.name=absent", "dataset.size_px=[16,16]"], "absent"),
         (["train.steps=9"], "choose from eval, dataset, runtime"),
+        (["eval=[dynamics]", "eval.dynamics.burn_in=100"], "burn_in=100, horizon=None ask for 101"),
         (["--twice"], "--twice"),
     ],
 )

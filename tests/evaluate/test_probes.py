@@ -393,6 +393,11 @@ def test_papers_experiments_are_watched_and_the_default_is_not() -> None:
     assert composed(["experiment=slotcontrast/movi_c"]).runtime.probe_every == 5000
 
 
+def test_a_best_probe_without_probes_is_refused() -> None:
+    with pytest.raises(UserError, match="probe_best=true: there are no probes"):
+        composed(["runtime.probe_best=true"])
+
+
 @pytest.mark.parametrize("metric", ["iou", "discovery/iou", "objects/video_fg_ari"])
 def test_a_score_that_no_evaluation_gives_is_refused(metric: str) -> None:
     with pytest.raises(UserError, match=rf"runtime.probe_metric={metric}: .*discovery/video_fg_ari"):

@@ -181,6 +181,7 @@ def test_a_template_named_in_the_file_lies_beside_it(declare, root: Path, tmp_pa
         "\\VAR{ ''.__class__ }": "own.tex.j2:1: access to attribute '__class__'",
         "\\VAR{ notes.append(1) }": "own.tex.j2:1: access to attribute 'append' of 'list' object is unsafe",
         "\n\\VAR{ 1 / 0 }": "own.tex.j2:2: division by zero",
+        "\\VAR{ '\\ud800' }": "surrogates not allowed",
         "\\BLOCK{ include '/etc/passwd' }": "own.tex.j2:1: no loader for this environment specified",
         None: "No such file or directory",
         b"\xff": "not a text in UTF-8",

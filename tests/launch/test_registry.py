@@ -60,11 +60,16 @@ def test_runs_are_found_by_score_state_config_and_tag(
     assert root.run(ids[1]).remarks().tags == ("v2",)
 
 
-def test_a_tag_changes_neither_the_config_nor_the_state(root: ResultsRoot) -> None:
+def test_a_tag_changes_neither_the_config_nor_the_state_nor_the_date(root: ResultsRoot, capsys) -> None:
     run = root.run(root.run_ids()[0])
     before = run.config().run_id, run.is_done(), run.config_path.read_bytes()
     assert main(["tag", run.id, "kept", f"runtime.root={root}"]) == 0
     assert (run.config().run_id, run.is_done(), run.config_path.read_bytes()) == before
+    run.events.mkdir(exist_ok=True)
+    os.utime(run.events, (1e9, 1e9))
+    capsys.readouterr()
+    assert main(["ls", run.id, f"runtime.root={root}"]) == 0
+    assert " 2001-09-0" in capsys.readouterr().out  # when its last attempt ended
     (run.path / "remarks.json").write_text("torn")
     assert run.remarks().tags == ()
 
@@ -75,6 +80,7 @@ def test_a_tag_changes_neither_the_config_nor_the_state(root: ResultsRoot) -> No
         (["tag", "{run}"], "usage: vocl tag"),
         (["tag", "{run}", "a b"], "not a tag"),
         (["tag", "nothing", "base"], "no run"),
+        (["tag"], "usage: vocl tag"),
         (["ls", "video_fg_ari>much"], "expected a number"),
         (["ls", "state=finished"], "choose from absent"),
         (["ls", "model.slots=7"], "no run's config has this key"),

@@ -194,7 +194,7 @@ def test_more_trials_may_be_asked_for_and_nothing_else_may_change(
     assert "rungs: not as the search began" in capsys.readouterr().err
     path.write_text(SEARCH)
     assert main(["search", *words, "cluster=local", "model.num_slots=3"]) == 2
-    assert "overrides: not as the search began" in capsys.readouterr().err
+    assert "model.num_slots=3: not as the search began" in capsys.readouterr().err
 
 
 def test_after_a_kill_nothing_is_doubled_and_nothing_is_lost(

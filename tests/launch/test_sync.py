@@ -115,7 +115,17 @@ def test_scores_that_were_computed_again_are_written_anew(tmp_path, client, monk
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"), [(["cccc"], "neither"), (["a"], "several"), ([], "--all"), (["--now"], "--now")]
+    ("arguments", "word"),
+    [
+        (["cccc"], "neither"),
+        (["a"], "several"),
+        ([], "--all"),
+        (["--now"], "--now"),
+        (["aaaa", "runtime.tracking=foo"], "runtime.tracking"),
+        (["aaaa", "runtime.tracking_checkpoints=maybe"], "runtime.tracking_checkpoints"),
+        (["aaaa", "runtime.tracking=trackio", "runtime.wandb_project='a b'"], "trackio takes letters"),
+        (["--table", "demo", "runtime.tracking=foo"], "runtime.tracking"),
+    ],
 )
 def test_mistakes(tmp_path, client, capsys, arguments, word):
     a_run(tmp_path, "aaaa", 1)

@@ -97,7 +97,9 @@ def test_missing_runs_are_marked_and_counted(declare, fill, root: Path, capsys) 
     assert cells["none"] == ["-- absent", "-- absent"]
     assert "40.0 (1/2)† 1 failed" in out
     assert "**51.0** ± 1.4 (2)" in out  # one lucky seed is no best
-    assert f"3 of 6 runs missing (2 absent, 1 failed); vocl submit {' '.join(arguments)}" in out
+    assert (
+        f"3 of 6 runs missing (2 absent, 1 failed); vocl submit {' '.join(arguments)} and vocl retry" in out
+    )
     assert "--" in (root / "tables" / "trio" / "table.tex").read_text()
     assert [r["state"] for r in lines_of(root, "runs.csv")] == [
         "absent",

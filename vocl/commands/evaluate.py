@@ -56,9 +56,7 @@ def add(run: str, overrides: list[str], again: bool = False, which: Which = "") 
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     device = pick_device(config.runtime.device)
-    for name in config.eval:
-        for split in assemble.make_evaluation(config, name).splits:
-            assemble.make_source(config, split, name)
+    assemble.check_evaluations(config)
     model, checkpoint = _model(place, config, str(device), which)
     reuse: Reuse = "nothing" if again else "stored"
     with stop_on_signal() as stop:

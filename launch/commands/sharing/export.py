@@ -199,9 +199,11 @@ def _card(run: RunDir, config: dict[str, Any], result: Result, code: str) -> str
     lines += [
         "## Use",
         "",
+        "In this folder, with vocl installed or `PYTHONPATH=code`:",
+        "",
         "```python",
         "import vocl",
-        'model = vocl.load("this folder").model',
+        'model = vocl.load(".").model',
         "```",
         "",
         f"Trained by `{_command(run)}`.",

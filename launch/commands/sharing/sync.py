@@ -22,7 +22,7 @@ from typing import Any
 from launch.selection.submitted import read_table
 from vocl.command_line import defaults
 from vocl.command_line.verb import RUN, RUNS, Line, option, verb, words
-from vocl.config.wandb_names import refuse_entity, refuse_project
+from vocl.config.wandb_names import refuse_project
 from vocl.errors import UserError, printable
 from vocl.files import parse_json
 from vocl.rundir.result import Result
@@ -125,13 +125,10 @@ def _runs(line: Line, every: bool) -> tuple[ResultsRoot, list[RunDir], dict[str,
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The section `runtime` of `overrides`, with names that W&B takes."""
-    from vocl.config.compose import compose
+    """The section `runtime` of `overrides`, checked, with names that the tracker takes."""
+    from vocl.config.compose import composed
 
-    composed: dict[str, Any] = compose(list(overrides))["runtime"]
-    refuse_project(composed["wandb_project"])
-    refuse_entity(composed["wandb_entity"])
-    return composed
+    return vars(composed(list(overrides)).runtime)
 
 
 def _said(overrides: Sequence[str], composed: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,7 +246,7 @@ def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[
 
 
 def _reason(said: bytes) -> str:
-    """The first line that speaks of an error, else the last."""
+    """The first line that speaks of an error, not of where to read about it, else the last."""
     lines = [line.strip().removeprefix("wandb: ") for line in said.decode(errors="replace").splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and "error logs at" not in line]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")[:300]

@@ -39,6 +39,8 @@ def refuse_unknown_probe(config: RunConfig, allowed: Packages) -> None:
     """Refuse a score to tell probes by that no evaluation of the run gives, as far as their source text says
     what they give."""
     metric = config.runtime.probe_metric
+    if config.runtime.probe_best and not config.runtime.probe_every:
+        raise UserError("runtime.probe_best=true: there are no probes, set runtime.probe_every too")
     if metric is None or not config.runtime.probe_every:
         return
     name, slash, score = metric.rpartition("/")
