@@ -89,6 +89,8 @@ def draw_videos(
             ranked = ("--best", str(count), "--worst", str(count), "--by", by)
             trouble = _show(record, root, f"out={folder}/", *ranked)
             found[wanted] = trouble or _read(folder, count, metric)
+            if not trouble:  # each takes a process of its own, and seconds
+                print(f"drawn: videos of {record.spec.label}", flush=True)
     return found
 
 

@@ -71,6 +71,7 @@ def test_a_tag_changes_neither_the_config_nor_the_state_nor_the_date(root: Resul
     assert main(["ls", run.id, f"runtime.root={root}"]) == 0
     assert " 2001-09-0" in capsys.readouterr().out  # when its last attempt ended
     (run.path / "remarks.json").write_text("torn")
+    assert run.remarks().note == "remarks.json cannot be read"
     assert run.remarks().tags == ()
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocl.errors import UserError
-from vocl.files import Kinds, open_plain, parse_json, read_bytes, record_or_none, write_json
+from vocl.files import Kinds, holds, open_plain, parse_json, read_bytes, record_or_none, write_json
 from vocl.rundir import attempt_events, checkpoint_files, file_times, processes
 from vocl.rundir.attempt_events import Heartbeat, ProbeScore
 from vocl.rundir.checkpoint_files import CheckpointFile
@@ -59,6 +59,9 @@ class Remarks:
 
     def __bool__(self) -> bool:
         return bool(self.tags or self.note)
+
+
+UNREADABLE = Remarks(note=f"{REMARKS} cannot be read")
 
 
 @dataclass(frozen=True, order=True)
@@ -271,10 +274,15 @@ class RunDir:
     # -------------------------------------------------------------------------------- its remarks
 
     def remarks(self) -> Remarks:
-        """Its tags and note; none where they cannot be read."""
-        found = record_or_none(f"{self.path}/{REMARKS}", REMARK)
-        if found is None or not all(isinstance(tag, str) for tag in found["tags"]):
+        """Its tags and note; `UNREADABLE` where they are there and cannot be read: a reader must know."""
+        try:
+            found = parse_json(read_bytes(f"{self.path}/{REMARKS}"))
+        except (FileNotFoundError, NotADirectoryError):
             return Remarks()
+        except (OSError, ValueError):
+            return UNREADABLE
+        if not holds(found, REMARK) or not all(isinstance(tag, str) for tag in found["tags"]):
+            return UNREADABLE
         return Remarks(tuple(found["tags"]), found["note"])
 
     def change_remarks(self, change: Callable[[Remarks], Remarks]) -> Remarks:
@@ -285,16 +293,12 @@ class RunDir:
         with open_plain(self.path / f".{REMARKS}.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.remarks()
-            if before == Remarks() and (self.path / REMARKS).exists() and not self._has_no_remarks():
+            if before == UNREADABLE:
                 raise UserError(f"{self.path / REMARKS}: cannot be read; restore or remove it")
             after = change(before)
             if after != before:
                 write_json(self.path / REMARKS, {"tags": list(after.tags), "note": after.note})
         return after
-
-    def _has_no_remarks(self) -> bool:
-        """Whether the file says that there are none."""
-        return record_or_none(f"{self.path}/{REMARKS}", REMARK) == {"tags": [], "note": ""}
 
     # -------------------------------------------------------------------------------- its life
 
