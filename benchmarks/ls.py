@@ -41,7 +41,7 @@ def main() -> None:
             times["torch"].append(status.seconds([sys.executable, "-c", "import torch"], environment)[0])
         opens, peak = status.opened(words, environment, root)
     print(board.splitlines()[-1])
-    print(f"opens={sum(opens.values()) / status.RUNS:.2f} peak_mb={peak:.0f}")
+    print(status.told(opens, kinds, peak))
     assert board.splitlines()[-1].startswith(f"{kinds.count('done')} of "), board.splitlines()[-1]
     print(f"first_s={first:.3f} ls_s={min(times['ls']):.3f} torch_s={min(times['torch']):.3f}")
     print(f"ratio={min(times['ls']) / min(times['torch']):.3f}")
