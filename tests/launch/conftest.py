@@ -14,17 +14,6 @@ from fake_slurm import FakeSlurm
 from launch.cli import main
 from launch.selection.plan import Spec, select
 
-TRIO = """
-title: Three
-base: {train.steps: 7}
-rows:
-  none: {loss: [feature_mse]}
-  video: {loss.slot_contrast.group: 1}
-  batch: {}
-seeds: [0, 1]
-metrics: [video_fg_ari, video_mbo]
-"""
-
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +31,7 @@ def declare(tmp_path: Path) -> Callable[..., str]:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
 
-    def write(text: str = TRIO, name: str = "trio") -> str:
+    def write(text: str = run_records.TRIO, name: str = "trio") -> str:
         path = folder / "conf" / "ablation" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -25,6 +25,18 @@ from vocl.tracking.track import Track
 DONE, RUNNING, QUEUED, BAD, WORSE, LATE = (f"{letter}{'0' * 8}1" for letter in "abcdef")
 
 
+TRIO = """
+title: Three
+base: {train.steps: 7}
+rows:
+  none: {loss: [feature_mse]}
+  video: {loss.slot_contrast.group: 1}
+  batch: {}
+seeds: [0, 1]
+metrics: [video_fg_ari, video_mbo]
+"""
+
+
 def cluster(kind: str, **changes: Any) -> Cluster:
     """A cluster of `kind` as conf/ has it, but for `changes`."""
     return cluster_of(section_of_today("cluster", {"kind": kind, **changes}))

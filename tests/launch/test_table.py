@@ -9,7 +9,7 @@ from pathlib import Path
 
 import latex_engine
 import pytest
-from conftest import TRIO
+from run_records import TRIO
 
 from launch.cli import main
 from launch.selection.plan import select
