@@ -54,6 +54,15 @@ class Killed(BaseException):
     """Ends a run in this process as a kill would: nothing of ours catches it."""
 
 
+SGD = (
+    "optim=sgd",
+    "optim/schedule=constant",
+    "optim.schedule.warmup_steps=0",
+    "optim.lr=0.05",
+    "train.clip=0.5",
+)
+
+
 def untrained(folder: Path, *overrides: str) -> Path:
     """`folder` as that of a run whose model has its initial weights."""
     config = composed(overrides)
@@ -187,6 +196,15 @@ def wait(pid: int, timeout_s: float = 300) -> int:
     raise AssertionError(f"process {pid} did not end in {timeout_s} s")
 
 
+def torn_at(config: RunConfig, monkeypatch: Any, *steps: int) -> None:
+    """Run to its end what is asked to stop at each of `steps`."""
+    for step in steps:
+        with monkeypatch.context() as patch:
+            at_step(patch, step, send(signal.SIGTERM))
+            assert run.run(config) == 75
+    assert run.run(config) == 0
+
+
 def on_ranks(world: int, function: Callable[[int], int], log: Path | None = None) -> list[int]:
     """Run `function(rank)` in `world` forked processes, in the environment of torchrun."""
     with socket.socket() as free:
@@ -198,3 +216,15 @@ def on_ranks(world: int, function: Callable[[int], int], log: Path | None = None
         for rank in range(world)
     ]
     return [wait(pid) for pid in pids]
+
+
+def two_ranks_equal_one(one: RunConfig, two: RunConfig, log: Path) -> None:
+    """Run `one` in this process and `two` on two ranks: to the same weights, but for the order of sums.
+
+    With `SGD`, for Adam makes much of what is nearly zero.
+    """
+    assert run.run(one) == 0
+    assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()
+    theirs = final(two)["model"]
+    for name, tensor in final(one)["model"].items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)

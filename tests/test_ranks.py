@@ -8,17 +8,9 @@ import signal
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, run_folder, tiny
+from running import SGD, at_step, final, on_ranks, result, run_folder, tiny, two_ranks_equal_one
 
 from vocl import run
-
-SGD = (
-    "optim=sgd",
-    "optim/schedule=constant",
-    "optim.schedule.warmup_steps=0",
-    "optim.lr=0.05",
-    "train.clip=0.5",
-)
 
 
 def close(a, b):
@@ -30,10 +22,7 @@ def close(a, b):
 def test_two_ranks_equal_one(tmp_path, group):
     settings = (*SGD, f"loss.slot_contrast.group={group}", "dataset.source.num_validation=3")
     one, two = tiny(tmp_path / "one", *settings), tiny(tmp_path / "two", *settings)
-    assert run.run(one) == 0
-    log = tmp_path / "log"
-    assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()
-    close(final(one), final(two))
+    two_ranks_equal_one(one, two, tmp_path / "log")
     ours, theirs = result(two)["evals"]["discovery"], result(one)["evals"]["discovery"]
     assert ours["num_videos"] == 3
     assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=1e-3)

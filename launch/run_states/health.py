@@ -63,7 +63,7 @@ def _spike(recent: RecentReports) -> str | None:
 
     values = [loss for _, loss in losses]
     least = RISE * abs(statistics.median(values))
-    if max(values) - min(values) <= least:  # most runs: what follows takes ten times longer
+    if max(values) - min(values) <= least:  # so are most runs, and nothing more is counted
         return None
     changes = [abs(b - a) for a, b in itertools.pairwise(values)]
     threshold = max(JUMP * statistics.median(changes), least)

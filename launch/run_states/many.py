@@ -13,8 +13,7 @@ OBJECTS, ROUNDS = 200_000, 50  # between collections of the youngest, and of the
 def few_collections() -> Iterator[None]:
     """Within the block (or the function that this decorates) Python looks for unreachable cycles seldom.
 
-    Records are many, and live until the end: to look through them again and again is a third of the time of
-    a large table.
+    Records are many, and live until the end: nothing is found by looking through them again and again.
     """
     before = gc.get_threshold()
     gc.set_threshold(OBJECTS, ROUNDS, ROUNDS)

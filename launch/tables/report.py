@@ -34,6 +34,7 @@ def html(
 ) -> str:
     """The page. `drawn`: videos of a row in a column, or why there are none."""
     colour = charts.colours([escape.one_line(row) for row in table.ablation.rows])
+    way = way_to_runs(root, table)
     return (
         environment()
         .get_template(TEMPLATE)
@@ -43,7 +44,7 @@ def html(
             curves=list(_curves(table, records, states, colour)),
             spreads=list(_spreads(table, records, colour)),
             places=[_place(table, place, found) for place, found in drawn.items()],
-            runs=[_run(record, states[record.spec.id], root, table) for record in records],
+            runs=[_run(record, states[record.spec.id], way) for record in records],
             totals=_totals(records, states),
         )
     )
@@ -150,8 +151,8 @@ def matrix(values: Sequence[Sequence[float]]) -> str:
 # ------------------------------------------------------------------------------------------- runs
 
 
-def _run(record: RunScores, state: RunState, root: ResultsRoot, table: Table) -> dict[str, Any]:
-    """What became of a run, and what it cost."""
+def _run(record: RunScores, state: RunState, way: str) -> dict[str, Any]:
+    """What became of a run, and what it cost; `way`: to the folder of all runs."""
     found, spec = _records(state), record.spec
     result = found.result
     step = result.steps if result else state.step
@@ -161,7 +162,7 @@ def _run(record: RunScores, state: RunState, root: ResultsRoot, table: Table) ->
     reasons = [state.full_reason, record.damaged or "", lacking, *failed]
     return {
         "id": spec.id,
-        "link": f"{way_to_runs(root, table)}/{spec.id}/",
+        "link": f"{way}/{spec.id}/",
         "row": escape.one_line(spec.row),
         "column": escape.one_line(spec.column),
         "seed": spec.seed,

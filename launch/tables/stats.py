@@ -102,8 +102,8 @@ def summarise(sample: Sample, level: float | None = None) -> Summary | None:
 
 
 def _deviation(values: Sequence[float]) -> float | None:
-    """Of a sample (ddof = 1); None below two values. `statistics.stdev` counts in fractions, a hundred times
-    slower."""
+    """Of a sample (ddof = 1); None below two values. `statistics.stdev` counts in fractions, which a thousand
+    cells do not need."""
     return math.sqrt(_variance(values)) if len(values) > 1 else None
 
 
@@ -121,7 +121,7 @@ def interval(sample: Sample, level: float) -> tuple[float, float] | None:
     kept, of seeds alone. None below two seeds.
     """
     import numpy as np
-    from scipy import special  # of its `stats` the same functions take ten times longer
+    from scipy import special  # `stats` checks the arguments of the same functions at length
 
     number = len(sample.values)
     if number < 2:

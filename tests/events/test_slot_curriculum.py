@@ -7,7 +7,19 @@ import signal
 
 import pytest
 import torch
-from running import Killed, at_step, final, on_ranks, result, run_folder, same, send, tiny
+from running import (
+    SGD,
+    Killed,
+    at_step,
+    final,
+    on_ranks,
+    result,
+    run_folder,
+    same,
+    send,
+    tiny,
+    two_ranks_equal_one,
+)
 
 from launch import cli
 from vocl import run
@@ -103,13 +115,8 @@ def kill():
 
 @pytest.mark.slow
 def test_two_ranks_spawn_the_same_children_as_one(tmp_path):
-    sgd = ("optim=sgd", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=0.05")
-    one, two = (tiny(tmp_path / name, *GROWING, *sgd, "train.clip=0.5") for name in ("one", "two"))
-    assert run.run(one) == 0
-    log = tmp_path / "log"
-    assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()
-    for name, tensor in final(one)["model"].items():
-        torch.testing.assert_close(final(two)["model"][name], tensor, rtol=0, atol=1e-6, msg=name)
+    one, two = (tiny(tmp_path / name, *GROWING, *SGD) for name in ("one", "two"))
+    two_ranks_equal_one(one, two, tmp_path / "log")
     for name, state in final(one)["curriculum"].items():
         torch.testing.assert_close(final(two)["curriculum"][name]["error"], state["error"])
     lines = [(run_folder(c) / "metrics.jsonl").read_text().splitlines() for c in (one, two)]

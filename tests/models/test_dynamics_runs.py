@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, run_folder, same, send, tiny
+from running import (
+    SGD,
+    final,
+    result,
+    run_folder,
+    same,
+    tiny,
+    torn_at,
+    two_ranks_equal_one,
+)
 
 from vocl import assemble, run
 from vocl.config.check import check
@@ -133,25 +141,15 @@ def test_the_frozen_part_stays_bit_for_bit(tmp_path, warm) -> None:
 def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, warm, monkeypatch) -> None:
     whole, torn = (second(tmp_path / name, warm[0]) for name in ("whole", "torn"))
     assert run.run(whole) == 0
-    for step in (3, 7):
-        with monkeypatch.context() as patch:
-            at_step(patch, step, send(signal.SIGTERM))
-            assert run.run(torn) == 75
-    assert run.run(torn) == 0
+    torn_at(torn, monkeypatch, 3, 7)
     same(final(whole), final(torn))
     assert result(whole)["evals"]["dynamics"]["metrics"] == result(torn)["evals"]["dynamics"]["metrics"]
 
 
 def test_two_ranks_equal_one(tmp_path, warm) -> None:
-    sgd = ("optim=sgd", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=0.05")
-    settings = (*sgd, "train.clip=0.5", "dataset.source.num_validation=3", warm[0])
+    settings = (*SGD, "dataset.source.num_validation=3", warm[0])
     one, two = second(tmp_path / "one", *settings), second(tmp_path / "two", *settings)
-    assert run.run(one) == 0
-    log = tmp_path / "log"
-    assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()
-    theirs = final(two)["model"]
-    for name, tensor in final(one)["model"].items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)
+    two_ranks_equal_one(one, two, tmp_path / "log")
     ours, other = (json.loads(json.dumps(result(c)["evals"]["dynamics"]["metrics"])) for c in (one, two))
     assert {k: v for k, v in ours.items() if v is None} == {k: v for k, v in other.items() if v is None}
     for name, value in ours.items():

@@ -6,7 +6,18 @@ import json
 import signal
 
 import torch
-from running import TINY, at_step, final, on_ranks, result, rooted, run_folder, same, send
+from running import (
+    SGD,
+    TINY,
+    at_step,
+    final,
+    result,
+    rooted,
+    run_folder,
+    same,
+    send,
+    two_ranks_equal_one,
+)
 
 from vocl import run
 from vocl.config.compose import composed
@@ -70,15 +81,9 @@ def test_a_run_stopped_around_the_boundary_ends_as_one_that_was_not(tmp_path, mo
 
 
 def test_two_ranks_equal_one(tmp_path) -> None:
-    sgd = ("optim=sgd", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=0.05")
-    sgd = (*sgd, "train.clip=0.5", "curriculum.stages.image.rate=null", "curriculum.stages.video.rate=null")
-    one, two = config(tmp_path / "one", *sgd), config(tmp_path / "two", *sgd)
-    assert run.run(one) == 0
-    text = tmp_path / "log"
-    assert on_ranks(2, lambda rank: run.run(two), text) == [0, 0], text.read_text()
-    theirs = final(two)["model"]
-    for name, tensor in final(one)["model"].items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)
+    settings = (*SGD, "curriculum.stages.image.rate=null", "curriculum.stages.video.rate=null")
+    one, two = config(tmp_path / "one", *settings), config(tmp_path / "two", *settings)
+    two_ranks_equal_one(one, two, tmp_path / "log")
     for a, b in zip(log(one), log(two), strict=True):
         assert abs(a["loss"] - b["loss"]) < 1e-5 * a["loss"]
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, rooted, run_folder, same, send, steps_logged
+from running import (
+    final,
+    result,
+    rooted,
+    run_folder,
+    same,
+    steps_logged,
+    torn_at,
+    two_ranks_equal_one,
+)
 
 from vocl import run
 from vocl.config.compose import composed
@@ -53,11 +61,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch, 
     whole = config(tmp_path / "whole", experiment=experiment)
     torn = config(tmp_path / "torn", experiment=experiment)
     assert run.run(whole) == 0
-    for step in (BOUNDARY - 2, BOUNDARY - 1, BOUNDARY, BOUNDARY + 3):
-        with monkeypatch.context() as patch:
-            at_step(patch, step, send(signal.SIGTERM))
-            assert run.run(torn) == 75
-    assert run.run(torn) == 0
+    torn_at(torn, monkeypatch, BOUNDARY - 2, BOUNDARY - 1, BOUNDARY, BOUNDARY + 3)
     same(final(whole), final(torn))
     assert result(whole)["metrics"] == result(torn)["metrics"]
     assert steps_logged(torn) == list(range(10))
@@ -88,12 +92,7 @@ def test_two_ranks_equal_one(tmp_path, experiment) -> None:
     """Stochastic depth, noise and the number of valid instances are those of the whole batch."""
     one, two = (config(tmp_path / name, "train.clip=1.0", experiment=experiment) for name in ("one", "two"))
     one, two = (replace(each, optim=SGD) for each in (one, two))
-    assert run.run(one) == 0
-    log = tmp_path / "log"
-    assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()
-    theirs = final(two)["model"]
-    for name, tensor in final(one)["model"].items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6, msg=name)
+    two_ranks_equal_one(one, two, tmp_path / "log")
     logs = [
         [json.loads(line) for line in (run_folder(c) / "metrics.jsonl").read_text().splitlines()]
         for c in (one, two)

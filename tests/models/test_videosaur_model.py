@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from running import at_step, final, on_ranks, result, same, send, tiny
+from running import SGD, at_step, final, result, same, send, tiny, two_ranks_equal_one
 from safetensors.torch import save_file
 
 from vocl import assemble, run
@@ -135,15 +135,9 @@ def test_a_run_with_sampled_slots_resumes_bit_for_bit(tmp_path, monkeypatch) -> 
 
 
 def test_two_ranks_equal_one(tmp_path) -> None:
-    sgd = ("optim=sgd", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=0.05")
-    settings = (*RUN, *sgd, "train.clip=0.5")
+    settings = (*RUN, *SGD)
     one, two = tiny(tmp_path / "one", *settings), tiny(tmp_path / "two", *settings)
-    assert run.run(one) == 0
-    log = tmp_path / "log"
-    assert on_ranks(2, lambda rank: run.run(two), log) == [0, 0], log.read_text()
-    ours = final(two)["model"]
-    for name, tensor in final(one)["model"].items():
-        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-6, msg=name)
+    two_ranks_equal_one(one, two, tmp_path / "log")
 
 
 # ------------------------------------------------------------------------------------------- import

@@ -13,7 +13,7 @@ from torch import Tensor
 from vocl.config.sections import Dataset
 from vocl.data.transforms import crop_box, pad_box, to_input
 from vocl.evaluate.masks import segmenting
-from vocl.interface import VOID, Clip, Grid, SegmentOptions, VideoModel
+from vocl.interface import VOID, Clip, Grid, SegmentOptions, Video, VideoModel
 from vocl.ops.masks import hard_masks
 from vocl.ops.narrow import pair
 from vocl.ops.random import seed_of
@@ -39,21 +39,27 @@ def window(model: VideoModel, length: int) -> int:
     return length if model.whole_video else WINDOW
 
 
+def windows(video: Video, length: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(first frame, uint8 t h w 3) of consecutive windows of `size` of the first `length` frames."""
+    for start in range(0, length, size):
+        yield start, np.ascontiguousarray(video.frames(range(start, min(start + size, length))))
+
+
 def segment(
     model: VideoModel,
-    windows: Iterable[tuple[int, np.ndarray]],
+    shown: Iterable[tuple[int, np.ndarray]],
     dataset: Dataset,
     fit: str,
     device: torch.device,
     name: str,
 ) -> Iterator[Segmented]:
-    """Labels (slot numbers) at the size of the source for consecutive windows (start, uint8 t h w 3).
+    """Labels (slot numbers) at the size of the source for consecutive windows `shown` (start, uint8 t h w 3).
 
     The state is carried from window to window. Pixels that the model does not see are `VOID`.
     """
     size_px, carry = pair(dataset.size_px), None
     key = torch.tensor([seed_of(OPTIONS.seed, "evaluation", name)])
-    for start, frames in windows:
+    for start, frames in shown:
         video = to_input(torch.from_numpy(frames), size_px, fit, dataset.normalise).unsqueeze(0)
         clip = Clip(video=video, valid=torch.ones(video.shape[:2], dtype=torch.bool), key=key, names=(name,))
         found = segmenting.segment(model, clip.to(device), OPTIONS, carry)

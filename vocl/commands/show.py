@@ -17,7 +17,7 @@ from vocl.commands.pictures.sheet import SHEET, picture
 from vocl.commands.pictures.slot_facts import slot_facts
 from vocl.commands.predict import device_of
 from vocl.commands.ranked import UNRANKED, Ranked, Ranking, ranked
-from vocl.commands.segmented import segment, window
+from vocl.commands.segmented import segment, window, windows
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import Dataset
 from vocl.data.truth import Truth
@@ -181,20 +181,14 @@ def _seen(
 def _labels(run: Shown, video: Video, device: torch.device) -> tuple[np.ndarray, dict[str, Any]]:
     """What a run sees in all frames, and facts of its slots."""
     model, dataset = run.run.model, run.dataset
-    windows = _windows(video, window(model, video.length))
+    shown = windows(video, video.length, window(model, video.length))
     found, slots, number = [], [], 0
-    for part in segment(model, windows, dataset, dataset.fit, device, video.name):
+    for part in segment(model, shown, dataset, dataset.fit, device, video.name):
         found.append(part.labels)  # neither frames nor masks are kept
         slots += [] if part.slots is None else [part.slots.cpu()]
         number = part.masks.shape[1]
     labels = np.concatenate(found)
     return labels, slot_facts(labels, number, torch.cat(slots) if len(slots) == len(found) else None)
-
-
-def _windows(video: Video, size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first frame, uint8 t h w 3) of consecutive windows of `size` frames."""
-    for start in range(0, video.length, size):
-        yield start, np.ascontiguousarray(video.frames(range(start, min(start + size, video.length))))
 
 
 def _write(out: Path, seen: Iterator[Seen]) -> None:

@@ -16,7 +16,7 @@ from vocl.config.grammar import SIGNS, literal, quoted, quoting_hint, text_of
 from vocl.config.hydra_settings import refuse_without_effect
 from vocl.config.migrate import rename_targets
 from vocl.config.proof import signature
-from vocl.config.proof.evaluations import refuse_unknown_probe
+from vocl.config.proof.evaluations import refuse_vain_probes
 from vocl.config.resolvers import slot_count
 from vocl.config.run_config import RunConfig
 from vocl.config.safe_yaml import read_yaml, refuse_unreadable
@@ -97,7 +97,7 @@ def checked(config: Config, overrides: Iterable[str]) -> RunConfig:
         found = check(config)
         # here alone: what is on disk with such a name stays readable
         refuse_names(found.runtime)
-        refuse_unknown_probe(found, packages(found.project))
+        refuse_vain_probes(found, packages(found.project))
         return found
     except UnknownKey as error:
         parent = error.path.rpartition(".")[0]

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from vocl.data.features.cache import FeatureCache
+from vocl.data.wrapped import WrappedSource
 from vocl.errors import UserError
 from vocl.interface import Source, Video
 
 
-class Served(Source):
+class Served(WrappedSource):
     """`source`, whose videos are `ServedVideo`s.
 
     `needs`: fields of `Clip` that are read beside those that are always filled; names that are no
@@ -19,8 +20,8 @@ class Served(Source):
     """
 
     def __init__(self, source: Source, needs: Iterable[str], cache: FeatureCache | None = None) -> None:
-        self.source, self.needs, self.cache = source, frozenset(needs), cache
-        self.annotated = getattr(source, "annotated", {})
+        super().__init__(source)
+        self.needs, self.cache = frozenset(needs), cache
 
     @property
     def annotations(self) -> tuple[str, ...]:
@@ -42,20 +43,6 @@ class Served(Source):
 
     def __getitem__(self, index: int) -> ServedVideo:
         return ServedVideo(self.source[index], self)
-
-    def __getattr__(self, name: str) -> Any:  # what a project's source has beside the contract
-        if name.startswith("__") or "source" not in vars(self):
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-    def truth(self, name: str) -> Any | None:
-        return self.source.truth(name)
-
-    def fingerprint(self, name: str) -> str:
-        return self.source.fingerprint(name)
-
-    def check(self) -> None:
-        self.source.check()
 
 
 class ServedVideo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from vocl.commands.pictures.overlay import like_truth, spaced, write_picture
 from vocl.commands.pictures.sheet import SHEET, picture
-from vocl.commands.segmented import segment, window
+from vocl.commands.segmented import segment, window, windows
 from vocl.config.sections import Dataset
 from vocl.data.truth import Truth
 from vocl.evaluate.guard import frozen
@@ -31,9 +30,9 @@ def draw(
 ) -> None:
     """Draw the first frames of `video` into `path`, its slots in the colours of their true objects."""
     length = min(video.length, FRAMES)
-    windows = _windows(video, length, window(model, length))
+    parts = windows(video, length, window(model, length))
     with frozen(model):
-        found = segment(model, windows, dataset, dataset.fit, device, video.name)
+        found = segment(model, parts, dataset, dataset.fit, device, video.name)
         labels = np.concatenate([part.labels for part in found])
     true = truth.labels("paint")[0][:length] if isinstance(truth, Truth) else None
     if true is not None:
@@ -42,8 +41,3 @@ def draw(
     frames = np.ascontiguousarray(video.frames(shown))
     true = None if true is None else true[shown]
     write_picture(path, picture(frames, {"slots": labels[shown]}, true, shown, title))
-
-
-def _windows(video: Video, length: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, length, size):
-        yield start, np.ascontiguousarray(video.frames(range(start, min(start + size, length))))

@@ -19,7 +19,7 @@ from vocl import assemble
 from vocl.commands.pictures.overlay import OverlayWriter, blend, write_picture
 from vocl.commands.pictures.sheet import SHEET
 from vocl.commands.pictures.similarity import between_frames, consistency
-from vocl.commands.segmented import segment, window
+from vocl.commands.segmented import segment, window, windows
 from vocl.commands.show import split_of
 from vocl.config.run_config import RunConfig
 from vocl.config.sections import Dataset
@@ -55,8 +55,8 @@ def _of_video(
     overlay = folder / f"overlay-{number}{media.VIDEO}"
     length, slots = min(video.length, FRAMES), list[Tensor | None]()
     with OverlayWriter(overlay, FPS) as writer:
-        windows = _windows(video, length, window(model, length))
-        for found in segment(model, windows, dataset, dataset.fit, device, video.name):
+        shown = windows(video, length, window(model, length))
+        for found in segment(model, shown, dataset, dataset.fit, device, video.name):
             frames, labels = _fitted(found.frames, found.labels)
             coloured = blend(frames, labels, SHEET["opacity"], SHEET["outline"])
             writer.write(np.concatenate([frames, coloured], axis=2))  # side by side
@@ -67,11 +67,6 @@ def _of_video(
         path = folder / f"similarity-{number}.png"
         write_picture(path, between_frames(whole))
         yield Picture(f"similarity/{number}", path, f"{video.name}: {consistency(whole):.3f} on the diagonal")
-
-
-def _windows(video: Video, length: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, length, size):
-        yield start, np.ascontiguousarray(video.frames(range(start, min(start + size, length))))
 
 
 def _fitted(frames: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,9 +35,9 @@ def check_evaluations(config: dict[str, Any], allowed: Packages) -> None:
             _check_dataset(config, name, any_size and _takes_any_size(config, allowed))
 
 
-def refuse_unknown_probe(config: RunConfig, allowed: Packages) -> None:
-    """Refuse a score to tell probes by that no evaluation of the run gives, as far as their source text says
-    what they give."""
+def refuse_vain_probes(config: RunConfig, allowed: Packages) -> None:
+    """Refuse a best probe without probes, and a score to tell them by that no evaluation of the run gives, as
+    far as their source text says what they give."""
     metric = config.runtime.probe_metric
     if config.runtime.probe_best and not config.runtime.probe_every:
         raise UserError("runtime.probe_best=true: there are no probes, set runtime.probe_every too")

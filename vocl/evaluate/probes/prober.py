@@ -116,7 +116,7 @@ class Prober:
         self.trainer.track.probe(newest, {f"{name}/{k}": v for k, v in report.metrics.items()}, seconds)
         if self.config.runtime.probe_best:
             with _told(f"best checkpoint after the probe at step {step}"):
-                self._keep_best(newest, report.measures.get(metric, Measure()))
+                self._keep_best(newest, len(report.rows), report.measures.get(metric, Measure()))
 
     def _draw(self, newest: ProbeScore) -> None:
         """Replace the picture of the last probe by one of the first video."""
@@ -129,7 +129,7 @@ class Prober:
         title = f"step {newest.step}   {newest.metric} {score}   {video.name}"
         self.sketch(model, video, source.truth(video.name), dataset, device, self.run.probe_picture, title)
 
-    def _keep_best(self, newest: ProbeScore, measure: Measure) -> None:
+    def _keep_best(self, newest: ProbeScore, number: int, measure: Measure) -> None:
         if measure.higher_is_better is None:
             raise UserError(f"runtime.probe_metric: of {newest.metric} neither more nor less is better")
         if newest.score is None:
@@ -137,7 +137,7 @@ class Prober:
         scored = {
             "metric": newest.metric,
             "split": self.chosen.of,
-            "videos": self.config.runtime.probe_videos,
+            "videos": number,
             "eval": self.config.eval[self.chosen.name].content,
         }
         before = self.trainer.checkpoints.best_record()
