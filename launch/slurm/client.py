@@ -36,7 +36,7 @@ KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # which SLURM there is,
 WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else lists of array indices are cut to 64 characters
 # All refusals of SLURM's have one exit code. Only these words say that there is no such job: any others,
 # also those of a later version, leave it open.
-NO_JOB = "Invalid job id"
+NO_JOB = "Invalid job id"  # SLURM's error 2017; scontrol exits with 1 whatever is wrong
 SPAN = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")  # of array indices
 
 
