@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import wandb
 import wandb_files
 from PIL import Image
 from trackers import of_trackio, patience, with_trackio  # noqa: F401 (patience is of every test)
 from wandb_server import KEY, server
 
-import wandb
 from launch.cli import main
 from launch.commands.sharing import sync
 from vocl.rundir.results_root import ResultsRoot
