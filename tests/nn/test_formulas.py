@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import torch
 from torch import nn
 
 from vocl.interface import Grid
+from vocl.nn import room
 from vocl.nn.adapters import MLPAdapter
 from vocl.nn.blocks import TransformerPredictor
-from vocl.nn.decoders import broadcast
 from vocl.nn.decoders.broadcast import BroadcastDecoder, MLPDecoder
 from vocl.nn.slot_attention import SlotAttention
 from vocl.nn.slot_init import Gaussian, Learned
@@ -68,14 +69,31 @@ def _randn(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("chunk", [1, 250, 1000, 2**20])
-def test_mlp_decoder(num_layers: int, chunk: int, monkeypatch) -> None:
-    monkeypatch.setattr(
-        broadcast, "CHUNK", dict.fromkeys(broadcast.CHUNK, chunk)
-    )  # tiles of one patch, several, one frame, all
+@pytest.mark.parametrize("gpu_bytes", [None, 0, 60000])  # keep all states; compute all again; some
+def test_mlp_decoder(num_layers: int, chunk: int, gpu_bytes: int | None, monkeypatch) -> None:
+    # tiles of one patch, several, one frame, all
+    monkeypatch.setattr(room, "CHUNK", dict.fromkeys(room.CHUNK, chunk))
     part = _in_double(MLPDecoder(6, 5, GRID, hidden_dim=8, num_layers=num_layers))
     weights = dict(part.named_parameters())
     slots = _randn(2, 3, 4, 6)
-    _assert_same(part, lambda s: part(s)[:2], lambda s: plain.decoder(weights, s), slots)
+    with nullcontext() if gpu_bytes is None else room.as_gpu(gpu_bytes):
+        _assert_same(part, lambda s: part(s)[:2], lambda s: plain.decoder(weights, s), slots)
+
+
+@pytest.mark.parametrize("gpu_bytes", [0, 60000])
+def test_states_that_are_computed_again_are_the_same_to_the_bit(gpu_bytes: int, monkeypatch) -> None:
+    monkeypatch.setattr(room, "CHUNK", dict.fromkeys(room.CHUNK, 250))
+    part = MLPDecoder(6, 5, GRID, hidden_dim=8, num_layers=3)
+    slots = torch.randn(2, 3, 4, 6)
+
+    def gradients(total_bytes: int) -> list[torch.Tensor]:
+        part.zero_grad(set_to_none=True)
+        with room.as_gpu(total_bytes):
+            part(slots).recon.square().sum().backward()
+        return [p.grad for p in part.parameters()]
+
+    for some, every in zip(gradients(gpu_bytes), gradients(2**40), strict=True):
+        assert torch.equal(some, every)
 
 
 def test_mlp_decoder_without_reconstruction_gives_the_same_masks() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from vocl.interface import Grid
+from vocl.nn import room
 from vocl.nn.decoders.invariant import InvariantDecoder
 from vocl.nn.invariant import InvariantSlotAttention, centred_grid, pose, relative
 
@@ -161,3 +163,29 @@ def test_the_decoder_is_the_formula():
     assert (found.masks[0, 0, 2] == 0).all()
     torch.testing.assert_close(found.masks.sum(2), torch.ones_like(found.masks[:, :, 0]))
     assert decoder(slots, place, active, reconstruct=False).recon is None
+
+
+@pytest.mark.parametrize("gpu_bytes", [None, 0, 6000])  # keep all states; compute all again; some
+@pytest.mark.parametrize("chunk", [1, 60, 2**20])  # values at a time: tiles of one patch, a few, all
+def test_gradients_of_the_decoder_are_those_of_the_formula(gpu_bytes, chunk, monkeypatch) -> None:
+    monkeypatch.setattr(room, "CHUNK", dict.fromkeys(room.CHUNK, chunk))
+    torch.manual_seed(0)
+    decoder = InvariantDecoder(D, 5, GRID, hidden_dim=7, num_layers=3).double()
+    slots = torch.randn(2, 2, K, D).double().requires_grad_()
+    place = torch.randn(2, 2, K, N, 2).double().requires_grad_()
+    active = torch.rand(2, 2, K) < 0.6
+    active[..., 0] = True
+    leaves = [slots, place, *decoder.parameters()]
+
+    def formula():
+        out = decoder.mlp(slots.unsqueeze(-2) + decoder.pos_emb + decoder.relate(place))
+        masks = out[..., 5].masked_fill(~active.unsqueeze(-1), -torch.inf).softmax(2)
+        return (masks.unsqueeze(-1) * out[..., :5]).sum(2), masks
+
+    def gradients(recon, masks):
+        return torch.autograd.grad(recon.sin().sum() + masks.square().sum(), leaves, allow_unused=True)
+
+    with nullcontext() if gpu_bytes is None else room.as_gpu(gpu_bytes):
+        found = gradients(*decoder(slots, place, active)[:2])
+    for ours_, theirs in zip(found, gradients(*formula()), strict=True):
+        torch.testing.assert_close(ours_, theirs, rtol=1e-9, atol=1e-9)

@@ -7,11 +7,13 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
+from einops import rearrange
 from torch import Tensor, nn
 
 from vocl.interface import Grid
 from vocl.nn.blocks import he_mlp
 from vocl.nn.decoders.broadcast import Decoded
+from vocl.nn.decoders.mixing import Place, mixed_states
 
 
 class InvariantDecoder(nn.Module):
@@ -22,8 +24,9 @@ class InvariantDecoder(nn.Module):
     mask logit; masks = softmax over the active slots of the frame.
 
     The first layer meets slot, table and r apart, and hidden states are mixed by the masks before
-    the last layer: exact algebra with fewer products, as in `MLPDecoder`. Weights begin by He's rule
-    (the paper does not say how): with PyTorch's own, masks of so deep a decoder stay even for long.
+    the last layer, a tile at a time: exact algebra with fewer products, as in `MLPDecoder`. Weights
+    begin by He's rule (the paper does not say how): with PyTorch's own, masks of so deep a decoder
+    stay even for long.
     """
 
     def __init__(
@@ -45,14 +48,14 @@ class InvariantDecoder(nn.Module):
         """`slots` b t k d at relative coordinates `place` b t k n 2; `active` b t k bool."""
         first, *middle, last = (layer for layer in self.mlp if isinstance(layer, nn.Linear))
         table = F.linear(self.pos_emb + self.relate.bias, first.weight, first.bias)
-        x = F.linear(place, first.weight @ self.relate.weight) + table
-        x = F.relu(x + F.linear(slots, first.weight).unsqueeze(-2))
-        for layer in middle:
-            x = F.relu(layer(x))
-        logits = (x @ last.weight[-1]).float().masked_fill(~active.unsqueeze(-1), -torch.inf)
-        masks = torch.softmax(logits, dim=2)  # the bias of the logit is the same for all slots
+        per_slot = rearrange(F.linear(slots, first.weight), "b t k h -> (b t) k h")
+        where = Place(rearrange(place, "b t k n p -> (b t) k n p"), first.weight @ self.relate.weight)
+        shown = rearrange(active, "b t k -> (b t) k")
+        # the bias of the mask's logit is the same for all slots
+        masks, mixed = mixed_states(per_slot, table, middle, last.weight[-1], where, shown)
+        masks = rearrange(masks, "(b t) k n -> b t k n", b=len(slots))
         recon = None
         if reconstruct:
-            mixed = torch.einsum("btkn,btknh->btnh", masks.to(x.dtype), x)
+            mixed = rearrange(mixed, "(b t) n h -> b t n h", b=len(slots))
             recon = F.linear(mixed, last.weight[:-1], last.bias[:-1])
         return Decoded(recon, masks, self.grid)
