@@ -14,7 +14,7 @@ from vocl.config.check import weights_source
 from vocl.config.proof import inputs
 from vocl.config.proof.evaluations import TRUTH
 from vocl.config.run_config import RunConfig, values
-from vocl.config.sections import Dataset
+from vocl.config.sections import Dataset, Runtime
 from vocl.curriculum import Curriculum
 from vocl.data.features.cache import FeatureCache
 from vocl.data.features.encoder import Encoder
@@ -24,7 +24,14 @@ from vocl.files import user_path
 from vocl.interface import Backbone, Evaluation, Source, VideoModel
 from vocl.objective import Objective, Term
 from vocl.optim import Optimizer
+from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.run_dir import RunDir
+from vocl.stop import StopFlag
 from vocl.tracking import mirror
+from vocl.tracking.mirror import Mirror
+from vocl.tracking.profile import Profiler
+from vocl.tracking.track import Track
+from vocl.trainer import Trainer
 
 
 def _build(config: RunConfig, node: Any, kind: Any, path: str) -> Any:
@@ -122,6 +129,57 @@ def make_curriculum(config: RunConfig) -> Curriculum:
 def make_optimizer(config: RunConfig) -> Optimizer:
     """The optimizer's settings and schedule."""
     return _build(config, config.optim, schema.PARTS["optim"], "optim")(config.train.steps)
+
+
+def make_trainer(
+    config: RunConfig,
+    model: VideoModel,
+    source: Source | None,
+    device: torch.device,
+    stop: StopFlag,
+    run_dir: RunDir,
+    mute: bool,
+) -> Trainer:
+    """The training of `model` on `source` (None: on none); `mute`: it writes checkpoints at most."""
+    shown = None if mute else run_dir
+    runtime, folder = config.runtime, None if mute else run_dir.path
+    return Trainer(
+        seed=config.seed,
+        train=config.train,
+        runtime=runtime,
+        dataset=make_dataset(config),
+        source=source,
+        model=model,
+        objective=make_objective(config),
+        curriculum=make_curriculum(config),
+        optimizer=make_optimizer(config),
+        device=device,
+        checkpoints=Checkpoints(run_dir.checkpoints, _tenths(config)),
+        track=_make_track(shown, config.train.steps, runtime),
+        profiler=Profiler(folder, runtime.profile_from, runtime.profile_steps),
+        stop=stop,
+    )
+
+
+def _make_track(run_dir: RunDir | None, steps: int, runtime: Runtime) -> Track:
+    mirror = None
+    if run_dir is not None and runtime.tracking != "none":
+        mirror = Mirror(
+            run_dir,
+            runtime.tracking,
+            runtime.wandb_project,
+            runtime.wandb_entity,
+            runtime.tracking_checkpoints,
+        )
+    return Track(run_dir, steps, runtime.progress, mirror)
+
+
+def _tenths(config: RunConfig) -> frozenset[int]:
+    """Steps whose checkpoints are kept for good: every tenth of the run, if asked."""
+    steps, every = config.train.steps, config.runtime.checkpoint_every
+    if not config.runtime.checkpoint_tenths:
+        return frozenset()
+    return frozenset(round(steps * i / 10 / every) * every for i in range(1, 10))
 
 
 def missing_inputs(config: RunConfig, fresh: bool) -> list[str]:

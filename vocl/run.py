@@ -12,7 +12,6 @@ import torch
 
 from vocl import assemble, dist, loading
 from vocl.config.run_config import RunConfig
-from vocl.config.sections import Runtime
 from vocl.data.features.cache import mirror_images
 from vocl.data.features.progress import Progress
 from vocl.data.served import Served
@@ -36,9 +35,6 @@ from vocl.rundir.run_dir import JOBS, WANDB, RunDir
 from vocl.stop import EXIT_STOPPED, Paused, StopFlag, Stopped, stop_on_signal
 from vocl.tracking import crash, log, opening
 from vocl.tracking.drawing import Draw, Sketch, draw_for
-from vocl.tracking.mirror import Mirror
-from vocl.tracking.profile import Profiler
-from vocl.tracking.track import Track
 from vocl.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -148,25 +144,10 @@ def make_trainer(
     if complaints := assemble.missing_inputs(config, fresh):
         raise UserError("; ".join(complaints))
     torch.manual_seed(seed_of(config.seed, "weights"))
+    source = assemble.make_source(config, "train") if config.loss else None
+    model = assemble.make_model(config, pretrained=fresh)
     mute = silent or dist.rank() != 0
-    trainer = Trainer(
-        seed=config.seed,
-        train=config.train,
-        runtime=config.runtime,
-        dataset=assemble.make_dataset(config),
-        source=assemble.make_source(config, "train") if config.loss else None,
-        model=assemble.make_model(config, pretrained=fresh),
-        objective=assemble.make_objective(config),
-        curriculum=assemble.make_curriculum(config),
-        optimizer=assemble.make_optimizer(config),
-        device=device,
-        checkpoints=Checkpoints(run_dir.checkpoints, _tenths(config)),
-        track=_make_track(None if mute else run_dir, config.train.steps, config.runtime),
-        profiler=Profiler(
-            None if mute else run_dir.path, config.runtime.profile_from, config.runtime.profile_steps
-        ),
-        stop=stop,
-    )
+    trainer = assemble.make_trainer(config, model, source, device, stop, run_dir, mute)
     if trainer.source is not None:
         _refuse_other_videos(trainer.source)
         trainer.source = Served(trainer.source, assemble.clip_needs(config, trainer.model, training=True))
@@ -186,19 +167,6 @@ def _refuse_other_videos(source: Source) -> None:
         raise UserError(
             "dataset: the processes see different training videos; can all of them read all files?"
         )
-
-
-def _make_track(run_dir: RunDir | None, steps: int, runtime: Runtime) -> Track:
-    mirror = None
-    if run_dir is not None and runtime.tracking != "none":
-        mirror = Mirror(
-            run_dir,
-            runtime.tracking,
-            runtime.wandb_project,
-            runtime.wandb_entity,
-            runtime.tracking_checkpoints,
-        )
-    return Track(run_dir, steps, runtime.progress, mirror)
 
 
 def restore(trainer: Trainer, found: tuple[CheckpointFile, State] | None, run_dir: RunDir) -> int:
@@ -374,11 +342,3 @@ def _claimed(run_dir: RunDir, stop: StopFlag) -> Iterator[list[str]]:
             kind, message = refusal
             raise kind(message)
         yield outcome
-
-
-def _tenths(config: RunConfig) -> frozenset[int]:
-    """Steps whose checkpoints are kept for good: every tenth of the run, if asked."""
-    steps, every = config.train.steps, config.runtime.checkpoint_every
-    if not config.runtime.checkpoint_tenths:
-        return frozenset()
-    return frozenset(round(steps * i / 10 / every) * every for i in range(1, 10))

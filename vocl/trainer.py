@@ -15,7 +15,7 @@ from torch.profiler import record_function
 
 from vocl import dist
 from vocl.config.sections import Dataset, Runtime, Train
-from vocl.curriculum import Curriculum
+from vocl.curriculum import Curriculum, FeedSpec
 from vocl.data import loaders
 from vocl.data.feed import Feed
 from vocl.errors import NonFinite, UserError
@@ -173,12 +173,20 @@ class Trainer:
 
     def feed(self, step: int) -> Feed:
         """The feed of the stage that `step` belongs to."""
-        stage = self.curriculum.stage(step)
-        feed = stage.feed() if stage.feed else None
-        batch = (feed and feed.batch) or self.train.batch
-        frames = (feed and feed.clip_frames) or self.dataset.clip_frames
+        batch, frames = self.clips_of(step)
+        feed = self._feed_spec(step)
         sampling = (feed and feed.sampling) or self.dataset.sampling
         return Feed(given(self.source), self.dataset, self.seed, batch, frames, sampling)
+
+    def clips_of(self, step: int) -> tuple[int, int]:
+        """How many clips `step` sees over all processes, and of how many frames."""
+        feed = self._feed_spec(step)
+        batch, frames = (feed.batch, feed.clip_frames) if feed else (None, None)
+        return batch or self.train.batch, frames or self.dataset.clip_frames
+
+    def _feed_spec(self, step: int) -> FeedSpec | None:
+        stage = self.curriculum.stage(step)
+        return stage.feed() if stage.feed else None
 
     def begin(self, step: int) -> None:
         """Set what depends on the stage of `step`; changes no weight."""

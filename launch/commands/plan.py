@@ -10,10 +10,10 @@ from launch.escape import one_line
 from launch.run_states.states import RunState, look
 from launch.selection.plan import Selection, Spec, select
 from launch.slurm import client
-from launch.submission import forecast
+from launch.submission import forecast, memory
 from launch.submission.preflight import warnings
 from vocl.command_line import defaults
-from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, verb, words
+from vocl.command_line.verb import ABLATIONS, GROUPS, SELECTOR, Line, option, verb, words
 from vocl.config.cluster import SlurmCluster
 from vocl.rundir.results_root import ResultsRoot
 
@@ -23,7 +23,8 @@ SHOWN = 8  # lines of a kind, before the rest is only counted
 
 @verb("plan")
 @words("SELECTOR", SELECTOR, required=True, takes=defaults.PLACED, offers=(ABLATIONS, GROUPS))
-def main(line: Line) -> int:
+@option("--memory", "of_gpu", is_flag=True, help="And what a training step takes of a GPU; 15 s a cell.")
+def main(line: Line, of_gpu: bool) -> int:
     """Compose, check and sign every run of SELECTOR; changes nothing.
 
     Lists the runs with their states, cells whose config is not what was run under their name, the
@@ -41,6 +42,9 @@ def main(line: Line) -> int:
         print(told)
     for warning in warnings(selection.runs):
         print(f"warning: {warning}")
+    if of_gpu:
+        for told in memory.told(selection.runs):
+            print(told, flush=True)
     return 0
 
 

@@ -34,6 +34,7 @@ class SlurmCluster:
     nodes: Annotated[int, Ge(1)]
     tasks: Annotated[int, Ge(1)]  # processes of a run on each node, one rank each
     gpus: Annotated[int, Ge(0)]  # on each node
+    gpu_mem_gb: Annotated[float, Gt(0)] | None  # of one GPU, 10^9 bytes; `vocl plan --memory` warns beyond it
     cpus: Annotated[int, Ge(1)]  # per task
     mem_gb: Annotated[float, Gt(0)] | None
     time_min: Annotated[int, Ge(1)]  # limit of one job; longer runs chain

@@ -26,21 +26,20 @@ def as_gpu(total_bytes: int) -> Iterator[None]:
         _PRETENDED.pop()
 
 
+def is_gpu(device: torch.device) -> bool:
+    """Whether `device` is a GPU, or stands for one."""
+    return bool(_PRETENDED) or device.type == "cuda"
+
+
 def chunk_values(device: torch.device) -> int:
     """Values of a hidden state to work on at a time."""
-    if _total_bytes(device) is not None:
+    if is_gpu(device):
         return CHUNK["gpu"]
     return CHUNK["thread" if torch.get_num_threads() == 1 else "cpu"]
 
 
 def keepable_bytes(device: torch.device) -> float:
     """What a layer may keep of its hidden states for the backward pass; without limit on a CPU."""
-    total = _total_bytes(device)
-    return float("inf") if total is None else total * KEPT
-
-
-def _total_bytes(device: torch.device) -> int | None:
-    """Memory of the GPU that `device` is or stands for; None: it is a CPU."""
-    if _PRETENDED:
-        return _PRETENDED[-1]
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    if not is_gpu(device):
+        return float("inf")
+    return KEPT * (_PRETENDED[-1] if _PRETENDED else torch.cuda.get_device_properties(device).total_memory)

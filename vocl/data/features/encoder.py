@@ -17,7 +17,7 @@ from vocl.config.sections import Dataset
 from vocl.data.transforms import resized, seen_box
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
-from vocl.nn.backbones.framewise import CHUNK
+from vocl.nn.backbones.framewise import chunk_frames
 from vocl.nn.precision import LOW, autocast
 from vocl.ops.narrow import pair
 from vocl.ops.normalisation import normalised
@@ -70,7 +70,7 @@ class Encoder:
         video = resized(torch.from_numpy(frames), box, size_px)
         video = normalised(video.flip(-1) if flipped else video, self.dataset.normalise)
         features = self._run(video)
-        if not self._tried and CHUNK.get(self.device.type, 1) > 1:
+        if not self._tried and chunk_frames(self.device) > 1:
             self._try(video, features)
         self._tried = True
         return features
@@ -81,7 +81,7 @@ class Encoder:
 
     def _try(self, video: Tensor, features: Features) -> None:
         """Refuse a device on which a frame's features depend on what shares its chunk."""
-        size = CHUNK[self.device.type]
+        size = chunk_frames(self.device)
         other = torch.rand(size, *video.shape[1:], generator=torch.Generator().manual_seed(0))
         for place in range(size):
             other[place] = video[0]

@@ -12,8 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Frames at a time. On a CPU one frame is work enough for all cores; a GPU wants more.
-CHUNK = {"cpu": 1, "cuda": 8}
+from vocl.nn.room import is_gpu
+
+CHUNK = {"cpu": 1, "gpu": 8}  # on a CPU one frame is work enough for all cores; a GPU wants more
+
+
+def chunk_frames(device: torch.device) -> int:
+    """Frames at a time."""
+    return CHUNK["gpu" if is_gpu(device) else "cpu"]
 
 
 def framewise(
@@ -24,7 +30,7 @@ def framewise(
     `network` gives tensors with a row per frame, or None. On a GPU it is not proven that a frame's
     place in the chunk does not matter: `vocl.data.features.encoder` tries it before it relies on that.
     """
-    size = CHUNK.get(frames.device.type, 1)
+    size = chunk_frames(frames.device)
     parts = []
     for chunk in frames.split(size):
         filled = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), -1, -1, -1)])
