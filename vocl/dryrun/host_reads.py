@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 NUMPY = {torch.bfloat16: np.float32}  # numpy has no such numbers
-SCALARS = (Tensor.item, Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__)
 
 
 class AnsweredReads(TorchFunctionMode):
@@ -30,22 +29,24 @@ class AnsweredReads(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if args and isinstance(args[0], FakeTensor):
-            if func in (Tensor.numpy, Tensor.tolist):
-                found = _answer(args[0])
-                return found if func is Tensor.numpy else found.tolist()
-            if func is Tensor.data_ptr:
-                return 0
-            if func in SCALARS:
-                value = _answer(args[0]).item()
-                return value if func is Tensor.item else CASTS[func](value)
+        if func in READS and isinstance(args[0], FakeTensor):
+            return self.answer(func, args[0])
         return func(*args, **(kwargs or {}))
 
+    def answer(self, func: Any, tensor: Tensor) -> Any:
+        """What `func`, one of `READS`, is told of `tensor`."""
+        dtype = NUMPY.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+        found = (np.ones if tensor.dtype.is_floating_point else np.zeros)(tuple(tensor.shape), dtype)
+        return READS[func](found)
 
-CASTS = {Tensor.__bool__: bool, Tensor.__int__: int, Tensor.__float__: float, Tensor.__index__: int}
 
-
-def _answer(tensor: Tensor) -> np.ndarray:
-    name = str(tensor.dtype).removeprefix("torch.")
-    make = np.ones if tensor.dtype.is_floating_point else np.zeros
-    return make(tuple(tensor.shape), NUMPY.get(tensor.dtype, name))
+READS: dict[Any, Callable[[np.ndarray], Any]] = {
+    Tensor.data_ptr: lambda found: 0,
+    Tensor.numpy: lambda found: found,
+    Tensor.tolist: lambda found: found.tolist(),
+    Tensor.item: lambda found: found.item(),
+    Tensor.__bool__: bool,
+    Tensor.__int__: int,
+    Tensor.__index__: int,
+    Tensor.__float__: float,
+}

@@ -11,20 +11,16 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vocl import assemble
-from vocl.config import folders
-from vocl.config.proof import signature
 from vocl.config.run_config import RunConfig
-from vocl.data.annotations import in_fields
+from vocl.dryrun.clips import empty_clip
 from vocl.dryrun.host_reads import AnsweredReads
 from vocl.dryrun.peak import PeakMemory
-from vocl.interface import Clip
 from vocl.nn import room
 from vocl.rundir.of_config import run_dir_of
 from vocl.stop import StopFlag
 from vocl.trainer import Trainer
 
 HOST = torch.device("cpu")  # of the fake tensors: gradients of those of a GPU ask for its driver
-POINTS = 16  # or boxes that a frame is taken to have
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,8 @@ def of_training(config: RunConfig, gpu_bytes: int | None, processes: int) -> lis
     model = assemble.make_model(config, pretrained=False).to("meta")
     with _faked(gpu_bytes) as memory:
         trainer = assemble.make_trainer(config, model, None, HOST, StopFlag(), run_dir_of(config), mute=True)
-        kinds = _annotations(config, assemble.clip_needs(config, model, training=True))
         stages = range(len(trainer.curriculum.stages))
-        return [_of_stage(trainer, index, kinds, memory, processes) for index in stages]
+        return [_of_stage(config, trainer, index, memory, processes) for index in stages]
 
 
 @contextmanager
@@ -68,7 +63,7 @@ def _faked(gpu_bytes: int | None) -> Iterator[PeakMemory]:
 
 
 def _of_stage(
-    trainer: Trainer, index: int, kinds: dict[str, str], memory: PeakMemory, processes: int
+    config: RunConfig, trainer: Trainer, index: int, memory: PeakMemory, processes: int
 ) -> StageMemory:
     curriculum = trainer.curriculum
     step = curriculum.starts[index]
@@ -77,37 +72,8 @@ def _of_stage(
     clips, frames = trainer.clips_of(step)
     clips = math.ceil(clips / processes)
     weights = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.objective.parameters()])
-    clip = _clip(trainer, clips, frames, kinds)
+    clip = empty_clip(config, trainer.model, clips, frames)
     memory.peak = memory.now
     trainer.step(step, clip)
     trainer.torch_optimizer.zero_grad(set_to_none=True)
     return StageMemory(curriculum.names[index], clips, frames, weights, memory.peak)
-
-
-def _annotations(config: RunConfig, needs: frozenset[str]) -> dict[str, str]:
-    """The kinds of the annotations that are read, by name."""
-    source = signature.read(config.dataset.source["_target_"], folders.packages(config.project))
-    return {name: source.attributes["annotated"][name] for name in needs - {"video", "views"}}
-
-
-def _clip(trainer: Trainer, b: int, t: int, kinds: dict[str, str]) -> Clip:
-    """A batch as the feed would give it."""
-    h, w = trainer.dataset.size_px
-    video = [torch.empty(b, t, 3, h, w) for _ in range(1 + trainer.dataset.views)]
-    shapes = {
-        "labels": ((b, t, h, w), torch.uint8),
-        "dense": ((b, t, 1, h, w), torch.float32),
-        "vectors": ((b, t, 2, h, w), torch.float32),
-        "points": ((b, t, POINTS, 3), torch.float32),
-        "boxes": ((b, t, POINTS, 5), torch.float32),
-    }
-    return Clip(
-        video=video[0],
-        valid=torch.ones(b, t, dtype=torch.bool),
-        key=torch.zeros(b, dtype=torch.int64),
-        names=("",) * b,
-        frames=torch.zeros(b, t, dtype=torch.int64),
-        flipped=torch.zeros(b, dtype=torch.bool),
-        views=tuple(video[1:]),
-        **in_fields({n: torch.zeros(shapes[k][0], dtype=shapes[k][1]) for n, k in kinds.items()}),
-    )

@@ -1,0 +1,45 @@
+"""Every experiment on a GPU that is not there: what is left on the host, and where host and GPU meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_gpu import GPU, fake_gpu
+
+from vocl import assemble
+from vocl.config.compose import composed
+from vocl.dryrun.clips import empty_clip
+from vocl.interface import SegmentOptions
+from vocl.nn.precision import autocast
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "experiment"
+EXPERIMENTS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/*.yaml"))
+
+# Where a forward pass, a loss or `segment` makes host and GPU wait for each other, and why it may.
+JUSTIFIED: dict[str, str] = {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_tensor_is_left_on_the_host(experiment: str) -> None:
+    config = composed([f"experiment={experiment}"])
+    model, objective = assemble.make_model(config, pretrained=False), assemble.make_objective(config)
+    curriculum = assemble.make_curriculum(config)
+    with fake_gpu(model, objective) as met:
+        stages = zip(curriculum.stages, curriculum.starts, strict=True) if config.loss else ()
+        for stage, start in stages:
+            feed = stage.feed() if stage.feed else None
+            frames = (feed and feed.clip_frames) or config.dataset.clip_frames
+            clip = empty_clip(config, model, 2, frames).to(GPU)
+            met.clear()
+            model.begin(stage, start)
+            with autocast(config.train.precision, GPU):
+                output = model(clip)
+                total, _ = objective(output, clip, stage.terms, start)
+            assert total.device == output.attn.device == GPU
+        options = SegmentOptions(cyclic=False, iterations=None, seed=0)
+        clip = empty_clip(config, model, 1, config.dataset.clip_frames).to(GPU)
+        assert model.segment(clip, options).masks.device == GPU
+        print(experiment, dict(met))
+        assert set(met) - JUSTIFIED.keys() == set()
