@@ -25,9 +25,6 @@ def to_rgb(video: Tensor, normalise: str) -> Tensor:
 
 
 def _statistics(normalise: str, video: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = STATISTICS[normalise]
-    shape = (3, 1, 1)
-    return (
-        torch.tensor(mean, device=video.device).view(shape),
-        torch.tensor(std, device=video.device).view(shape),
-    )
+    """Mean and deviation, 3 1 1, filled on the device: a copy from the host would wait for it."""
+    mean, std = (torch.stack([video.new_full((1, 1), x) for x in xs]) for xs in STATISTICS[normalise])
+    return mean, std
