@@ -104,12 +104,12 @@ class SplitKMeans(VideoModel):
         super().__init__()
         self.backbone = backbone
         self.centroids = nn.Parameter(torch.randn(num_slots, backbone.dim))
-        self._first: tuple[Tensor, int] | None = None
+        self._first: tuple[Tensor, Tensor] | None = None
 
     def forward(self, clip: Clip) -> Output:
         features = self.encode(clip)
         tokens = features.tokens.detach()
-        self._first = (rearrange(tokens.float(), "b t n e -> (b t n) e"), int(clip.key[0]))
+        self._first = (rearrange(tokens.float(), "b t n e -> (b t n) e"), clip.key[0])
         found = _assigned(features, self.centroids.expand(len(tokens), -1, -1))
         recon = torch.einsum("btkn,ke->btne", found.masks, self.centroids)
         return Output(
@@ -128,7 +128,7 @@ class SplitKMeans(VideoModel):
         """Start the centroids from the first batch: that of the first rank, for all ranks alike."""
         if step == 0:
             points, key = given(self._first)
-            own = spread_points(points, len(self.centroids), generator(key, "centroids"))
+            own = spread_points(points, len(self.centroids), generator(int(key), "centroids"))
             self.centroids.copy_(dist.gather_objects(own.cpu())[0])
         self._first = None
 

@@ -18,7 +18,7 @@ from vocl.interface import Backbone, Clip, Context, Grid, Output, SegmentOptions
 from vocl.nn.levels import FrameLevel, VideoLevel, propagate
 from vocl.ops.cache import TensorCache
 from vocl.ops.narrow import given, pair
-from vocl.ops.random import seed_of, uniform
+from vocl.ops.random import seed_of, subkeys, uniform
 
 CHUNK = 16  # frames encoded at once where no gradient is wanted
 
@@ -132,7 +132,7 @@ class Interpreter(VideoModel):
         rows = self._rows(clip)
         if length < self.num_frames:
             rows = rows[:, torch.arange(self.num_frames) % length]
-        key = _frame_keys(clip, rows.shape[1])
+        key = subkeys(clip.key, "frame", rows.shape[1])
         found = self._encode(_merged(rows), _merged(key), options.iterations)
         slots, attn = (rearrange(x, "(b t) k x -> b t k x", b=len(rows)) for x in found)
         video = self.video(slots, clip.key, self.num_slots, iterations=options.iterations)
@@ -164,7 +164,7 @@ class Interpreter(VideoModel):
         tokens = self.encode(clip).tokens
         b, t = tokens.shape[:2]
         inputs = self.image.inputs(_merged(tokens))
-        slots, attn = self.image(inputs, _merged(_frame_keys(clip, t)))
+        slots, attn = self.image(inputs, _merged(subkeys(clip.key, "frame", t)))
         context = Context(clip, tokens, inputs, self.image.grid, tokens.detach())
         recon = self.image.decode(slots, context)
         slots, attn, recon = (rearrange(x, "(b t) ... -> b t ...", b=b) for x in (slots, attn, recon))
@@ -188,7 +188,7 @@ class Interpreter(VideoModel):
         """
         found = []
         for start in range(0, len(rows), CHUNK):
-            index = torch.arange(start, start + CHUNK).clamp(max=len(rows) - 1)
+            index = torch.arange(start, start + CHUNK, device=rows.device).clamp(max=len(rows) - 1)
             tokens = self._tokens(rows[index].unsqueeze(1)).squeeze(1)
             used = min(CHUNK, len(rows) - start)
             found.append([x[:used] for x in self.image(self.image.inputs(tokens), key[index], iterations)])
@@ -200,7 +200,7 @@ class Interpreter(VideoModel):
         """Slots b t k d of the frames of a clip in a video stage; the kept ones where there are any."""
         rows, b = _merged(self._rows(clip)), len(clip.key)
         if self.noise_seeds is None or clip.frames is None or clip.flipped is None:
-            key = _merged(_frame_keys(clip, clip.valid.shape[1]))
+            key = _merged(subkeys(clip.key, "frame", clip.valid.shape[1]))
             return rearrange(self._encode(rows, key)[0], "(b t) k d -> b t k d", b=b)
         self._forget_if_changed()
         draws = _draws(clip, self.noise_seeds)
@@ -233,15 +233,9 @@ def _draws(clip: Clip, noise_seeds: int) -> list[Draw]:
     """For every frame of every clip its video, number, mirroring, and which of its noises it has."""
     numbers, mirrored = given(clip.frames), given(clip.flipped)
     b, t = numbers.shape
-    noise = (uniform(clip.key.cpu(), "noise", (t,)) * noise_seeds).long().tolist()
+    noise = (uniform(clip.key, "noise", (t,)) * noise_seeds).long().tolist()
     frames, flipped = numbers.tolist(), mirrored.tolist()
     return [(clip.names[i], frames[i][j], flipped[i], noise[i][j]) for i in range(b) for j in range(t)]
-
-
-def _frame_keys(clip: Clip, length: int) -> Tensor:
-    """Keys b t of `length` frames of each clip, from its own."""
-    keys = [[seed_of(int(key), "frame", i) for i in range(length)] for key in clip.key.tolist()]
-    return torch.tensor(keys, device=clip.key.device)
 
 
 def _merged(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from vocl.nn.correspondence import Correspondence
 from vocl.nn.masked_slot_attention import MaskedSlotAttention
 from vocl.nn.valid_instances import ValidInstances, closeness
 from vocl.ops.narrow import given
-from vocl.ops.random import normal
+from vocl.ops.random import normal, subkeys
 
 
 @dataclass
@@ -276,7 +276,9 @@ class SMTC(VideoModel):
         """Noise b t N P d of frames number `frames` of a video."""
         if self.noise_at_test == "video":
             return repeat(normal(key, "instances", self.noise_shape), "b n p d -> b t n p d", t=len(frames))
-        return torch.stack([normal(key, f"instances.{t}", self.noise_shape) for t in frames], dim=1)
+        own = subkeys(key, "instances", frames.stop)[:, frames.start :]
+        noise = normal(own.flatten(), "instances", self.noise_shape)
+        return rearrange(noise, "(b t) n p d -> b t n p d", b=len(key))
 
 
 def _windows(known: int, frames: int, window: int) -> Iterator[tuple[int, int]]:

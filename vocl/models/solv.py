@@ -170,7 +170,7 @@ class SOLV(VideoModel):
         n = full.tokens.shape[2]
         if self.token_drop:
             size = max(1, round(n * (1 - self.token_drop)))
-            keep = subsets(clip.key, "tokens", t, size, n).to(full.tokens.device)
+            keep = subsets(clip.key, "tokens", t, size, n)
             return self.backbone(given(clip.video), keep).tokens, keep, full
         keep = torch.arange(n, device=full.tokens.device).expand(b, t, n)
         return full.tokens if t == 1 else self.encode(clip).tokens, keep, full
@@ -180,7 +180,7 @@ class SOLV(VideoModel):
         key = clip.key if self.training else None
         first = self.initializer(clip.key)[:, : self.active_slots]
         slots, attn, weights = self.spatial(first, self.adapter(seen), coordinates, key=key)
-        frames = torch.tensor([middle], device=slots.device)
+        frames = torch.arange(middle, middle + 1, device=slots.device)  # no copy from the host
         slots = self.temporal(slots, clip.valid, frames, key)
         return Bound(slots, attn[:, frames], weights[:, frames])
 

@@ -65,7 +65,7 @@ class MergeSimilar:
         labels = torch.from_numpy(found).to(slots.device)
         if key is None:
             return labels
-        keep = uniform(key, "merge", (1,)).to(slots.device) < chance_to_keep
+        keep = uniform(key, "merge", (1,)) < chance_to_keep
         return torch.where(keep, alone(slots), labels)
 
 

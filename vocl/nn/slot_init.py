@@ -55,7 +55,7 @@ class Gaussian(nn.Module):
     def forward(self, key: Tensor) -> Tensor:
         """Slots b k d for clips with keys `key` (b)."""
         noise = normal(key, "slots", (self.num_slots, self.mean.shape[-1]))
-        return self.mean + noise.to(self.mean.device) * self.log_std.exp()
+        return self.mean + noise * self.log_std.exp()
 
 
 class FromBoxes(nn.Module):
