@@ -3,10 +3,11 @@
 Run from the repository root: `python benchmarks/status.py`. A results folder is made with the records
 that runs of all states leave: done ones with a result, events, a claim and a hundred log lines,
 running ones with a heartbeat, queued ones, failed ones, absent ones; squeue, sacct and scontrol are
-stand-ins that answer at once, since what is measured is ours. Both commands are new processes,
-alternate, and the best time of each counts. `status_s` is to stay at or below 3 s on two free cores, and a
-finished run is to cost at most 2 opened files (`opens`), which is what takes time on a file server.
-`peak_mb`: memory of the process.
+stand-ins that answer at once, since what is measured is ours. The first call reads all logs (`first_s`);
+from then on what was found in those that do not change comes from the user's cache, which lies in the
+temporary folder here. Both commands are new processes, alternate, and the best time of each counts.
+`status_s` is to stay at or below 3 s on two free cores, and a finished run is to cost at most 2 opened
+files (`opens`), which is what takes time on a file server. `peak_mb`: memory of the process.
 """
 
 from __future__ import annotations
@@ -164,9 +165,10 @@ def main() -> None:
         root, tools = Path(place) / "results", Path(place) / "bin"
         kinds = build(ResultsRoot(root))
         stand_ins(tools, kinds)
-        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "XDG_CACHE_HOME": place}
         words = ["status", NAME, f"runtime.root={root}"]
         status = [sys.executable, "-m", "launch.cli", *words]
+        first, _ = seconds(status, environment)
         times: dict[str, list[float]] = {"status": [], "torch": []}
         for _ in range(ROUNDS):
             spent, board = seconds(status, environment)
@@ -178,7 +180,7 @@ def main() -> None:
             assert f"{kinds.count(kind)} {kind}" in summary, summary
     print(summary)
     print(told(opens, kinds, peak))
-    print(f"status_s={min(times['status']):.3f} torch_s={min(times['torch']):.3f}")
+    print(f"first_s={first:.3f} status_s={min(times['status']):.3f} torch_s={min(times['torch']):.3f}")
     print(f"ratio={min(times['status']) / min(times['torch']):.3f}")
 
 

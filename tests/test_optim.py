@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from running import tiny
 from vocl import run
 from vocl.config import identity
 from vocl.config.migrate import migrate
+from vocl.optim import SGD, Adam, AdamW
 from vocl.rundir.run_dir import RunDir
 from vocl.stop import StopFlag
 from vocl.trainer import Trainer
@@ -57,3 +60,30 @@ def test_saved_configs_of_optimizers_that_have_no_choice_get_none(tmp_path):
         saved = {**config, "optim": {k: v for k, v in config["optim"].items() if k != "decay"}}
         assert migrate(saved) == config and ("decay" in config["optim"]) is has
         assert identity.run_id(saved) == identity.run_id(config)
+
+
+def final(kind: type[torch.optim.Optimizer], **settings: Any) -> list[torch.Tensor]:
+    """Weights after ten steps, halfway through which the optimizer is restored from its own state."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(3, 2, generator=generator).requires_grad_() for _ in range(2)]
+    made = kind([{"params": [weight]} for weight in weights], lr=0.1, foreach=True, **settings)
+    for step in range(10):
+        made.zero_grad(set_to_none=True)
+        sum(weight.cos().sum() for weight in weights).backward()
+        made.step()
+        if step == 5:
+            made.load_state_dict(copy.deepcopy(made.state_dict()))
+    return [weight.detach() for weight in weights]
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, settings",
+    [
+        (Adam.kind, torch.optim.Adam, {"betas": (0.8, 0.9)}),
+        (AdamW.kind, torch.optim.AdamW, {"weight_decay": 0.5}),
+        (SGD.kind, torch.optim.SGD, {"momentum": 0.9}),
+    ],
+)
+def test_steps_are_those_of_torch(ours, theirs, settings):
+    pairs = zip(final(ours, **settings), final(theirs, **settings), strict=True)
+    assert all(torch.equal(own, other) for own, other in pairs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import inspect
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -12,6 +13,19 @@ from torch.optim.optimizer import ParamsT
 from vocl.config.build import Part
 from vocl.errors import UserError
 from vocl.interface import Schedule
+
+Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
+
+
+def _uncompiled(kind: type[Kind]) -> type[Kind]:
+    """`kind` of torch without what wraps its methods for torch.compile, which no optimizer here meets.
+
+    Its first call would import the compiler, which takes most of the time that `import torch` takes.
+    """
+    wrapped = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in wrapped}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)
 
 
 class Optimizer:
@@ -41,7 +55,7 @@ class Optimizer:
 class Adam(Optimizer):
     """Adam; `lr` is the peak rate."""
 
-    kind: type[torch.optim.Adam] = torch.optim.Adam
+    kind: type[torch.optim.Adam] = _uncompiled(torch.optim.Adam)
 
     def __init__(
         self,
@@ -71,7 +85,7 @@ class AdamW(Adam):
     of norms are then left alone.
     """
 
-    kind = torch.optim.AdamW
+    kind = _uncompiled(torch.optim.AdamW)
 
     def __init__(
         self,
@@ -96,6 +110,8 @@ class AdamW(Adam):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum."""
 
+    kind = _uncompiled(torch.optim.SGD)
+
     def __init__(
         self,
         total_steps: int,
@@ -109,6 +125,6 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def over(self, parameters: ParamsT) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
+        return self.kind(
             parameters, lr=0.0, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
         )

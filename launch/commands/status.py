@@ -68,13 +68,11 @@ def take(chosen: ChosenRuns, asked: Asker = ask) -> Board:
     }
     runs = chosen.by_id
     warnings = [f"warning: {trouble}; this is what the records say"] if trouble else []
-    for run, entry in runs.items():
-        records = states[run].records
-        found = health.flags(records) if records is not None else []
-        if found:
-            label = f" ({entry.label})" if entry.label else ""
-            warnings.append(f"warning: {run}{label}: {'; '.join(found)}")
     states = {run: states[run] for run in runs}
+    for run, found in health.flags_of(chosen.root, states).items():
+        if found:
+            label = f" ({runs[run].label})" if runs[run].label else ""
+            warnings.append(f"warning: {run}{label}: {'; '.join(found)}")
     return Board(groups, states, _summary(states), warnings)
 
 

@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 from launch.run_states.recent import RecentReports
+from launch.run_states.remembered import Mark, mark, remembered
+from launch.run_states.states import RunState
+from vocl.rundir import records as records_of_runs
 from vocl.rundir.records import Records
+from vocl.rundir.results_root import ResultsRoot
 
 WARM_SHARE = 0.1  # of the steps: at first no slot has found anything yet
 FEWEST = 10  # reports that a judgement of the loss needs
 USED = 1.5  # slots
 FULL = 0.98  # of the largest possible entropy
 JUMP, RISE = 10.0, 0.5
+CODE = (Path(__file__).parent, Path(records_of_runs.__file__).parent)  # what tells flags from files
+
+
+def flags_of(root: ResultsRoot, states: Mapping[str, RunState]) -> dict[str, list[str]]:
+    """`flags` of each run, by its id; where a run does not train and its files are as they were when it was
+    looked at before, what was found then."""
+    records = {run: state.records for run, state in states.items() if state.records is not None}
+    marks = {run: None if states[run].name == "running" else _mark(own) for run, own in records.items()}
+    return remembered(root, "health", CODE, marks, lambda run: flags(records[run]))
+
+
+def _mark(records: Records) -> Mark | None:
+    """What changes where that does from which `flags` follow."""
+    files = mark(records.run.metrics_path, records.run.config_path)
+    return None if files is None else [*files, _steps(records) or 0]
+
+
+def _steps(records: Records) -> int | None:
+    """How many steps the training takes, as far as is known."""
+    said = records.result or records.beat
+    return said.steps if said else None
 
 
 def flags(records: Records) -> list[str]:
@@ -33,8 +60,7 @@ def flags(records: Records) -> list[str]:
 
 def _collapse(records: Records, recent: RecentReports) -> str | None:
     reports = [each for each in recent.last("slots_used", "mask_entropy") if "slots_used" in each]
-    said = records.result or records.beat
-    steps = said.steps if said else None
+    steps = _steps(records)
     if not reports or not steps or reports[0]["step"] < WARM_SHARE * steps:
         return None
     import statistics  # a board of runs that report nothing starts without it

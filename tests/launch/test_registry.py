@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import launch.run_states.remembered as remembered
 import launch.selection.known_configs as known_configs
 import vocl
 from launch.cli import main
@@ -99,7 +100,7 @@ def test_mistakes_are_one_line(
 def test_configs_are_kept_until_they_change(
     root: ResultsRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_configs, "FEW", 0)
+    monkeypatch.setattr(remembered, "FEW", 0)
     ids = root.run_ids()
     plain = {run: root.run(run).config_unchecked() for run in ids}
     assert known_configs.configs(root, ids) == plain

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vocl import dist
@@ -29,6 +28,7 @@ from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Subject,
 from vocl.metrics.contingency import contingency
 from vocl.metrics.overlap import iou_matrix
 from vocl.ops.masks import hard_masks
+from vocl.ops.matching import assign
 from vocl.ops.narrow import pair
 
 
@@ -175,7 +175,7 @@ class Recognition(Evaluation):
                 visible = (table[t, 1:].sum(1) > 0).nonzero().flatten().tolist()
                 objects.update(truth.classes[label] for label in visible)
                 overlap = iou_matrix(table[t])[1:][visible]
-                for row, slot in zip(*linear_sum_assignment(overlap.numpy(), maximize=True), strict=True):
+                for row, slot in zip(*assign(overlap.numpy()), strict=True):
                     if overlap[row, slot] > self.min_iou:
                         ends = boxes[at, visible[row], :4] / size, around[t, slot, :4] / size
                         own = found.slots[0, t, slot].double().cpu()

@@ -8,14 +8,17 @@ sum over t. Each further score costs c * k operations, never a second pass over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
-from torchmetrics import Metric
 
 from vocl.interface import VOID, Measure
+
+if TYPE_CHECKING:
+    from vocl.metrics.mean import Mean
 
 CHUNK_POINTS = (
     2**18
@@ -60,28 +63,21 @@ def _count(truth: Tensor, labels: Tensor, num_classes: int, num_slots: int) -> T
     return counts[:, :num_classes]
 
 
-class TableMetric(Metric):
+class TableMetric:
     """Mean of a score over frames or over videos, accumulated from contingency tables.
 
     `level` "image": each frame of each video is a sample; "video": each video is one, so a slot that
     changes its object costs. A sample whose score is undefined is not counted; the mean over no
-    sample is nan. The states are sums in float64, so several ranks give the same mean as one.
+    sample is nan, and several ranks give the same mean as one (`vocl.metrics.mean`).
     Subclasses define `values`.
     """
 
-    is_differentiable = False
     higher_is_better: bool | None = True
-    full_state_update = False
     tells_chances: ClassVar[bool] = False  # whether rows say how many samples counted: it may be few
     unit: ClassVar[Measure] = Measure()  # its factor and decimals; the direction is `higher_is_better`
-    total: Tensor
-    count: Tensor
 
     def __init__(self, *, level: Literal["image", "video"]) -> None:
-        super().__init__()
         self.level = level
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def values(self, tables: Tensor) -> Tensor:
         """The score of each sample: tables s c k -> s float64, nan where it does not count."""
@@ -94,14 +90,21 @@ class TableMetric(Metric):
 
     def update(self, *tables: Tensor) -> None:
         """Add one video: its table t c k, or those of the clips that it is scored by."""
-        for table in tables:
-            total, count = self.score(table)
-            self.total += total
-            self.count += count
+        self._mean.update(*map(self.score, tables))
+
+    def __call__(self, *tables: Tensor) -> Tensor:
+        """Add one video; returns its own mean, a float64 scalar."""
+        return self._mean(*map(self.score, tables))
 
     def compute(self) -> Tensor:
         """The mean so far, over all ranks: a float64 scalar."""
-        return self.total / self.count
+        return self._mean.compute()
+
+    @cached_property
+    def _mean(self) -> Mean:
+        from vocl.metrics.mean import Mean  # torchmetrics takes seconds, which no run needs before it scores
+
+        return Mean()
 
 
 def score_video(

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from vocl.metrics.contour import contour_accuracy, region_similarity
+from vocl.ops.matching import assign
 
 _DECAY_PARTS = 4
 
@@ -86,7 +86,7 @@ def assigned_per_frame(pairs: Scores) -> tuple[Scores, np.ndarray]:
 
 def _assigned(gain: np.ndarray) -> np.ndarray:
     """The row of each column in the assignment of the highest total of `gain` k n (k >= n)."""
-    rows, columns = linear_sum_assignment(gain, maximize=True)
+    rows, columns = assign(gain)
     return rows[np.argsort(columns)]
 
 

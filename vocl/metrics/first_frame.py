@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vocl.metrics.ari import adjusted_rand_index
 from vocl.metrics.contingency import TableMetric
+from vocl.ops.matching import assign
 
 Objects = Literal["first_frame", "all"]
 
@@ -48,7 +48,7 @@ def relabelled(table: Tensor, legacy_rank_bug: bool = False) -> Tensor:
     """
     used = (table.sum((0, 1)) > 0).nonzero().flatten()
     overlap = frame_mean_iou(table[:, :, used])[1:]
-    objects, ranks = linear_sum_assignment(overlap.cpu().numpy(), maximize=True)
+    objects, ranks = assign(overlap.cpu().numpy())
     names = torch.zeros(table.shape[-1], dtype=torch.int64)
     for label, rank in zip(objects, ranks, strict=True):
         names[rank if legacy_rank_bug else used[rank]] = int(label) + 1

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vocl.metrics.ari import AdjustedRandIndex
 from vocl.metrics.contingency import TableMetric
+from vocl.ops.matching import assign
 
 
 def iou_matrix(table: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def matched_overlap(table: Tensor, pairs: Pairs = OBJECTS) -> Tensor:
 def assigned(gain: Tensor) -> Tensor:
     """What each object gets of `gain` o k in the assignment of the highest sum (Hungarian method): o
     float64, 0 for one left over."""
-    rows, columns = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
+    rows, columns = assign(gain.cpu().numpy())
     matched = torch.zeros_like(gain[:, 0])
     matched[rows] = gain[rows, columns]
     return matched

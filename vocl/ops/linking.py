@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from vocl.ops.clustering import cosine_distances
+from vocl.ops.matching import assign
 
 
 def inherit(before: np.ndarray, after: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -16,7 +16,7 @@ def inherit(before: np.ndarray, after: np.ndarray, ids: np.ndarray) -> np.ndarra
     may fuse; one that is not handed on is gone. None is ever created.
     """
     similarity = -cosine_distances(np.concatenate([before, after]))[: len(before), len(before) :]
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    rows, columns = assign(similarity)
     out = ids[similarity.argmax(axis=0)]
     out[columns] = ids[rows]
     return out

@@ -67,16 +67,16 @@ def like_truth(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     from itertools import cycle
 
     import torch
-    from scipy.optimize import linear_sum_assignment
 
     from vocl.metrics.contingency import contingency
     from vocl.metrics.overlap import OBJECTS
+    from vocl.ops.matching import assign
 
     count = int(truth.max(initial=0, where=truth != VOID)) + 1
     slots = torch.from_numpy(labels).short()  # one more number than fits into uint8
     table = contingency(torch.from_numpy(truth), slots, count, VOID + 1).sum(0)
     overlap = OBJECTS.iou(table[:, :VOID]).numpy()
-    pairs = zip(*linear_sum_assignment(overlap, maximize=True), strict=True)
+    pairs = zip(*assign(overlap), strict=True)
     theirs = {slot: number + 1 for number, slot in pairs if overlap[number, slot] > 0}
     free = cycle([number for number in range(VOID) if not 0 < number < count])
     names = np.full(VOID + 1, VOID, np.uint8)
