@@ -54,7 +54,7 @@ class Reads(AnsweredReads):
         self.found: Counter[str] = Counter()
 
     def answer(self, func, tensor):
-        if tensor.device.type == "cuda":
+        if tensor.device.type == "cuda" and func is not Tensor.data_ptr:
             self.found[_caller()] += 1
         return super().answer(func, tensor)
 

@@ -14,10 +14,24 @@ from vocl.interface import SegmentOptions
 from vocl.nn.precision import autocast
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "experiment"
-EXPERIMENTS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/*.yaml"))
+FITTED = "baselines"  # k-means on a video's points: nothing but values decides what is computed
+EXPERIMENTS = sorted(
+    str(path.relative_to(CONF).with_suffix(""))
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != FITTED
+)
 
 # Where a forward pass, a loss or `segment` makes host and GPU wait for each other, and why it may.
-JUSTIFIED: dict[str, str] = {}
+JUSTIFIED = {
+    "nn/merging.py:labels": "scipy clusters the few slots of a frame",
+    "ops/matching.py:best_matching": "scipy assigns more than five to as many",
+    "losses/sinkhorn.py:diameter": "geomloss wants a number: it says how many iterations there are",
+    "losses/sinkhorn.py:per_frame": "inside of geomloss",
+    "models/interpreter.py:_draws": "frames whose slots were kept are known by name, on the host",
+    "models/interpreter.py:_frame_slots": "and by a sum of their pixels",
+    "models/solv.py:_link": "scipy links the few slots of a window to those before",
+    "ops/cache.py:keep": "slots of frames are kept on the host: a GPU has no room for those of a data set",
+}
 
 
 @pytest.mark.slow
@@ -38,8 +52,10 @@ def test_no_tensor_is_left_on_the_host(experiment: str) -> None:
                 output = model(clip)
                 total, _ = objective(output, clip, stage.terms, start)
             assert total.device == output.attn.device == GPU
+            assert set(met) - JUSTIFIED.keys() == set()
         options = SegmentOptions(cyclic=False, iterations=None, seed=0)
         clip = empty_clip(config, model, 1, config.dataset.clip_frames).to(GPU)
-        assert model.segment(clip, options).masks.device == GPU
-        print(experiment, dict(met))
+        met.clear()
+        model.eval()
+        assert "masks" not in model.answers or model.segment(clip, options).masks.device == GPU
         assert set(met) - JUSTIFIED.keys() == set()

@@ -36,7 +36,8 @@ class AnsweredReads(TorchFunctionMode):
     def answer(self, func: Any, tensor: Tensor) -> Any:
         """What `func`, one of `READS`, is told of `tensor`."""
         dtype = NUMPY.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
-        found = (np.ones if tensor.dtype.is_floating_point else np.zeros)(tuple(tensor.shape), dtype)
+        ones = tensor.dtype.is_floating_point or tensor.dtype == torch.bool
+        found = (np.ones if ones else np.zeros)(tuple(tensor.shape), dtype)
         return READS[func](found)
 
 
@@ -45,8 +46,8 @@ READS: dict[Any, Callable[[np.ndarray], Any]] = {
     Tensor.numpy: lambda found: found,
     Tensor.tolist: lambda found: found.tolist(),
     Tensor.item: lambda found: found.item(),
-    Tensor.__bool__: bool,
-    Tensor.__int__: int,
-    Tensor.__index__: int,
-    Tensor.__float__: float,
+    Tensor.__bool__: lambda found: bool(found.item()),
+    Tensor.__int__: lambda found: int(found.item()),
+    Tensor.__index__: lambda found: int(found.item()),
+    Tensor.__float__: lambda found: float(found.item()),
 }

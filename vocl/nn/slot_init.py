@@ -89,7 +89,7 @@ class FromBoxes(nn.Module):
         boxes = first[..., :4] / self.side * first[..., 4:]
         boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))[:, : self.num_slots - 1]
         boxes = F.pad(boxes, (0, 0, 1, self.num_slots - 1 - boxes.shape[1]))
-        boxes[:, 0] = torch.tensor([0.0, 0.0, 1.0, 1.0], device=boxes.device)
+        boxes[:, 0, 2:] = 1.0  # the whole frame
         return self.mlp(boxes)
 
 
