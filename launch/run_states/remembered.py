@@ -18,7 +18,7 @@ from typing import Any
 from vocl.files import Kinds, record_or_none, write_text
 from vocl.rundir.results_root import ResultsRoot
 
-CACHE: Kinds = {"code": list, "runs": dict}
+CACHE: Kinds = {"code": list, "known": dict}
 FEW = 100  # so many are read as quickly
 
 Mark = list[int]
@@ -48,8 +48,8 @@ def remembered(
     if len(marks) <= FEW:
         return {run: read(run) for run in marks}
     path, version = _place(root, name), _version(code)
-    cached = record_or_none(path, CACHE) or {"code": [], "runs": {}}
-    known: dict[str, Any] = cached["runs"] if cached["code"] == version else {}
+    cached = record_or_none(path, CACHE) or {"code": [], "known": {}}
+    known: dict[str, Any] = cached["known"] if cached["code"] == version else {}
     found, fresh = {}, {}
     for run, own in marks.items():
         entry = known.get(run)
@@ -61,7 +61,7 @@ def remembered(
             fresh[run] = [own, found[run]]
     if fresh:
         with suppress(OSError):  # without a home there is no cache
-            write_text(path, json.dumps({"code": version, "runs": known | fresh}))
+            write_text(path, json.dumps({"code": version, "known": known | fresh}))
     return found
 
 

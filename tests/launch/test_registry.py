@@ -111,6 +111,6 @@ def test_configs_are_kept_until_they_change(
     changed.write_config(plain[ids[0]] | {"seed": 77})
     os.utime(changed.config_path, (1, 1))
     assert known_configs.configs(root, ids)[ids[0]]["seed"] == 77
-    for damage in ("torn", "{}", '{"code": 1, "runs": 3}'):
+    for damage in ("torn", "{}", '{"code": 1, "known": 3}'):
         cache.write_text(damage)
         assert known_configs.configs(root, ids)[ids[1]] == plain[ids[1]]

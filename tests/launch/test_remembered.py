@@ -76,7 +76,7 @@ def test_another_number_of_slots_is_told(flagged, cache, capsys) -> None:
     assert "1.0 of 11 slots" in warned(flagged, capsys)[DONE]
 
 
-@pytest.mark.parametrize("damage", ["", "torn", "{}", "[]", '{"code": 1, "runs": 3}', None])
+@pytest.mark.parametrize("damage", ["", "torn", "{}", "[]", '{"code": 1, "known": 3}', None])
 def test_a_cache_that_is_damaged_or_gone_is_made_again(flagged, cache, capsys, damage: str | None) -> None:
     first = warned(flagged, capsys)
     (kept,) = cache.iterdir()
