@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from running import TINY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -34,12 +35,8 @@ def imported(*words: str) -> set[str]:
     return found
 
 
-def test_the_first_step_of_a_run_imports_none_of_the_slow_libraries(tmp_path: Path) -> None:
-    found = imported(*TINY, f"runtime.root={tmp_path}")
+@pytest.mark.parametrize("words", [TINY, ("debug=tiny",)], ids=["filters", "debug=tiny"])
+def test_the_first_step_of_a_run_imports_none_of_the_slow_libraries(words, tmp_path: Path) -> None:
+    found = imported(*words, f"runtime.root={tmp_path}")
     late = {"torchmetrics", "timm", "torchvision", "scipy", "pandas", "pyarrow", "wandb", "matplotlib"}
     assert not found & (late | {"torch._dynamo"})
-
-
-def test_a_debugged_run_has_imported_no_library_of_scores_by_its_first_step(tmp_path: Path) -> None:
-    found = imported("debug=tiny", f"runtime.root={tmp_path}")
-    assert not found & {"torchmetrics", "scipy", "pandas", "matplotlib"}

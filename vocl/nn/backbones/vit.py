@@ -1,4 +1,4 @@
-"""Vision transformers as feature extractors, through timm."""
+"""Vision transformers as feature extractors: those of timm, and small random ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features, Grid
 from vocl.nn.backbones.framewise import framewise
+from vocl.nn.backbones.plain_vit import PlainViT
 from vocl.nn.backbones.position_code import use_dino_resampling
 from vocl.nn.backbones.pretrained import check_name, locate_weights
 from vocl.nn.backbones.stochastic_depth import stochastic_depth
@@ -22,7 +23,7 @@ from vocl.ops.narrow import given
 
 
 class ViT(Backbone):
-    """Patch tokens of one block of a timm vision transformer, class token dropped.
+    """Patch tokens of one block of a timm vision transformer, or one like it, class token dropped.
 
     `block` counts from 1; the tokens are the residual stream after it, before the final LayerNorm
     unless `norm`. `keys`: also return the keys of that block's attention (all heads, head-major),
@@ -172,20 +173,9 @@ class RandomViT(ViT):
         drop_path: Annotated[float, Ge(0), Lt(1)],
         resample: Literal["antialiased", "dino"],
     ) -> None:
-        from timm.models.vision_transformer import VisionTransformer
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(init_seed)
-            vit = VisionTransformer(
-                img_size=native_px,
-                patch_size=patch_px,
-                embed_dim=dim,
-                depth=depth,
-                num_heads=num_heads,
-                init_values=layer_scale,
-                num_classes=0,
-                dynamic_img_size=True,
-            )
+            vit = PlainViT(native_px, patch_px, dim, depth, num_heads, layer_scale)
         super().__init__(vit, frame_px, block, norm, keys, trainable, drop_path, resample)
 
 
