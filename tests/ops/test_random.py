@@ -107,7 +107,7 @@ def test_what_is_drawn_at_once_changes_nothing(draw, monkeypatch) -> None:
     key = torch.arange(5)
     whole = draw(key, "a", (300,))
     for chunk in (1, 7, 16, 75, 80, 400):
-        monkeypatch.setattr(random, "CHUNK_OF_A_THREAD", chunk)
+        monkeypatch.setattr(random, "CHUNK_ON_CPU", chunk)
         assert torch.equal(draw(key, "a", (300,)), whole)
 
 

@@ -19,7 +19,9 @@ from torch import Tensor
 from vocl.ops.philox import WORD, philox
 
 CHUNK = 1 << 20  # blocks of four words that a device draws at once: its memory is bounded
-CHUNK_OF_A_THREAD = 1 << 15  # on a CPU, so that what a thread works on stays in its cache
+# On a CPU so few that they stay in the cache, and that torch takes one thread for each of the many small
+# operations: threads that meet after each would wait for one another wherever cores are shared.
+CHUNK_ON_CPU = 1 << 13
 
 TERMS = 12  # of the series, whose errors then lie far below float32's
 ATANH = [1 / (2 * i + 1) for i in range(TERMS)]
@@ -50,8 +52,7 @@ def normal(key: Tensor, tag: str, shape: tuple[int, ...]) -> Tensor:
 
 def uniform(key: Tensor, tag: str, shape: tuple[int, ...]) -> Tensor:
     """Uniform noise from the multiples of 2^-24 in [0, 1), (b, *shape), keyed as `normal`."""
-    bits = _drawn(key, tag, shape, _bits, torch.int32)
-    return (bits >> 8).bitwise_and_((1 << 24) - 1).to(torch.float32).mul_(2**-24)
+    return _drawn(key, tag, shape, _uniforms, torch.float32)
 
 
 def subkeys(key: Tensor, tag: str, number: int) -> Tensor:
@@ -84,15 +85,14 @@ def dropout(x: Tensor, key: Tensor | None, tag: str, rate: float) -> Tensor:
 
 def _drawn(key: Tensor, tag: str, shape: tuple[int, ...], values: Values, dtype: torch.dtype) -> Tensor:
     """(b, *shape) of the 16 bytes of `values` that a block of four words gives each, seen as `dtype`."""
-    size, on_cpu = math.prod(shape), key.device.type == "cpu"
-    chunk = CHUNK_OF_A_THREAD * torch.get_num_threads() if on_cpu else CHUNK
+    size, chunk = math.prod(shape), CHUNK_ON_CPU if key.device.type == "cpu" else CHUNK
     blocks = torch.arange(-(-size * dtype.itemsize // 16), device=key.device)
-    found = torch.empty(len(key), len(blocks), 16 // dtype.itemsize, dtype=dtype, device=key.device)
+    found = torch.empty(len(key), len(blocks), 2, dtype=torch.int64, device=key.device)
     at_once = max(1, chunk // max(1, len(blocks)))
     for keys, rows in zip(key.split(at_once), found.split(at_once), strict=True):
         for some, out in zip(blocks.split(chunk), rows.split(chunk, dim=1), strict=True):
-            out.copy_(values(*_words(keys, tag, some)).view(dtype))
-    return found.flatten(1)[:, :size].reshape(len(key), *shape)
+            out.copy_(values(*_words(keys, tag, some)).view(torch.int64))
+    return found.flatten(1).view(dtype)[:, :size].reshape(len(key), *shape)
 
 
 def _words(key: Tensor, tag: str, blocks: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,6 +109,11 @@ def _words(key: Tensor, tag: str, blocks: Tensor) -> tuple[Tensor, Tensor]:
 def _bits(even: Tensor, odd: Tensor) -> Tensor:
     """The words themselves, in pairs: int64 r c 2."""
     return torch.stack([*(odd << 32).bitwise_or_(even)], dim=-1)
+
+
+def _uniforms(even: Tensor, odd: Tensor) -> Tensor:
+    upper = (_bits(even, odd).view(torch.int32) >> 8).bitwise_and_((1 << 24) - 1)
+    return upper.to(torch.float32).mul_(2**-24)
 
 
 def _normals(even: Tensor, odd: Tensor) -> Tensor:
