@@ -4,6 +4,7 @@
 # make quick   install and run the fast tests
 # make lowest  install the oldest release that pyproject.toml allows of each dependency, and run the fast tests
 # make chaos   install and disturb 100 runs on a SLURM of their own (needs what .ci/run installs)
+# make gpu     measure all that is claimed of a GPU, in 8 minutes, with the packages that are found; writes gpu.json
 # make env     install alone
 #
 # TORCH=cpu with any of them: PyTorch without CUDA, a sixth of the download; TORCH=cu126 and so on: another
@@ -15,7 +16,7 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH  ?=
 SIZE   := $(if $(filter cpu,$(TORCH)),0.5 GB to download and 2 GB on disk,3 GB to download and 6 GB on disk; without CUDA 0.5 and 2 GB: make TORCH=cpu)
 
-.PHONY: demo lint quick test lowest chaos env clean
+.PHONY: demo lint quick test lowest chaos gpu env clean
 
 demo: env
 	@echo 'training 6 runs: about 5 minutes on 2 cores'
@@ -43,6 +44,9 @@ lowest:
 
 chaos: env
 	PYTHONPATH=.:tests $(VENV)/bin/python tests/slurm/chaos.py
+
+gpu:
+	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) benchmarks/gpu.py gpu.json
 
 env: $(VENV)/.installed
 

@@ -1,0 +1,242 @@
+"""All that is claimed of a GPU, measured on one: `make gpu`, at most 8 minutes.
+
+    python benchmarks/gpu.py [FILE] [device=cuda] [seconds=420]
+
+Not one of the other scripts' kind: no claim with a ratio but a report, as a table and as one JSON, FILE
+(gpu.json). It asks for PyTorch and what vocl imports, as they are found, and for nothing of the network:
+weights are random, clips noise or the embedded sprites.
+
+- agreement: losses and gradients of each method on the sprites in fp32, on the GPU and on the CPU
+- resume: a run of 6 steps against one that stops at the third and goes on, weight by weight
+- step: MOVi-C's at the published batch, against the plain formulation in fp32 (benchmarks/plain.py), and
+  against the floor: its floating point operations at the measured rate of a large product in bf16
+- experiments: each at its published size, one step of each stage: time, peak memory, its share of the
+  floor; and a video of 24 frames through `segment`
+
+What does not fit into the time is said to be left out; what fails is told and does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from step import make_clip, make_model, make_steps, matmul_rate, seconds_of
+from torch.utils.flop_counter import FlopCounterMode
+
+from vocl import assemble, run
+from vocl.config.compose import composed
+from vocl.config.run_config import RunConfig
+from vocl.dryrun.clips import empty_clip
+from vocl.interface import Clip, SegmentOptions
+from vocl.rundir.checkpoint import Checkpoints
+from vocl.rundir.of_config import run_dir_of
+from vocl.stop import StopFlag
+from vocl.trainer import Trainer
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "conf" / "experiment"
+FRAMES, CPU = 24, torch.device("cpu")
+SMALL = ["train.steps=6", "runtime.checkpoint_every=3", "runtime.progress=false", "runtime.workers=0"]
+Rows = Iterator[dict[str, Any]]
+
+
+def names(synthetic: bool) -> list[str]:
+    """Experiments that train something, on the sprites or at their published size."""
+    found = sorted(
+        str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.glob("*/*.yaml")
+    )
+    chosen = [name for name in found if name.endswith("/synthetic") == synthetic and "smoke" not in name]
+    return [name for name in chosen if not name.startswith(("baselines/", "backbone/"))]
+
+
+def trainer_of(config: RunConfig, device: torch.device, source: bool = False) -> Trainer:
+    """The training of `config` with random weights, the same on every device."""
+    torch.manual_seed(0)
+    model = assemble.make_model(config, pretrained=False)
+    videos = assemble.make_source(config, "train") if source else None
+    return assemble.make_trainer(config, model, videos, device, StopFlag(), run_dir_of(config), mute=True)
+
+
+def noise(config: RunConfig, trainer: Trainer, b: int, t: int) -> Clip:
+    """Clips of noise with the annotations that are read."""
+    generator = torch.Generator().manual_seed(0)
+    clip = empty_clip(config, trainer.model, b, t)
+    for video in (clip.video, *clip.views):
+        assert video is not None
+        video.normal_(generator=generator)
+    return replace(clip, key=torch.arange(b)).to(trainer.device)
+
+
+def agreement(device: torch.device) -> Rows:
+    """How far losses and gradients on `device` are from those on the CPU."""
+    for name in names(synthetic=True):
+        config = composed([f"experiment={name}", "train.precision=fp32", "train.batch=4"])
+        found = []
+        for place in (CPU, device):
+            trainer = trainer_of(config, place, source=True)
+            trainer.begin(0)
+            _, total, _ = trainer.forward(0, trainer.feed(0).batch(0).to(place))
+            total.backward()
+            gradients = [p.grad.flatten().cpu() for p in trainer.trainable.values() if p.grad is not None]
+            found.append((float(total.detach()), torch.cat(gradients).double()))
+        (loss, gradient), (other, theirs) = found
+        gap = float((gradient - theirs).norm() / gradient.norm())
+        yield {"experiment": name, "loss_gap": abs(loss - other) / abs(loss), "gradient_gap": gap}
+
+
+def resume(device: torch.device) -> Rows:
+    """Whether a run that stops and goes on ends with the weights of one that does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        ends = []
+        for root, stops in (("whole", [None]), ("stopped", [3, None])):
+            for stop in stops:
+                places = [f"runtime.root={folder}/{root}", f"runtime.device={device.type}"]
+                until = [] if stop is None else [f"runtime.stop_at={stop}"]
+                config = composed(["experiment=slotcontrast/synthetic", *SMALL, *places, *until])
+                run.run(config)
+            found = Checkpoints(run_dir_of(config).checkpoints).newest()
+            assert found is not None
+            ends.append(found[1]["model"])
+        gaps = [float((ends[1][name] - weight).abs().max()) for name, weight in ends[0].items()]
+        yield {"weights": len(gaps), "largest_gap": max(gaps), "equal_to_the_bit": max(gaps) == 0}
+
+
+def step(device: torch.device) -> Rows:
+    """MOVi-C's step against the plain formulation and against the floor."""
+    clip = make_clip(device)
+    rate = bf16_rate(device)
+    for name, work in make_steps(make_model(device), clip).items():
+        with FlopCounterMode(display=False) as counter:
+            work()
+        seconds = min(seconds_of(work, device) for _ in range(3))
+        floor = counter.get_total_flops() / rate
+        yield {
+            "step": f"{name} fp32",
+            "seconds": seconds,
+            "over_floor": seconds / floor,
+            "clips": len(clip.key),
+        }
+
+
+def bf16_rate(device: torch.device) -> float:
+    """Floating point operations per second of a large matrix product in bf16."""
+    size = 8192 if device.type == "cuda" else 512
+    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    left @ right
+    return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(5))
+
+
+def experiments(device: torch.device) -> Rows:
+    """Each published experiment: a step of each stage in its own precision and in bf16, and `segment`."""
+    rate = bf16_rate(device)
+    for name in names(synthetic=False):
+        own = composed([f"experiment={name}"])
+        for precision in dict.fromkeys([own.train.precision, "bf16"]):
+            if precision == "fp16" and device.type == "cpu":
+                continue
+            config = replace(own, train=replace(own.train, precision=precision))
+            try:
+                yield from stages(name, config, device, rate)
+            except torch.OutOfMemoryError:
+                yield {"experiment": name, "precision": precision, "error": "out of memory"}
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def stages(name: str, config: RunConfig, device: torch.device, rate: float) -> Rows:
+    """A step of each stage, and then a video."""
+    trainer = trainer_of(config, device)
+    curriculum = trainer.curriculum
+    for stage, start in zip(curriculum.names, curriculum.starts, strict=True):
+        at = start + (curriculum.index(start + 1) == curriculum.index(start))
+        b, t = trainer.clips_of(at) if device.type == "cuda" else (1, 2)
+        clip = noise(config, trainer, b, t)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        with FlopCounterMode(display=False) as counter:
+            trainer.step(at, clip)
+        seconds = min(seconds_of(lambda at=at, clip=clip: trainer.step(at, clip), device) for _ in range(2))
+        row = {
+            "experiment": name,
+            "stage": stage,
+            "precision": config.train.precision,
+            "clips": b,
+            "frames": t,
+        }
+        peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else math.nan
+        floor = counter.get_total_flops() / rate
+        yield {**row, "seconds": seconds, "over_floor": seconds / floor, "peak_gb": peak}
+    if "masks" in trainer.model.answers:
+        trainer.model.eval()
+        video = noise(config, trainer, 1, FRAMES if device.type == "cuda" else 2)
+        options = SegmentOptions(cyclic=False, iterations=None, seed=0)
+        trainer.model.segment(video, options)
+        seconds = seconds_of(lambda: trainer.model.segment(video, options), device)
+        yield {
+            "experiment": name,
+            "stage": "segment",
+            "precision": "fp32",
+            "frames": FRAMES,
+            "seconds": seconds,
+        }
+
+
+PARTS: dict[str, Callable[[torch.device], Rows]] = {
+    "agreement": agreement,
+    "resume": resume,
+    "step": step,
+    "experiments": experiments,
+}
+
+
+def measured(device: torch.device, limit_s: float) -> dict[str, Any]:
+    """The rows of each part, in order, while there is time."""
+    began, report = time.perf_counter(), dict[str, Any]()
+    for name, part in PARTS.items():
+        rows: list[dict[str, Any]] = []
+        report[name] = rows
+        try:
+            for row in part(device):
+                rows.append(row)
+                print(name, shown(row), flush=True)
+                if time.perf_counter() - began > limit_s:
+                    print(f"{name}: the rest is left out, after {limit_s:.0f} s")
+                    rows.append({"left_out": True})
+                    break
+        except Exception as error:  # the other parts are worth their time all the same
+            rows.append({"error": f"{type(error).__name__}: {error}"})
+            print(name, shown(rows[-1]), flush=True)
+    return report
+
+
+def shown(row: dict[str, Any]) -> str:
+    """A row as words."""
+    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items())
+
+
+def main(words: list[str]) -> None:
+    """Measure and write."""
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    file = next((word for word in words if "=" not in word), "gpu.json")
+    device = torch.device(options.get("device", "cuda"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("make gpu: no GPU is visible here; device=cpu tries the script itself")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    about = {"device": name, "torch": torch.__version__, "matmul_fp32_tflops": matmul_rate(device) / 1e12}
+    about["matmul_bf16_tflops"] = bf16_rate(device) / 1e12
+    print(shown(about), flush=True)
+    report = {"about": about, **measured(device, float(options.get("seconds", "420")))}
+    Path(file).write_text(json.dumps(report, indent=1) + "\n")
+    print(f"written: {file}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
