@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from annotated_types import Ge, Gt
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from vocl.config.build import Part
@@ -128,3 +129,19 @@ class SGD(Optimizer):
         return self.kind(
             parameters, lr=0.0, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
         )
+
+
+def clip_on_device(
+    parameters: Iterable[nn.Parameter], norm: Tensor, numbers: Tensor, most: float | None
+) -> None:
+    """Scale gradients of global `norm` so that it is at most `most`, on their device.
+
+    Where one of `numbers` is not finite they become zeros. The host is told nothing and waits for
+    nothing. `most` None: they are not scaled.
+    """
+    finite, scale = torch.isfinite(numbers).all(), torch.ones_like(norm)
+    if most is not None:
+        scale = (most / (norm + 1e-6)).clamp(max=1.0)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = torch.where(finite, parameter.grad * scale, 0)

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from vocl.nn.precision import autocast, set_tf32
 from vocl.objective import Objective
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
-from vocl.optim import Optimizer
+from vocl.ops.readback import Readback
+from vocl.optim import Optimizer, clip_on_device
 from vocl.rundir.checkpoint import Checkpoints, State
 from vocl.stop import StopFlag, Stopped
 from vocl.tracking.profile import Profiler
@@ -33,13 +34,25 @@ from vocl.tracking.track import Track
 
 @dataclass(frozen=True)
 class Taken:
-    """What a step that was applied says about itself; `loss`, `terms`, `norm` over all ranks."""
+    """What a step says about itself, over all ranks."""
 
-    output: Output
     loss: float
     terms: dict[str, float]
     norm: float  # of the gradient, before clipping
     stop: bool  # whether a rank was asked to stop
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A step that was given to the device, and what it will say: `numbers` are norm, loss, stop, terms."""
+
+    step: int
+    clips: tuple[str, ...]  # names of this rank's
+    output: Output | None  # None where nobody will look at it
+    terms: tuple[str, ...]
+    numbers: Readback
+    gradients: tuple[str, ...]  # names of the parameters that have one
+    norms: Readback  # of each
 
 
 @dataclass
@@ -77,6 +90,8 @@ class Trainer:
         if half and self.device.type != "cuda":
             raise UserError("train.precision=fp16: needs a GPU, choose from fp32, tf32, bf16")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        asked = self.runtime.late_checks
+        self.late = (self.device.type == "cuda" if asked is None else asked) and not half
         set_tf32(self.train.precision)
 
     # ------------------------------------------------------------------------------------ the loop
@@ -89,24 +104,44 @@ class Trainer:
         """
         with closing(self.batches(steps)) as batches, self.profiler:
             self._probe(steps.start, steps.stop)  # again where a stop cut it short, or a kill
+            waiting = None  # the step before, whose numbers are not read yet
             for step, clip in batches:
-                taken = self.step(step, clip)
+                launched = self.launch(step, clip)
                 after = step + 1
                 self.profiler.step(after)
-                self.track.step(step, taken.norm, self.train.clip)
-                if after % self.runtime.log_every == 0 or after == self.train.steps:
-                    self.track.log(step, self._report(taken, step))
+                logging = after % self.runtime.log_every == 0 or after == self.train.steps
+                saving = after % self.runtime.checkpoint_every == 0 or after == steps.stop
+                taken = self._account(waiting) if waiting else None
+                waiting = replace(launched, output=None)
+                if logging or saving or not self.late or self._probes(after, steps.stop):
+                    taken, waiting = self._account(launched), None
+                if logging:
+                    self.track.log(step, self._report(given(taken), given(launched.output), step))
                 # after the last step, the evaluation stops
-                stopping = taken.stop and after < steps.stop
-                saving = stopping or after % self.runtime.checkpoint_every == 0 or after == steps.stop
-                if saving:
+                stopping = taken is not None and taken.stop and after < steps.stop
+                if stopping and waiting:
+                    self._account(waiting)  # what is saved is known to be finite
+                if stopping or saving:
                     self.save(after)
                 if stopping:
                     raise Stopped(f"step {after} of {self.train.steps}")
                 self._probe(after, steps.stop, saving)
 
+    def _account(self, launched: Launched) -> Taken:
+        taken = self.read(launched)
+        self.track.step(launched.step, taken.norm, self.train.clip)
+        return taken
+
     def step(self, step: int, clip: Clip) -> Taken:
         """Take step `step` on this rank's `clip`. Raises `NonFinite` with nothing applied."""
+        return self.read(self.launch(step, clip))
+
+    def launch(self, step: int, clip: Clip) -> Launched:
+        """Give step `step` on this rank's `clip` to the device; `read` says what came of it.
+
+        Unless `late`, it is read here: `NonFinite` is raised with nothing applied. Late, the device
+        itself takes gradients that are not finite for zeros, and reading raises.
+        """
         # A module that draws from the global generator (dropout) then depends on the step alone.
         torch.manual_seed(seed_of(self.seed, "step", step, dist.rank()))
         for event in self.curriculum.entering(step):
@@ -117,33 +152,41 @@ class Trainer:
             output, total, terms = self.forward(step, clip)
         with record_function("backward"):
             self.scaler.scale(total).backward()
-        taken = self._reduce(output, total.detach(), terms)
-        self._refuse_non_finite(step, clip, taken)
-        self._clip(taken.norm)
+        launched, numbers = self._reduce(step, clip, output, total.detach(), terms)
+        applied = True
+        if self.late:
+            clip_on_device(self.trainable.values(), numbers[0], numbers[:2], self.train.clip)
+        else:  # the scaler of fp16 skips the update where the gradient is not finite
+            norm = self.read(launched).norm
+            self._clip(norm)
+            applied = norm < float("inf")
         self._set_rates(step)
         with record_function("update"):
             self.scaler.step(self.torch_optimizer)
             self.scaler.update()
-        if taken.norm < float("inf"):  # else the scaler of fp16 has skipped the update
+        if applied:
             self.model.after_step(step)
         for event in self.curriculum.upcoming(step):
             event.observe(step, output)
-        return taken
+        return launched
 
     def _probe(self, step: int, end: int, saved: bool = True) -> None:
         """Probe the state after `step` steps where that is due; at `end` the evaluations follow. When asked
         to stop it is given up, and begun again by who goes on from that state; unless `saved`, it is now."""
-        every = self.runtime.probe_every
-        if self.probe is None or not every or step % every or not 0 < step < end:
+        if not self._probes(step, end):
             return
         self.begin(step - 1)
         try:
             with self.track.apart():
-                self.probe(step)
+                given(self.probe)(step)
         except Stopped:
             if not saved:
                 self.save(step)
             raise Stopped(f"step {step} of {self.train.steps}") from None
+
+    def _probes(self, step: int, end: int) -> bool:
+        every = self.runtime.probe_every
+        return self.probe is not None and every > 0 and step % every == 0 and 0 < step < end
 
     # ----------------------------------------------------------------------------- parts of a step
 
@@ -204,38 +247,40 @@ class Trainer:
         total, terms = self.objective(output, clip, self.curriculum.stage(step).terms, step)
         return output, total, terms
 
-    def _reduce(self, output: Output, total: Tensor, terms: dict[str, Tensor]) -> Taken:
-        """Average gradients, loss and terms over ranks, in one flat buffer with the wish to stop.
-
-        Its few numbers are read here, before the update: the price is that the queue of a GPU runs
-        empty once per step, the gain that nothing non-finite is ever applied and all ranks agree.
-        """
-        gradients = [p.grad for p in self.trainable.values() if p.grad is not None]
-        numbers = torch.stack([total, total.new_tensor(float(bool(self.stop))), *terms.values()]).float()
+    def _reduce(
+        self, step: int, clip: Clip, output: Output, total: Tensor, terms: dict[str, Tensor]
+    ) -> tuple[Launched, Tensor]:
+        """Average gradients, loss and terms over ranks, in one flat buffer with the wish to stop."""
+        named = {name: p.grad for name, p in self.trainable.items() if p.grad is not None}
+        gradients = list(named.values())
+        numbers = torch.stack([total, _flag(bool(self.stop), total), *terms.values()]).float()
         if dist.world() > 1:
             parts = [*gradients, numbers]
             flat = dist.all_sum(torch.cat([p.flatten().float() for p in parts])) / dist.world()
             for part, mean in zip(parts, flat.split([p.numel() for p in parts]), strict=True):
                 part.copy_(mean.view_as(part))
         self.scaler.unscale_(self.torch_optimizer)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        norm, loss, stop, *values = torch.cat([norm.float().reshape(1), numbers]).tolist()
-        return Taken(output, loss, dict(zip(terms, values, strict=True)), norm, stop > 0)
+        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else total.new_zeros(0)
+        numbers = torch.cat([torch.linalg.vector_norm(norms).float().reshape(1), numbers])
+        reads = Readback(numbers), Readback(norms)
+        return Launched(step, clip.names, output, tuple(terms), reads[0], tuple(named), reads[1]), numbers
 
-    def _refuse_non_finite(self, step: int, clip: Clip, taken: Taken) -> None:
+    def read(self, launched: Launched) -> Taken:
+        """What a step says of itself; waits for it. Raises `NonFinite` where that is not finite."""
+        norm, loss, stop, *values = launched.numbers.read()
+        taken = Taken(loss, dict(zip(launched.terms, values, strict=True)), norm, stop > 0)
         finite = abs(taken.loss) < float("inf")
         if finite and (taken.norm < float("inf") or self.scaler.is_enabled()):
-            return  # the scaler of fp16 skips a step with such gradients, and lowers its scale
-        norms = {name: float(p.grad.norm()) for name, p in self.trainable.items() if p.grad is not None}
+            return taken  # the scaler of fp16 skips a step with such gradients, and lowers its scale
         record = {
-            "step": step,
-            "names": [name for names in dist.gather_objects(clip.names) for name in names],
+            "step": launched.step,
+            "names": [name for names in dist.gather_objects(launched.clips) for name in names],
             "loss": taken.loss,
             "terms": taken.terms,
-            "gradient_norms": norms,
+            "gradient_norms": dict(zip(launched.gradients, launched.norms.read(), strict=True)),
         }
         self.torch_optimizer.zero_grad(set_to_none=True)
-        raise NonFinite(step, record)
+        raise NonFinite(launched.step, record)
 
     def _clip(self, norm: float) -> None:
         """Scale the gradients so that their global norm is at most train.clip."""
@@ -299,14 +344,13 @@ class Trainer:
         parameters = self.model.named_parameters()
         return {name: p.detach().cpu().clone() for name, p in parameters if name not in self.trainable}
 
-    def _report(self, taken: Taken, step: int) -> dict[str, float]:
+    def _report(self, taken: Taken, output: Output, step: int) -> dict[str, float]:
         terms = self.objective.terms
         report = {"loss": taken.loss, "lr": self.torch_optimizer.param_groups[0]["lr"]}
         report |= {f"term.{name}": value for name, value in taken.terms.items()}
         weights = {name: terms[name].weight_at(step) for name in taken.terms}
         report |= {f"weight.{name}": weights[name] for name in weights if callable(terms[name].weight)}
         report |= {f"weighted.{name}": weights[name] * value for name, value in taken.terms.items()}
-        output = taken.output
         masks = output.masks if output.masks is not None else output.attn
         soft = masks.detach().float()
         winners = nn.functional.one_hot(soft.argmax(dim=2), soft.shape[2]).sum(dim=(1, 2))
@@ -314,3 +358,8 @@ class Trainer:
         report["mask_entropy"] = float(-(soft * soft.clamp_min(1e-9).log()).sum(2).mean())
         report["stage"] = self.curriculum.index(step)
         return report
+
+
+def _flag(value: bool, like: Tensor) -> Tensor:
+    """0 or 1 beside `like`, filled on its device: a copy from the host would wait for it."""
+    return like.new_full((), float(value))

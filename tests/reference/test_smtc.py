@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -312,7 +313,7 @@ def test_a_step_and_the_teacher_after_it(imported, values, facts, config, monkey
     loss = lambda: sum((own[name] * gradient).sum() for name, gradient in given.items())  # noqa: E731
     monkeypatch.setattr(trainer, "forward", lambda step, clip: (None, loss(), {}))
     before = {n: p.clone() for n, p in trainer.model.named_parameters()}
-    trainer.step(trainer.curriculum.starts[1], None)
+    trainer.step(trainer.curriculum.starts[1], SimpleNamespace(names=()))
     after = dict(trainer.model.named_parameters())
     assert {group["lr"] for group in trainer.torch_optimizer.param_groups} == {
         float(facts["lr"]), float(facts["lr"]) * float(facts["encoder_lr_factor"])

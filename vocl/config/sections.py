@@ -80,6 +80,9 @@ class Runtime:
     threads: Annotated[int, Ge(1)] | None  # CPU threads of a process; null: PyTorch's choice
     # processes that prepare batches; null: on a GPU as many as there are cores for, else none
     workers: Annotated[int, Ge(0)] | None
+    # whether a step's numbers are read during the next one, and it is clipped on the device, which then
+    # never waits; null: on a GPU. fp16 reads them at once
+    late_checks: bool | None
     # Features of a frozen backbone, computed once for all runs: "auto" where that is exact, "always"
     # refuses a run for which it is not.
     feature_cache: Literal["none", "auto", "always"]
