@@ -25,9 +25,9 @@ def to_rgb(video: Tensor, normalise: str) -> Tensor:
 
 
 def _statistics(normalise: str, video: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = STATISTICS[normalise]
-    shape = (3, 1, 1)
-    return (
-        torch.tensor(mean, device=video.device).view(shape),
-        torch.tensor(std, device=video.device).view(shape),
+    mean, std = (
+        # filled where the video is: a copy from the host would wait for all that a GPU has to do
+        torch.stack([torch.full((1, 1), value, device=video.device) for value in values])
+        for values in STATISTICS[normalise]
     )
+    return mean, std
