@@ -201,11 +201,11 @@ class Trainer:
             if not part:
                 continue
             feed = self.feed(part.start)
-            with closing(feed.batches(part.start, part.stop, self._workers)) as clips:
+            with closing(feed.batches(part.start, part.stop, self._workers, self.device)) as clips:
                 for step in part:
                     waited = time.monotonic()
                     with record_function("clip"):
-                        clip = next(clips).to(self.device)
+                        clip = next(clips)
                     self.track.waited(time.monotonic() - waited)
                     yield step, clip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from vocl import dist
 from vocl.config.build import Part
 from vocl.config.sections import Dataset
+from vocl.data.ahead import brought
 from vocl.data.annotations import Placement, in_fields, placed, stacked
-from vocl.data.augment import Geometric, Photometric, check_frames, check_window
+from vocl.data.augment import Geometric, Photometric, check_window
+from vocl.data.fitting import Fitting, Unfitted, in_parts, smaller_stored
 from vocl.data.loaders import Loaders
 from vocl.data.sampling import Consecutive, Sampling
 from vocl.data.served import Served, ServedVideo
@@ -23,10 +26,10 @@ from vocl.data.truth import refuse_without_object
 from vocl.errors import UserError
 from vocl.interface import Clip, Features, Source, Video
 from vocl.ops.narrow import pair
-from vocl.ops.normalisation import normalised
 from vocl.ops.random import generator, seed_of
 
-CACHE_BYTES = 256 * 2**20  # of input frames, oldest out first: a small set is fitted only once
+CACHE_BYTES = 256 * 2**20  # of frames, oldest out first: a small set is decoded and fitted only once
+HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,14 @@ class Feed:
         self._sampling_tag = "sampling" if sampling else "draw"
         augment = [part() for part in dataset.augment]
         self._geometric = [a for a in augment if isinstance(a, Geometric)]
-        self._photometric = [a for a in augment if isinstance(a, Photometric)]
-        if len(self._geometric) + len(self._photometric) < len(augment):
+        photometric = [a for a in augment if isinstance(a, Photometric)]
+        if len(self._geometric) + len(photometric) < len(augment):
             raise UserError("dataset.augment: each is a Geometric or a Photometric of vocl.data.augment")
         assert self.source.cache is None or (dataset.fit != "crop" and not augment)
         self._order: dict[int, np.ndarray] = {}
-        self._fitted: dict[tuple[str, int], Tensor] = {}
+        self.fitting = Fitting(dataset, seed, photometric)
+        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._kept_bytes = 0
 
     def check(self) -> None:
         """Refuse an empty source, one without annotations that are read, and videos that are shorter than
@@ -101,35 +106,54 @@ class Feed:
 
     def batch(self, step: int) -> Clip:
         """This rank's slice of the batch of `step`."""
+        return self.fitting(self.unfitted(step, stored=False))
+
+    def unfitted(self, step: int, stored: bool) -> Unfitted:
+        """What `fitting` makes `batch` of. `stored`: frames stay as they are stored where that is less."""
         step %= self.dataset.first_batches or step + 1
         local = self.size // dist.world()
         first = step * self.size + dist.rank() * local
         draws = [self._draw(position) for position in range(first, first + local)]
-        views: list[Tensor] = []
-        if self.source.reads_video or self.dataset.views:
-            views = [torch.stack(view) for view in zip(*map(self._views, draws), strict=True)]
+        reads = self.source.reads_video or self.dataset.views
+        parts = in_parts([self._frames(draw, stored) for draw in draws]) if reads else ()
         annotations = [self._annotations(draw) for draw in draws]
-        return Clip(
-            video=views[0] if views else None,
+        clip = Clip(
+            video=None,
             valid=torch.ones(local, len(draws[0].indices), dtype=torch.bool),
             key=torch.tensor([seed_of(self.seed, "clip", draw.position) for draw in draws]),
             names=tuple(draw.video.name for draw in draws),
             frames=torch.tensor([draw.indices for draw in draws]),
             flipped=torch.tensor([draw.flipped for draw in draws]),
-            views=tuple(views[1:]),
             features=_features([(draw.video, draw.indices, draw.flipped) for draw in draws]),
             **in_fields(self._stacked(annotations)),
         )
+        return Unfitted(clip, parts, tuple(draw.position for draw in draws))
 
-    def batches(self, start: int, stop: int, workers: int) -> Generator[Clip, None, None]:
-        """The batches of steps `start` to `stop`; with `workers`, prepared ahead by processes, which
-        last until this generator is closed."""
+    def batches(
+        self, start: int, stop: int, workers: int, device: torch.device = HOST
+    ) -> Generator[Clip, None, None]:
+        """The batches of steps `start` to `stop`, on `device`; with `workers`, prepared ahead by processes,
+        which last until this generator is closed.
+
+        A GPU gets frames as they are stored and fits them itself: fitting takes a core many times as long
+        as decoding.
+        """
+        stored = device.type == "cuda" and self.fitting.anywhere
+
+        def bring(made: Clip | Unfitted) -> Clip:
+            here = made.to(device)
+            return self.fitting(here) if isinstance(here, Unfitted) else here
+
+        with closing(self._made(range(start, stop), workers, stored)) as made:
+            yield from brought(made, bring, device)
+
+    def _made(self, steps: range, workers: int, stored: bool) -> Generator[Clip | Unfitted, None, None]:
+        make = functools.partial(_batch, self, dist.world(), dist.rank(), stored)
         if workers == 0:
-            yield from (self.batch(step) for step in range(start, stop))
+            yield from map(make, steps)
             return
-        make = functools.partial(_batch, self, dist.world(), dist.rank())
-        with Loaders(make, range(start, stop), workers) as loaders:
-            for _ in range(start, stop):
+        with Loaders(make, steps, workers) as loaders:
+            for _ in steps:
                 yield loaders.take()
 
     def _draw(self, position: int) -> Draw:
@@ -159,20 +183,6 @@ class Feed:
             top, left, height, width = top + part[0], left + part[1], part[2], part[3]
         return top, left, height, width
 
-    def _views(self, draw: Draw) -> list[Tensor]:
-        """The clip's frames t c h w as the model takes them, once for each view."""
-        frames = self._frames(draw)
-        if draw.flipped:
-            frames = frames.flip(-1)
-        views = []
-        for view in range(1 + self.dataset.views):
-            seen, chance = frames, generator(self.seed, "photometric", draw.position, view)
-            for augmentation in self._photometric:
-                seen = augmentation(seen, chance)
-                check_frames(augmentation, seen, frames.shape)
-            views.append(normalised(seen, self.dataset.normalise))
-        return views
-
     def _annotations(self, draw: Draw) -> dict[str, Tensor]:
         """The annotations of the clip's frames, where its frames are."""
         box, size_px = self._box(draw, draw.video.size), pair(self.dataset.size_px)
@@ -182,23 +192,29 @@ class Feed:
         names = self.source.annotations
         return {n: stacked([clip[n] for clip in clips], self.source.annotated[n]) for n in names}
 
-    def _frames(self, draw: Draw) -> Tensor:
-        """Frames t 3 h w in [0, 1] at the model's size; windows are random, so only whole frames are kept."""
+    def _frames(self, draw: Draw, stored: bool) -> Tensor:
+        """The clip's frames t ..., fitted or as they are `stored`; windows are random, so only whole frames
+        are kept."""
         video, indices = draw.video, draw.indices
         if self.dataset.fit == "crop" or self._geometric:
-            return self._fit(draw, indices)
-        missing = sorted({i for i in indices if (video.name, i) not in self._fitted})
+            return self._seen(draw, indices, stored)
+        missing = sorted({i for i in indices if (video.name, i) not in self._kept})
         if missing:
-            fitted = self._fit(draw, missing)
-            self._fitted.update(zip(((video.name, i) for i in missing), fitted, strict=True))
-        frames = torch.stack([self._fitted[video.name, i] for i in indices])
-        while len(self._fitted) * frames[0].nbytes > CACHE_BYTES:
-            del self._fitted[next(iter(self._fitted))]
+            seen = self._seen(draw, missing, stored)
+            self._kept.update(zip(((video.name, i) for i in missing), seen, strict=True))
+            self._kept_bytes += seen.nbytes
+        frames = torch.stack([self._kept[video.name, i] for i in indices])
+        while self._kept_bytes > CACHE_BYTES:
+            self._kept_bytes -= self._kept.pop(next(iter(self._kept))).nbytes
         return frames
 
-    def _fit(self, draw: Draw, indices: list[int]) -> Tensor:
-        frames = torch.from_numpy(draw.video.frames(indices))
-        return resized(frames, self._box(draw, pair(frames.shape[1:3])), pair(self.dataset.size_px))
+    def _seen(self, draw: Draw, indices: list[int], stored: bool) -> Tensor:
+        frames, size_px = torch.from_numpy(draw.video.frames(indices)), pair(self.dataset.size_px)
+        box = self._box(draw, pair(frames.shape[1:3]))
+        if not (stored and smaller_stored(box, size_px)):
+            return resized(frames, box, size_px)
+        top, left, height, width = box
+        return frames[:, top : top + height, left : left + width]
 
     def _rng(self, tag: str, position: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(seed_of(self.seed, tag, position)))
@@ -211,10 +227,10 @@ class Feed:
         return self._order[epoch]
 
 
-def _batch(feed: Feed, world: int, rank: int, step: int) -> Clip:
-    """A slice of the batch of `step` in a loader process, which knows no process group."""
+def _batch(feed: Feed, world: int, rank: int, stored: bool, step: int) -> Clip | Unfitted:
+    """A slice of the batch of `step`, fitted or `stored`, also in a loader process, which knows no group."""
     with dist.pretend(world, rank):
-        return feed.batch(step)
+        return feed.unfitted(step, stored) if stored else feed.batch(step)
 
 
 def _features(parts: Sequence[tuple[ServedVideo, Sequence[int], bool]]) -> Features | None:

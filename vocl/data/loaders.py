@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vocl.data.fitting import Unfitted
 from vocl.errors import UserError
 from vocl.interface import Clip, Features
 from vocl.stop import end_with_parent, ignore_signals, shielded
 
+Batch = Clip | Unfitted
 LEAVE_S = 2.0  # how long a process may go on with a batch that nobody waits for any more
 MOST = 16  # loader processes, unless somebody asks for more
 FEW = 4  # of more, each has one batch ready, not two
@@ -53,7 +55,7 @@ class Loaders:
     Belongs to the main thread.
     """
 
-    def __init__(self, make: Callable[[int], Clip], steps: range, workers: int) -> None:
+    def __init__(self, make: Callable[[int], Batch], steps: range, workers: int) -> None:
         self.loader = torch.utils.data.DataLoader(
             _Made(make),
             batch_size=None,
@@ -94,7 +96,7 @@ class Loaders:
         signal.signal(signal.SIGCHLD, self.handler)
         atexit.unregister(self._kill)
 
-    def take(self) -> Clip:
+    def take(self) -> Batch:
         """The next batch."""
         self.taking = True
         try:
@@ -134,13 +136,13 @@ class Loaders:
 class _Made(torch.utils.data.Dataset):
     """Step to batch, in a loader process; what is raised there is handed over like a batch."""
 
-    def __init__(self, make: Callable[[int], Clip]) -> None:
+    def __init__(self, make: Callable[[int], Batch]) -> None:
         self.make = make
 
-    def __getitem__(self, step: int) -> Clip | Exception:
+    def __getitem__(self, step: int) -> Batch | Exception:
         try:
             clip = self.make(step)
-            for tensor in _tensors(vars(clip)):
+            for tensor in tensors(clip):
                 tensor.share_memory_()  # torch would later, where an error is printed and the batch lost
             return clip
         except UserError as error:
@@ -151,16 +153,16 @@ class _Made(torch.utils.data.Dataset):
             return told
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """All that a clip holds: its fields, and those in tuples, mappings and features."""
+def tensors(value: Any) -> Iterator[Tensor]:
+    """All that a batch holds: its fields, and those in tuples, mappings, clips and features."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple):
-        yield from (tensor for item in value for tensor in _tensors(item))
+        yield from (tensor for item in value for tensor in tensors(item))
     elif isinstance(value, Mapping):
-        yield from _tensors(tuple(value.values()))
-    elif isinstance(value, Features):
-        yield from _tensors(vars(value))
+        yield from tensors(tuple(value.values()))
+    elif isinstance(value, Clip | Features | Unfitted):
+        yield from tensors(vars(value))
 
 
 def _begin(parent: int, worker: int) -> None:

@@ -46,14 +46,15 @@ def of_training(config: RunConfig, gpu_bytes: int | None, processes: int) -> lis
     if config.train.precision == "fp16":  # which a CPU does not compute; bf16 takes as much
         config = replace(config, train=replace(config.train, precision="bf16"))
     model = assemble.make_model(config, pretrained=False).to("meta")
-    with _faked(gpu_bytes) as memory:
+    with faked(gpu_bytes) as memory:
         trainer = assemble.make_trainer(config, model, None, HOST, StopFlag(), run_dir_of(config), mute=True)
         stages = range(len(trainer.curriculum.stages))
         return [_of_stage(config, trainer, index, memory, processes) for index in stages]
 
 
 @contextmanager
-def _faked(gpu_bytes: int | None) -> Iterator[PeakMemory]:
+def faked(gpu_bytes: int | None) -> Iterator[PeakMemory]:
+    """Within it tensors are fake, and what they would take of a GPU of `gpu_bytes` is counted."""
     with ExitStack() as stack:
         stack.enter_context(room.as_gpu(gpu_bytes if gpu_bytes is not None else 2**60))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -72,8 +73,10 @@ def _of_stage(
     clips, frames = trainer.clips_of(step)
     clips = math.ceil(clips / processes)
     weights = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.objective.parameters()])
-    clip = empty_clip(config, trainer.model, clips, frames)
+    # the next batch comes while this one is worked on
+    clip, ahead = (empty_clip(config, trainer.model, clips, frames) for _ in range(2))
     memory.peak = memory.now
     trainer.step(step, clip)
     trainer.torch_optimizer.zero_grad(set_to_none=True)
+    del ahead
     return StageMemory(curriculum.names[index], clips, frames, weights, memory.peak)

@@ -11,7 +11,7 @@ import torch
 # Several: more, since threads that meet often stall under any other load on the machine. A GPU:
 # enough rows to fill it.
 CHUNK = {"thread": 2**19, "cpu": 2**21, "gpu": 2**26}
-KEPT = 1 / 3  # of a GPU's memory: what a layer may keep for its backward pass, where it can compute it again
+KEPT = 1 / 4  # of a GPU's memory: what a layer may keep for its backward pass, where it can compute it again
 
 _PRETENDED: list[int] = []
 

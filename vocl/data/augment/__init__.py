@@ -8,6 +8,8 @@ geometric ones first; a mirror image is `dataset.flip`. All draw from the genera
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,13 @@ class Geometric(Augmentation):
 
 
 class Photometric(Augmentation):
-    """Changes what a frame looks like and leaves everything in its place."""
+    """Changes what a frame looks like and leaves everything in its place.
+
+    `anywhere`: whether it also takes frames that are on a GPU, to which it must move what it draws (the
+    generator is the host's). Where one of a dataset does not, frames are fitted on the host.
+    """
+
+    anywhere: ClassVar[bool] = False
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """`frames` t 3 h w in [0, 1] to the same; must not change its argument."""

@@ -18,6 +18,8 @@ class ColorJitter(Photometric):
     """With chance `p`: brightness, contrast and saturation by a factor from 1 - x to 1 + x, and hue by
     up to `hue` turns, in random order."""
 
+    anywhere = True
+
     def __init__(
         self,
         *,
@@ -48,6 +50,8 @@ class ColorJitter(Photometric):
 class Grayscale(Photometric):
     """With chance `p`: luma in all three channels."""
 
+    anywhere = True
+
     def __init__(self, *, p: Annotated[float, Ge(0), Le(1)]) -> None:
         self.p = p
 
@@ -57,6 +61,8 @@ class Grayscale(Photometric):
 
 class GaussianBlur(Photometric):
     """With chance `p`: a Gaussian of deviation `sigma` (from, to) in pixels, cut at `kernel_px`."""
+
+    anywhere = True
 
     def __init__(
         self, *, kernel_px: Annotated[int, Ge(1)], sigma: list[float], p: Annotated[float, Ge(0), Le(1)]

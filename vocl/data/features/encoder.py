@@ -67,7 +67,7 @@ class Encoder:
         """Features, b = 1, on the host, of frames uint8 t h w 3. `UserError` where they are not exact."""
         size_px = pair(self.dataset.size_px)
         box = seen_box(pair(frames.shape[1:3]), size_px, self.dataset.fit, 0.5)
-        video = resized(torch.from_numpy(frames), box, size_px)
+        video = resized(torch.from_numpy(frames).to(self.device), box, size_px)  # as in training
         video = normalised(video.flip(-1) if flipped else video, self.dataset.normalise)
         features = self._run(video)
         if not self._tried and chunk_frames(self.device) > 1:
