@@ -14,8 +14,10 @@ from vocl.stop import StopFlag
 CONVERTER = {"binary": False, "unmatched": "refuse", "min_frames": None, "partial": True}
 
 
-def make_folders(root: Path, videos: int, length: int, size: tuple[int, int], masks: bool) -> None:
-    """`root`/train/<video>/{frames,masks}: a texture of all scales that moves, 0.15 bytes a pixel or so."""
+def make_folders(
+    root: Path, videos: int, length: int, size: tuple[int, int], masks: bool, kind: str = "jpg"
+) -> None:
+    """`root`/train/<video>/{frames,masks}: a texture of all scales that moves, 0.15 bytes a pixel as JPEG."""
     rng = np.random.default_rng(0)
     height, width = size
     for video in range(videos):
@@ -24,7 +26,7 @@ def make_folders(root: Path, videos: int, length: int, size: tuple[int, int], ma
         frames.mkdir(parents=True)
         for t in range(length):
             frame = Image.fromarray(picture[t : t + height, 2 * t : 2 * t + width])
-            frame.save(frames / f"{t:05d}.jpg", quality=90)
+            frame.save(frames / f"{t:05d}.{kind}", quality=90)
             if masks:
                 truth.mkdir(exist_ok=True)
                 Image.fromarray((np.asarray(frame)[..., 0] > 150).astype(np.uint8)).save(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vocl.data.images import image_size, read_frame
+from vocl.data.images import Encoded, image_size, read_frame
 from vocl.data.reader import open_video
 from vocl.data.sources.files import FrameFolders, read_mask
 from vocl.data.whole import check_whole
@@ -204,3 +204,33 @@ def test_a_jpeg_is_as_pillow_decodes_it_to_the_bit(tmp_path, size, mode, progres
         picture.save(path, quality=85, subsampling=subsampling, progressive=progressive)
         with Image.open(path) as image:
             np.testing.assert_array_equal(read_frame(path), np.array(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 33), (256, 256), (131, 480)])
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "L", "P", "I;16"])
+def test_a_png_of_a_store_is_as_pillow_decodes_it_to_the_bit(tmp_path, size, kind):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8) // rng.integers(1, 60, (*size, 1), np.uint8)
+    image = Image.fromarray(pixels).convert("L").convert(kind) if kind == "I;16" else Image.fromarray(pixels)
+    path = tmp_path / "frame.png"
+    (image if kind == "I;16" else image.convert(kind)).save(path)
+    stored = Encoded(path.read_bytes(), "frame")
+    if kind == "I;16":
+        with pytest.raises(UserError, match="image mode"):
+            read_frame(stored)
+        return
+    found = read_frame(stored)
+    assert found.flags.writeable and np.array_equal(found, np.array(Image.open(path).convert("RGB")))
+
+
+def test_a_png_of_a_store_is_turned_as_it_says_and_refused_where_it_is_damaged():
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(scene()).save(buffer, "PNG", exif=turned)
+    assert read_frame(Encoded(buffer.getvalue(), "frame")).shape == (80, 48, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(scene()).save(buffer, "PNG")
+    for cut in (20, 60):
+        with pytest.raises(UserError, match="frame"):
+            read_frame(Encoded(buffer.getvalue()[:cut], "frame"))

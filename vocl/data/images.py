@@ -30,6 +30,8 @@ _UNREADABLE = (  # what Pillow raises at damaged files
 )
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr")
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PLAIN = {b"IHDR", b"IDAT", b"IEND", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"tIME"}  # chunks
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -89,6 +91,10 @@ def suffix_of(image: Encoded) -> str:
 
 def read_frame(path: Path | Encoded) -> np.ndarray:
     """One image as it is shown, uint8 h w 3 (RGB). UserError where it does not decode to its end."""
+    if isinstance(path, Encoded) and _is_plain_png(path.data):
+        plain = _decoded_png(path.data)
+        if plain is not None:
+            return plain
     with opened(path) as image:
         if image.mode not in _COLOUR_MODES:
             raise UserError(f"{path}: image mode {image.mode}; a frame has 8 bits per channel")
@@ -96,14 +102,14 @@ def read_frame(path: Path | Encoded) -> np.ndarray:
         if isinstance(path, Path):  # what lies in another file is known by its sum
             refuse_a_hole(path)
         if image.format == "JPEG" and image.mode in ("RGB", "L") and orientation not in _UPRIGHT:
-            found = _decoded(path.data if isinstance(path, Encoded) else path.read_bytes())
+            found = _decoded_jpeg(path.data if isinstance(path, Encoded) else path.read_bytes())
             if found is not None:
                 return found
         shown = image.convert("RGB")
         return np.array(shown.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else shown)
 
 
-def _decoded(jpeg: bytes) -> np.ndarray | None:
+def _decoded_jpeg(jpeg: bytes) -> np.ndarray | None:
     """The pixels of a JPEG as Pillow gives them, in half of its time; None where it finds them damaged, which
     Pillow can put into words."""
     import simplejpeg
@@ -112,6 +118,33 @@ def _decoded(jpeg: bytes) -> np.ndarray | None:
         return simplejpeg.decode_jpeg(jpeg, colorspace="RGB")
     except ValueError:
         return None
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether a PNG says nothing that changes its picture, such as that it lies on its side."""
+    at, seen = len(_PNG), set()
+    while at + 8 <= len(data):
+        seen.add(data[at + 4 : at + 8])
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return data.startswith(_PNG) and {b"IHDR", b"IDAT", b"IEND"} <= seen <= _PLAIN
+
+
+def _decoded_png(png: bytes) -> np.ndarray | None:
+    """As `_decoded_jpeg`, for a PNG of three colours of 8 bits; None for others.
+
+    This decoder passes over rows that are missing, so it is for what Pillow has decoded once: when a store
+    was made.
+    """
+    import av
+
+    decoder = av.CodecContext.create("png", "r")
+    decoder.options = {"err_detect": "crccheck+explode"}
+    decoder.thread_count = 1
+    try:
+        (frame,) = (*decoder.decode(av.Packet(png)), *decoder.decode(None))
+    except (av.error.FFmpegError, ValueError):
+        return None
+    return frame.to_ndarray() if frame.format.name == "rgb24" else None
 
 
 def _orientation(image: Image.Image) -> int:
