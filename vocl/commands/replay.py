@@ -38,6 +38,7 @@ def replay(run: str, arguments: Sequence[str]) -> None:
     place = ResultsRoot.of(changed["root"]).find_trusted(run)
     config = saved_config(place, changed["root"])
     asked = {key: changed.get(key) for key in (a.partition("=")[0].removeprefix("runtime.") for a in runtime)}
+    asked["late_checks"] = False  # the step that fails is to be repeated from the weights it met
     config = check(config.content | {"runtime": values(config.runtime) | asked})
     first, last = _range(given[0], config.train.steps)
     found = Checkpoints(place.checkpoints).newest(before=first)
