@@ -401,7 +401,11 @@ class Evaluation:
 
 
 class Video(Protocol):
-    """One video of a source; frames are decoded when asked for."""
+    """One video of a source; frames are decoded when asked for.
+
+    A class that says `in_threads = True` lets a thread decode one video while another thread works with
+    others: an evaluation then decodes ahead.
+    """
 
     if TYPE_CHECKING:  # a frozen dataclass is a video too
 

@@ -266,12 +266,14 @@ class _Alone(Source):
         return None
 
 
-def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int) -> Clip:
-    """Frames `start` to `stop` of one video as a clip of batch 1, as the model sees it at test."""
+def whole_video(
+    video: Video, dataset: Dataset, start: int, stop: int, seed: int, device: torch.device = HOST
+) -> Clip:
+    """Frames `start` to `stop` of a video as a clip of batch 1 on `device`, as the model sees it at test."""
     video = video if isinstance(video, ServedVideo) else ServedVideo(video, Served(_Alone(video), {"video"}))
     indices, size_px, fitted = range(start, stop), pair(dataset.size_px), None
     if video.source.reads_video:
-        frames = torch.from_numpy(np.ascontiguousarray(video.frames(indices)))
+        frames = torch.from_numpy(np.ascontiguousarray(video.frames(indices))).to(device)
         fitted = to_input(frames, size_px, dataset.fit, dataset.normalise).unsqueeze(0)
     at = Placement(seen_box(video.size, size_px, dataset.fit, 0.5), size_px, flipped=False, backwards=False)
     annotations = _annotations(video, indices, at)
@@ -284,4 +286,4 @@ def whole_video(video: Video, dataset: Dataset, start: int, stop: int, seed: int
         flipped=torch.zeros(1, dtype=torch.bool),
         features=_features([(video, indices, False)]),
         **in_fields({name: value.unsqueeze(0) for name, value in annotations.items()}),
-    )
+    ).to(device)

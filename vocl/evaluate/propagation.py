@@ -91,7 +91,7 @@ class LabelPropagation(VideoEvaluation):
 
 def _clip(subject: Subject, video: Video, frames: range, size: tuple[int, int]) -> Clip:
     """`frames` of a video, stretched to `size`, as a clip of batch 1."""
-    pixels = torch.from_numpy(np.ascontiguousarray(video.frames(frames)))
+    pixels = torch.from_numpy(np.ascontiguousarray(video.frames(frames))).to(subject.device)
     fitted = to_input(pixels, size, "stretch", subject.dataset.normalise).unsqueeze(0)
     return Clip(
         video=fitted,

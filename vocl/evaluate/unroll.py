@@ -31,7 +31,8 @@ def unroll(
         step = clip_length if whole else window
         for start in range(first, first + clip_length, step):
             frames = range(start, min(start + step, first + clip_length))
-            clip = whole_video(video, subject.dataset, frames.start, frames.stop, options.seed)
-            segments = segment(subject.model, clip.to(subject.device), options, carry, overlapping)
+            dataset, device = subject.dataset, subject.device
+            clip = whole_video(video, dataset, frames.start, frames.stop, options.seed, device)
+            segments = segment(subject.model, clip, options, carry, overlapping)
             carry = segments.carry
             yield frames, segments

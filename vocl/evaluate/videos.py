@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -15,8 +16,9 @@ from vocl.config.build import Part
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError
+from vocl.evaluate.ahead import Share, decoded_ahead
 from vocl.evaluate.unroll import unroll
-from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Segments, Subject, Video
+from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Segments, Source, Subject, Video
 from vocl.ops.narrow import pair
 
 Scored = tuple[dict[str, Any], Any]
@@ -61,14 +63,12 @@ class VideoEvaluation(Evaluation):
         """
         source, own = subject.source(self.split), []
         count = min(len(source), self.max_videos or len(source))
-        for first in range(0, count, dist.world()):
-            index = first + dist.rank()
-            video = source[index] if index < count else None
-            truth = source.truth(video.name) if video is not None else None
-            if video is not None and truth is not None:
-                self._refuse_other(subject, video, truth, kind)
-                own.append((video.name, *score(video, truth)))
-            subject.advance()  # by every rank equally often: it may be an agreement
+        with closing(decoded_ahead(_own_share(source, count))) as shares:
+            for video, truth in shares:
+                if video is not None and truth is not None:
+                    self._refuse_other(subject, video, truth, kind)
+                    own.append((video.name, *score(video, truth)))
+                subject.advance()  # by every rank equally often: it may be an agreement
         gathered = (entry for part in dist.gather_objects(own) for entry in part)
         found = sorted(gathered, key=lambda entry: entry[0])
         if not found:
@@ -85,6 +85,14 @@ class VideoEvaluation(Evaluation):
                 f"dataset {subject.dataset.name}: the truth of {video.name} is {type(truth).__name__}; "
                 f"this evaluation needs {kind.__name__}"
             )
+
+
+def _own_share(source: Source, count: int) -> Iterator[Share]:
+    """This rank's videos of the first `count`, and their truths; None where there are too few for all."""
+    for first in range(0, count, dist.world()):
+        index = first + dist.rank()
+        video = source[index] if index < count else None
+        yield video, source.truth(video.name) if video is not None else None
 
 
 class MaskEvaluation(VideoEvaluation):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHUNK_POINTS = (
     2**18
 )  # points coded at a time: the codes of a chunk stay in cache, whatever the video's length
+GPU_POINTS = 2**24  # there a chunk costs a few waits for the device, whatever its size
 
 
 def contingency(truth: Tensor, labels: Tensor, num_classes: int, num_slots: int) -> Tensor:
@@ -36,7 +37,8 @@ def contingency(truth: Tensor, labels: Tensor, num_classes: int, num_slots: int)
     assert truth.shape == labels.shape, f"truth {tuple(truth.shape)}, labels {tuple(labels.shape)}"
     assert num_classes <= VOID, f"{num_classes} classes leave no label for void"
     length, height, width = truth.shape
-    step = max(1, CHUNK_POINTS // max(1, height * width))
+    chunk = CHUNK_POINTS if truth.device.type == "cpu" else GPU_POINTS
+    step = max(1, chunk // max(1, height * width))
     table = torch.zeros(length, num_classes, num_slots, dtype=torch.int64, device=truth.device)
     for start in range(0, length, step):
         part = slice(start, start + step)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -34,6 +35,8 @@ class FolderVideo:
     so the two folders may number differently. `binary`: every value above 0 is the one object
     (DAVIS-2016 writes it as 255); otherwise 0 is background, 255 void and the rest are objects.
     """
+
+    in_threads: ClassVar[bool] = True
 
     name: str
     frame_folder: Path

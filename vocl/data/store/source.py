@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from vocl.interface import VOID, Source
 
 class StoredVideo:
     """One video of a store (an `interface.Video`); nothing is read before it is asked for."""
+
+    in_threads: ClassVar[bool] = True
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
