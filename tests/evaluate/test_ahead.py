@@ -10,9 +10,9 @@ import torch
 from made_up import MadeUp, Videos, squares, subject_of
 from test_unsupervised_objects import Drawn, scored
 
+from vocl.data import decoded_ahead as ahead
+from vocl.data.decoded_ahead import decoded_ahead
 from vocl.errors import UserError
-from vocl.evaluate import ahead
-from vocl.evaluate.ahead import decoded_ahead
 from vocl.stop import Stopped
 
 PLACES = [(4, 4), (4, 8), (8, 8), (8, 12)]

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vocl import dist
 from vocl.config.build import Part
+from vocl.data.decoded_ahead import Share, decoded_ahead
 from vocl.data.transforms import labels_to_input
 from vocl.data.truth import Truth
 from vocl.errors import UserError
-from vocl.evaluate.ahead import Share, decoded_ahead
 from vocl.evaluate.unroll import unroll
 from vocl.interface import Evaluation, Measure, Report, SegmentOptions, Segments, Source, Subject, Video
 from vocl.ops.narrow import pair
