@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vocl import assemble, run
 from vocl.config.compose import composed
 from vocl.config.run_config import RunConfig
+from vocl.data.served import Served
 from vocl.dryrun.clips import empty_clip
 from vocl.interface import Clip, SegmentOptions
 from vocl.rundir.checkpoint import Checkpoints
@@ -61,7 +62,10 @@ def trainer_of(config: RunConfig, device: torch.device, source: bool = False) ->
     """The training of `config` with random weights, the same on every device."""
     torch.manual_seed(0)
     model = assemble.make_model(config, pretrained=False)
-    videos = assemble.make_source(config, "train") if source else None
+    videos = None
+    if source:
+        needs = assemble.clip_needs(config, model, training=True)
+        videos = Served(assemble.make_source(config, "train"), needs)
     return assemble.make_trainer(config, model, videos, device, StopFlag(), run_dir_of(config), mute=True)
 
 

@@ -58,7 +58,7 @@ def make_clip(device: torch.device) -> Clip:
         clips, frames = min(64, int(gib / 1.25)), 4
     video = torch.randn(clips, frames, 3, 336, 336, device=device)
     valid = torch.ones(clips, frames, dtype=torch.bool, device=device)
-    return Clip(video, valid, torch.arange(clips), ("",) * clips)
+    return Clip(video, valid, torch.arange(clips, device=device), ("",) * clips)
 
 
 def make_steps(model: VideoModel, clip: Clip) -> dict[str, Step]:

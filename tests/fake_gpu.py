@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vocl.dryrun.fakes import fake_tensors
 from vocl.dryrun.host_reads import AnsweredReads
 from vocl.nn import room
 
@@ -75,7 +75,7 @@ def fake_gpu(*modules: torch.nn.Module) -> Iterator[Counter[str]]:
         module.to("meta")
     with ExitStack() as stack:
         stack.enter_context(room.as_gpu(2**36))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(fake_tensors())
         transfers, reads = stack.enter_context(Transfers()), stack.enter_context(Reads())
         for module in modules:
             module.to(GPU)

@@ -111,12 +111,16 @@ class Trainer:
                 self.profiler.step(after)
                 logging = after % self.runtime.log_every == 0 or after == self.train.steps
                 saving = after % self.runtime.checkpoint_every == 0 or after == steps.stop
+                output = launched.output if logging else None
+                launched = replace(launched, output=None)
+                del clip  # neither stays while the next step runs
                 taken = self._account(waiting) if waiting else None
-                waiting = replace(launched, output=None)
+                waiting = launched
                 if logging or saving or not self.late or self._probes(after, steps.stop):
                     taken, waiting = self._account(launched), None
                 if logging:
-                    self.track.log(step, self._report(given(taken), given(launched.output), step))
+                    self.track.log(step, self._report(given(taken), given(output), step))
+                    output = None
                 # after the last step, the evaluation stops
                 stopping = taken is not None and taken.stop and after < steps.stop
                 if stopping and waiting:
@@ -154,12 +158,12 @@ class Trainer:
             self.scaler.scale(total).backward()
         launched, numbers = self._reduce(step, clip, output, total.detach(), terms)
         applied = True
-        if self.late:
+        if not self.late:  # the scaler of fp16 skips the update where the gradient is not finite
+            applied = self.read(launched).norm < float("inf")
+        if (self.device.type == "cpu" and not self.late) or self.scaler.is_enabled():
+            self._clip(self.read(launched).norm)
+        else:  # whenever they are read, so that a replay, which reads at once, has the same bits
             clip_on_device(self.trainable.values(), numbers[0], numbers[:2], self.train.clip)
-        else:  # the scaler of fp16 skips the update where the gradient is not finite
-            norm = self.read(launched).norm
-            self._clip(norm)
-            applied = norm < float("inf")
         self._set_rates(step)
         with record_function("update"):
             self.scaler.step(self.torch_optimizer)
@@ -208,6 +212,7 @@ class Trainer:
                         clip = next(clips)
                     self.track.waited(time.monotonic() - waited)
                     yield step, clip
+                    del clip
 
     @property
     def _workers(self) -> int:

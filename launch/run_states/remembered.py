@@ -73,13 +73,12 @@ def _place(root: ResultsRoot, name: str) -> Path:
 
 def _version(code: Iterable[Path]) -> list[int]:
     """What changes where code or a config in the folders `code` does."""
-    times = [
-        os.stat(os.path.join(place, name)).st_mtime_ns
-        for top in code
-        for place, _, names in os.walk(top)
-        for name in names
-        if name.endswith((".py", ".yaml"))
-    ]
+    times = [0]
+    found = ((place, names) for top in code for place, _, names in os.walk(top))
+    for path in (os.path.join(place, name) for place, names in found for name in names):
+        if path.endswith((".py", ".yaml")):
+            with suppress(OSError):  # an editor's lock, which leads nowhere
+                times.append(os.stat(path).st_mtime_ns)
     return [len(times), max(times)]
 
 

@@ -22,7 +22,10 @@ FIND = (sys.executable, "-m", "vocl.commands.memory")
 
 def told(specs: Sequence[Spec]) -> Iterator[str]:
     """A line per stage of each cell of `specs`, and warnings of what no GPU of its cluster can hold."""
-    for spec in {spec.cell: spec for spec in reversed(specs)}.values():
+    cells: dict[str, Spec] = {}
+    for spec in specs:
+        cells.setdefault(spec.cell, spec)
+    for spec in cells.values():
         cell = one_line(", ".join(part for part in (spec.row, spec.column) if part) or spec.id)
         cluster = spec.config.cluster
         processes, limit_gb = 1, None

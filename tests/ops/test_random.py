@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vocl.dryrun.fakes import fake_tensors
 from vocl.ops import random
 from vocl.ops.philox import philox
 from vocl.ops.random import dropout, normal, subkeys, subsets, uniform
@@ -185,7 +185,7 @@ class Crossings(TorchDispatchMode):
 
 def test_nothing_is_read_by_the_host_and_nothing_copied_to_the_device() -> None:
     """On tensors without values, as of a GPU: what reads one raises."""
-    with FakeTensorMode(), Crossings() as crossings:
+    with fake_tensors(), Crossings() as crossings:
         key = torch.empty(4, dtype=torch.int64, device="cuda")
         x = torch.empty(8, 3, device="cuda", dtype=torch.bfloat16)
         results = [draw(key, "a", (5, 7)) for draw in DRAWS]
@@ -195,7 +195,7 @@ def test_nothing_is_read_by_the_host_and_nothing_copied_to_the_device() -> None:
 
 
 def test_what_reads_or_copies_is_noticed() -> None:
-    with FakeTensorMode(), Crossings() as crossings:
+    with fake_tensors(), Crossings() as crossings:
         key = torch.empty(4, dtype=torch.int64, device="cuda")
         with pytest.raises(Exception, match="_local_scalar_dense"):
             key.tolist()

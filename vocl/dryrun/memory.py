@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vocl import assemble
 from vocl.config.run_config import RunConfig
 from vocl.dryrun.clips import empty_clip
+from vocl.dryrun.fakes import fake_tensors
 from vocl.dryrun.host_reads import AnsweredReads
 from vocl.dryrun.peak import PeakMemory
 from vocl.nn import room
@@ -57,7 +57,7 @@ def faked(gpu_bytes: int | None) -> Iterator[PeakMemory]:
     """Within it tensors are fake, and what they would take of a GPU of `gpu_bytes` is counted."""
     with ExitStack() as stack:
         stack.enter_context(room.as_gpu(gpu_bytes if gpu_bytes is not None else 2**60))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(fake_tensors())
         memory = stack.enter_context(PeakMemory())
         stack.enter_context(AnsweredReads())
         yield memory
@@ -75,8 +75,9 @@ def _of_stage(
     weights = sum(p.nbytes for p in [*trainer.model.parameters(), *trainer.objective.parameters()])
     # the next batch comes while this one is worked on
     clip, ahead = (empty_clip(config, trainer.model, clips, frames) for _ in range(2))
-    memory.peak = memory.now
-    trainer.step(step, clip)
-    trainer.torch_optimizer.zero_grad(set_to_none=True)
+    for _ in range(2):  # the optimizer's moments come with the first step
+        memory.peak = memory.now
+        trainer.step(step, clip)
+        trainer.torch_optimizer.zero_grad(set_to_none=True)
     del ahead
     return StageMemory(curriculum.names[index], clips, frames, weights, memory.peak)

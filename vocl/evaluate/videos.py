@@ -68,6 +68,7 @@ class VideoEvaluation(Evaluation):
                 if video is not None and truth is not None:
                     self._refuse_other(subject, video, truth, kind)
                     own.append((video.name, *score(video, truth)))
+                del video  # its frames, before those after the next are decoded
                 subject.advance()  # by every rank equally often: it may be an agreement
         gathered = (entry for part in dist.gather_objects(own) for entry in part)
         found = sorted(gathered, key=lambda entry: entry[0])

@@ -131,7 +131,10 @@ def slot_error(output: Output) -> Tensor:
 
 def allot(error: Tensor, num_new: int) -> list[int]:
     """Children per parent in proportion to `error` k, by largest remainders; ties to the lower index."""
-    error = error.double() if error.sum() > 0 else torch.ones_like(error).double()
+    told = (
+        0 < error.sum() < torch.inf
+    )  # of a step that overflowed, which is read and refused later, nothing is
+    error = error.double() if told else torch.ones_like(error).double()
     wanted = error / error.sum() * num_new
     counts = wanted.floor()
     order = (wanted - counts).sort(descending=True, stable=True).indices
