@@ -205,7 +205,7 @@ class Trainer:
             if not part:
                 continue
             feed = self.feed(part.start)
-            with closing(feed.batches(part.start, part.stop, self._workers, self.device)) as clips:
+            with closing(feed.batches(part.start, part.stop, self._workers)) as clips:
                 for step in part:
                     waited = time.monotonic()
                     with record_function("clip"):
@@ -224,7 +224,7 @@ class Trainer:
         batch, frames = self.clips_of(step)
         feed = self._feed_spec(step)
         sampling = (feed and feed.sampling) or self.dataset.sampling
-        return Feed(given(self.source), self.dataset, self.seed, batch, frames, sampling)
+        return Feed(given(self.source), self.dataset, self.seed, batch, frames, sampling, self.device)
 
     def clips_of(self, step: int) -> tuple[int, int]:
         """How many clips `step` sees over all processes, and of how many frames."""

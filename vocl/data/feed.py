@@ -66,7 +66,9 @@ class Feed:
         batch: int,
         frames: int,
         sampling: Part[Sampling] | None = None,
+        device: torch.device = HOST,
     ) -> None:
+        self.device = device
         self.source = source if isinstance(source, Served) else Served(source, {"video"})
         self.dataset, self.seed = dataset, seed
         self.frames, self.size = frames, batch
@@ -129,15 +131,14 @@ class Feed:
         )
         return Unfitted(clip, parts, tuple(draw.position for draw in draws))
 
-    def batches(
-        self, start: int, stop: int, workers: int, device: torch.device = HOST
-    ) -> Generator[Clip, None, None]:
-        """The batches of steps `start` to `stop`, on `device`; with `workers`, prepared ahead by processes,
-        which last until this generator is closed.
+    def batches(self, start: int, stop: int, workers: int) -> Generator[Clip, None, None]:
+        """The batches of steps `start` to `stop`, on the feed's device; with `workers`, prepared ahead by
+        processes, which last until this generator is closed.
 
         A GPU gets frames as they are stored and fits them itself: fitting takes a core many times as long
         as decoding.
         """
+        device = self.device
         stored = device.type == "cuda" and self.fitting.anywhere
 
         def bring(made: Clip | Unfitted) -> Clip:
