@@ -99,7 +99,7 @@ def test_a_crash_names_the_line_of_our_code_that_it_came_from(tmp_path, monkeypa
     (said,) = told(capfd.readouterr().err)
     record = json.loads((run_folder(config) / "events" / "0001-failed.json").read_text())
     path, line = record["where"].split(":")
-    assert path == "vocl/trainer.py" and f'trainer.py", line {line}, in step' in record["traceback"]
+    assert path == "vocl/trainer.py" and f'trainer.py", line {line}, in launch' in record["traceback"]
     assert said.startswith("failed: JSONDecodeError: ") and f" (vocl/trainer.py:{line}); record: " in said
     assert last_line(run_folder(config) / "log.txt") == said
 
