@@ -19,7 +19,6 @@ What does not fit into the time is said to be left out; what fails is told and d
 from __future__ import annotations
 
 import json
-import math
 import sys
 import tempfile
 import time
@@ -116,7 +115,7 @@ def resume(device: torch.device) -> Rows:
 def step(device: torch.device) -> Rows:
     """MOVi-C's step against the plain formulation and against the floor."""
     clip = make_clip(device)
-    rate = bf16_rate(device)
+    rate = matmul_rate(device, torch.bfloat16)
     for name, work in make_steps(make_model(device), clip).items():
         with FlopCounterMode(display=False) as counter:
             work()
@@ -130,17 +129,9 @@ def step(device: torch.device) -> Rows:
         }
 
 
-def bf16_rate(device: torch.device) -> float:
-    """Floating point operations per second of a large matrix product in bf16."""
-    size = 8192 if device.type == "cuda" else 512
-    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
-    left @ right
-    return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(5))
-
-
 def experiments(device: torch.device) -> Rows:
     """Each published experiment: a step of each stage in its own precision and in bf16, and `segment`."""
-    rate = bf16_rate(device)
+    rate = matmul_rate(device, torch.bfloat16)
     for name in names(synthetic=False):
         own = composed([f"experiment={name}"])
         for precision in dict.fromkeys([own.train.precision, "bf16"]):
@@ -175,7 +166,7 @@ def stages(name: str, config: RunConfig, device: torch.device, rate: float) -> R
             "clips": b,
             "frames": t,
         }
-        peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else math.nan
+        peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
         floor = counter.get_total_flops() / rate
         yield {**row, "seconds": seconds, "over_floor": seconds / floor, "peak_gb": peak}
     if "masks" in trainer.model.answers:
@@ -235,7 +226,7 @@ def main(words: list[str]) -> None:
         sys.exit("make gpu: no GPU is visible here; device=cpu tries the script itself")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     about = {"device": name, "torch": torch.__version__, "matmul_fp32_tflops": matmul_rate(device) / 1e12}
-    about["matmul_bf16_tflops"] = bf16_rate(device) / 1e12
+    about["matmul_bf16_tflops"] = matmul_rate(device, torch.bfloat16) / 1e12
     print(shown(about), flush=True)
     report = {"about": about, **measured(device, float(options.get("seconds", "420")))}
     Path(file).write_text(json.dumps(report, indent=1) + "\n")

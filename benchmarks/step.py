@@ -26,6 +26,7 @@ from vocl.config.compose import composed
 from vocl.interface import Clip, VideoModel
 from vocl.losses.contrast import SlotSlotContrast
 from vocl.losses.reconstruction import FeatureMSE
+from vocl.nn.precision import autocast
 
 SECONDS, MOST, FEWEST = 36.0, 15, 2
 CLIP_NORM, LR, CONTRAST, TEMPERATURE = 0.05, 4e-4, 0.5, 0.1
@@ -61,13 +62,14 @@ def make_clip(device: torch.device) -> Clip:
     return Clip(video, valid, torch.arange(clips, device=device), ("",) * clips)
 
 
-def make_steps(model: VideoModel, clip: Clip) -> dict[str, Step]:
-    """Both steps, each with its own copy of the parameters and its own Adam."""
+def make_steps(model: VideoModel, clip: Clip, precision: str = "fp32") -> dict[str, Step]:
+    """Both steps, ours in `precision`, each with its own copy of the parameters and its own Adam."""
     weights = plain.weights_of(model)
     mse, contrast = FeatureMSE(), SlotSlotContrast(temperature=TEMPERATURE, group=None)
 
     def ours() -> Losses:
-        output = model(clip)
+        with autocast(precision, clip.key.device):
+            output = model(clip)
         return mse(output, clip), contrast(output, clip)
 
     def baseline() -> Losses:
@@ -107,10 +109,10 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matmul_rate(device: torch.device) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
     """Floating point operations per second of a large matrix product, the best of three."""
     size = 8192 if device.type == "cuda" else 1536
-    left, right = torch.randn(2, size, size, device=device)
+    left, right = torch.randn(2, size, size, device=device, dtype=dtype)
     return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(3))
 
 
