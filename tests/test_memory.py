@@ -44,7 +44,7 @@ def test_more_clips_take_more_and_more_processes_less() -> None:
         return memory.of_training(config, None, processes)[0].peak
 
     one = peak(1)
-    assert peak(1, "train.batch=16") > 1.5 * one > 1.5 * peak(2)
+    assert peak(1, "train.batch=32") > 1.5 * one > 1.5 * peak(2)
 
 
 def test_a_run_that_trains_nothing_takes_nothing() -> None:
@@ -66,7 +66,7 @@ def test_plan_says_it_and_warns_beyond_the_cluster(capsys, tmp_path) -> None:
     ]
     assert main([*words, "cluster.gpu_mem_gb=0.01"]) == 0
     *_, told, warning = capsys.readouterr().out.splitlines()
-    assert told.startswith("memory: ") and "8 clips of 2 frames" in told
+    assert told.startswith("memory: ") and "16 clips of 2 frames" in told
     assert warning.startswith("warning: ") and warning.endswith("cluster.gpu_mem_gb=0.01")
     assert main([*words, "cluster.gpu_mem_gb=80"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("memory: ")
