@@ -26,7 +26,7 @@ from vocl.config.compose import composed
 from vocl.interface import Clip, VideoModel
 from vocl.losses.contrast import SlotSlotContrast
 from vocl.losses.reconstruction import FeatureMSE
-from vocl.nn.precision import autocast
+from vocl.nn.execution.precision import autocast
 
 SECONDS, MOST, FEWEST = 36.0, 15, 2
 CLIP_NORM, LR, CONTRAST, TEMPERATURE = 0.05, 4e-4, 0.5, 0.1

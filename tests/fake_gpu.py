@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vocl.dryrun.fakes import fake_tensors
 from vocl.dryrun.host_reads import AnsweredReads
-from vocl.nn import room
+from vocl.nn.execution import room
 
 ROOT = Path(__file__).resolve().parents[1] / "vocl"
 GPU = torch.device("cuda", 0)

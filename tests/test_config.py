@@ -46,7 +46,7 @@ WRONG = [
     ("optim.lr", float("inf"), r"optim\.lr=inf"),
     ("seed", "x", r"seed=x: expected a whole number"),
     ("train.clip", "x", r"train\.clip=x: expected a number or null"),
-    ("train.precision", "fp8", r"train\.precision=fp8: choose from fp32, tf32, bf16, fp16"),
+    ("train.precision", "fp4", r"train\.precision=fp4: choose from fp32, tf32, bf16, fp16, fp8"),
     ("train.speed", 1, r"train\.speed: unknown key, choose from steps"),
     ("dataset.flip", 1.5, r"dataset\.flip=1\.5: out of range"),
     ("dataset.size_px", [16], r"dataset\.size_px=\[16\]: expected \[height, width\]"),

@@ -20,7 +20,9 @@ from vocl.data import loaders
 from vocl.data.feed import Feed
 from vocl.errors import NonFinite, UserError
 from vocl.interface import Clip, Output, Source, VideoModel
-from vocl.nn.precision import autocast, set_tf32
+from vocl.nn.execution.compiled import compiling, refuse_without_compiler
+from vocl.nn.execution.fp8 import refuse_without_fp8
+from vocl.nn.execution.precision import autocast, set_tf32
 from vocl.objective import Objective
 from vocl.ops.narrow import given
 from vocl.ops.random import seed_of
@@ -88,11 +90,14 @@ class Trainer:
         self.torch_optimizer, self.group_names = self._make_groups()
         half = self.train.precision == "fp16"
         if half and self.device.type != "cuda":
-            raise UserError("train.precision=fp16: needs a GPU, choose from fp32, tf32, bf16")
+            raise UserError("train.precision=fp16: needs a GPU, choose from fp32, tf32, bf16, fp8")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         asked = self.runtime.late_checks
         self.late = (self.device.type == "cuda" if asked is None else asked) and not half
         set_tf32(self.train.precision)
+        if self.train.precision == "fp8":
+            refuse_without_fp8(self.device)
+        refuse_without_compiler(self.runtime.compile)
 
     # ------------------------------------------------------------------------------------ the loop
 
@@ -152,10 +157,11 @@ class Trainer:
             event.apply(self.model, step)
         self.begin(step)
         self.torch_optimizer.zero_grad(set_to_none=True)
-        with record_function("forward"):
-            output, total, terms = self.forward(step, clip)
-        with record_function("backward"):
-            self.scaler.scale(total).backward()
+        with compiling(self.runtime.compile):
+            with record_function("forward"):
+                output, total, terms = self.forward(step, clip)
+            with record_function("backward"):
+                self.scaler.scale(total).backward()
         launched, numbers = self._reduce(step, clip, output, total.detach(), terms)
         applied = True
         if not self.late:  # the scaler of fp16 skips the update where the gradient is not finite

@@ -79,7 +79,7 @@ def _caches(config: RunConfig) -> Iterator[tuple[str, FeatureCache, list[bool]]]
     from vocl import assemble
     from vocl.data.features.cache import mirror_images
     from vocl.loading import pick_device
-    from vocl.nn.precision import set_tf32
+    from vocl.nn.execution.precision import set_tf32
 
     config = replace(config, runtime=replace(config.runtime, feature_cache="auto"))
     complaints = assemble.missing_inputs(config, fresh=True)

@@ -62,7 +62,7 @@ def _precision(config: RunConfig) -> list[str]:
         has_gpu, asked = cluster.gpus > 0 or bool(cluster.gres), f" (cluster.gpus={cluster.gpus})"
     else:
         has_gpu, asked = Path("/dev/nvidiactl").exists(), " on this machine"
-    if precision in ("fp32", "bf16") or has_gpu:
+    if precision in ("fp32", "bf16", "fp8") or has_gpu:
         return []
     return [f"train.precision={precision}: needs a GPU, but there is none{asked}"]
 

@@ -11,7 +11,7 @@ from vocl import assemble
 from vocl.config.compose import composed
 from vocl.dryrun.clips import empty_clip
 from vocl.interface import SegmentOptions
-from vocl.nn.precision import autocast
+from vocl.nn.execution.precision import autocast
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "experiment"
 FITTED = "baselines"  # k-means on a video's points: nothing but values decides what is computed

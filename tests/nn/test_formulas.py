@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from vocl.interface import Grid
-from vocl.nn import room
 from vocl.nn.adapters import MLPAdapter
 from vocl.nn.blocks import TransformerPredictor
 from vocl.nn.decoders.broadcast import BroadcastDecoder, MLPDecoder
+from vocl.nn.execution import room
 from vocl.nn.slot_attention import SlotAttention
 from vocl.nn.slot_init import Gaussian, Learned
 

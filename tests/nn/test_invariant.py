@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from vocl.interface import Grid
-from vocl.nn import room
 from vocl.nn.decoders.invariant import InvariantDecoder
+from vocl.nn.execution import room
 from vocl.nn.invariant import InvariantSlotAttention, centred_grid, pose, relative
 
 GRID = Grid(3, 4)

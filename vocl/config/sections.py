@@ -27,7 +27,7 @@ class Train:
 
     steps: Annotated[int, Ge(0)]  # 0: the model as it begins, as a control
     batch: Annotated[int, Ge(1)]
-    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp8"]
     clip: Annotated[float, Gt(0)] | None  # global L2 norm of the gradients
 
 
@@ -83,6 +83,8 @@ class Runtime:
     # whether a step's numbers are read during the next one, and it is clipped on the device, which then
     # never waits; null: on a GPU. fp16 reads them at once
     late_checks: bool | None
+    # mode of torch.compile for regions of a step, `vocl.nn.execution.compiled`; null: as they are written
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None
     # Features of a frozen backbone, computed once for all runs: "auto" where that is exact, "always"
     # refuses a run for which it is not.
     feature_cache: Literal["none", "auto", "always"]

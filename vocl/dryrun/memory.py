@@ -15,7 +15,7 @@ from vocl.dryrun.clips import empty_clip
 from vocl.dryrun.fakes import fake_tensors
 from vocl.dryrun.host_reads import AnsweredReads
 from vocl.dryrun.peak import PeakMemory
-from vocl.nn import room
+from vocl.nn.execution import room
 from vocl.rundir.of_config import run_dir_of
 from vocl.stop import StopFlag
 from vocl.trainer import Trainer

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl.nn.blocks import mlp
+from vocl.nn.execution.compiled import region
 
 EPSILON = 1e-8  # keeps the weighted mean defined for a slot that wins nothing
 
@@ -65,6 +66,7 @@ class SlotAttention(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             return self.norm_features(inputs.float())
 
+    @region
     def forward(self, slots: Tensor, features: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
         """Slots b k d and one frame's prepared features b n d to the new slots and attn b k n.
 

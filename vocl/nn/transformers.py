@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vocl.errors import UserError
 from vocl.interface import Grid
 from vocl.nn.blocks import MultiHeadAttention
+from vocl.nn.execution.compiled import region
 from vocl.nn.positions import grid_code
 
 
@@ -59,6 +60,7 @@ class TransformerEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
 
+    @region
     def forward(self, tokens: Tensor) -> Tensor:
         """`tokens` b n d to b n d."""
         for block in self.blocks:

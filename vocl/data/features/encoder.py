@@ -18,7 +18,7 @@ from vocl.data.transforms import resized, seen_box
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
 from vocl.nn.backbones.framewise import chunk_frames
-from vocl.nn.precision import LOW, autocast
+from vocl.nn.execution.precision import LOW, autocast
 from vocl.ops.narrow import pair
 from vocl.ops.normalisation import normalised
 

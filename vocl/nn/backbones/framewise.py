@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vocl.nn.room import is_gpu
+from vocl.nn.execution.room import is_gpu
 
 CHUNK = {"cpu": 1, "gpu": 8}  # on a CPU one frame is work enough for all cores; a GPU wants more
 

@@ -19,6 +19,7 @@ from vocl.nn.backbones.plain_vit import PlainViT
 from vocl.nn.backbones.position_code import use_dino_resampling
 from vocl.nn.backbones.pretrained import check_name, locate_weights
 from vocl.nn.backbones.stochastic_depth import stochastic_depth
+from vocl.nn.execution.compiled import region
 from vocl.ops.narrow import given
 
 
@@ -94,10 +95,14 @@ class ViT(Backbone):
             if self.training and self.drop_path:
                 stack.enter_context(stochastic_depth(self.vit.blocks, self.rates, given(key), video.shape[1]))
             at_once = self.trainable or keep is not None
-            tokens, keys = self._run(frames, keep) if at_once else framewise(self._run, frames)
+            tokens, keys = self._run(frames, keep) if at_once else framewise(self._run_frozen, frames)
         fold = {"b": len(video)}
         keys = None if keys is None else rearrange(keys, "(b t) n e -> b t n e", **fold)
         return Features(rearrange(given(tokens), "(b t) n e -> b t n e", **fold), Grid(*grid), keys)
+
+    @region
+    def _run_frozen(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self._run(frames)
 
     def _run(self, frames: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         caught: list[Tensor] = []

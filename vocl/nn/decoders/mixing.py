@@ -11,7 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vocl.nn.room import chunk_values, keepable_bytes
+from vocl.nn.execution import fp8
+from vocl.nn.execution.compiled import is_compiling, region
+from vocl.nn.execution.precision import wide_in_fp8
+from vocl.nn.execution.room import chunk_values, keepable_bytes
 
 Tile = tuple[slice, slice]  # of frames, and of patches
 
@@ -44,6 +47,7 @@ def mixed_states(
     with torch.autocast(device, enabled=False):
         return _MixHidden.apply(
             torch.is_grad_enabled(),
+            wide_in_fp8(),
             active,
             slots.to(low),
             position.to(low),
@@ -62,20 +66,45 @@ class _Given(NamedTuple):
     at: Tensor | None
     relate: Tensor | None
     layers: Sequence[Tensor]  # weight and bias of each further layer
+    fp8: bool  # whether these multiply in FP8
 
     def states(self, tile: Tile, out: Tensor, kept: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The states x_1 (written to `out`), x_2, ... of a tile, each c k n h; all but x_1 as `kept`."""
         frames, patches = tile
-        torch.add(self.slots[frames].unsqueeze(2), self.position[patches], out=out)
-        if self.at is not None and self.relate is not None:
-            rows = rearrange(self.at[frames, :, patches], "c k n p -> (c k n) p")
-            rearrange(out, "c k n h -> (c k n) h").addmm_(rows, self.relate.t())
-        states = [F.relu_(out)]
+        at = None if self.at is None else self.at[frames, :, patches]
+        _first_state(self.slots[frames], self.position[patches], at, self.relate, out)
+        states = [out]
         if kept is not None:
             return [*states, *kept]
         for weight, bias in zip(self.layers[0::2], self.layers[1::2], strict=True):
-            states.append(F.relu_(F.linear(states[-1], weight, bias)))
+            states.append(_next_state(states[-1], weight, bias, self.fp8))
         return states
+
+
+@region
+def _first_state(
+    slots: Tensor, position: Tensor, at: Tensor | None, relate: Tensor | None, out: Tensor
+) -> None:
+    torch.add(slots.unsqueeze(2), position, out=out)
+    if at is not None and relate is not None:
+        rows = rearrange(at, "c k n p -> (c k n) p")
+        rearrange(out, "c k n h -> (c k n) h").addmm_(rows, relate.t())
+    out.relu_()
+
+
+@region
+def _next_state(state: Tensor, weight: Tensor, bias: Tensor, in_fp8: bool) -> Tensor:
+    return F.relu_((fp8.linear if in_fp8 else F.linear)(state, weight, bias))
+
+
+@region
+def _mix(hidden: Tensor, logit: Tensor, active: Tensor | None, spare: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Masks c k n of the last states c k n h, and those mixed by them, c n h."""
+    logits = torch.matmul(hidden, logit)
+    if active is not None:
+        logits = logits.masked_fill(~active.unsqueeze(-1), -torch.inf)
+    masks = torch.softmax(logits, dim=1, dtype=torch.promote_types(hidden.dtype, torch.float32))
+    return masks, torch.mul(hidden, masks.to(hidden.dtype).unsqueeze(-1), out=spare).sum(1)
 
 
 class _MixHidden(torch.autograd.Function):
@@ -92,6 +121,7 @@ class _MixHidden(torch.autograd.Function):
     def forward(
         ctx: Any,
         keep: bool,
+        in_fp8: bool,
         active: Tensor | None,
         slots: Tensor,
         position: Tensor,
@@ -105,23 +135,20 @@ class _MixHidden(torch.autograd.Function):
             m, k, n, device=slots.device, dtype=torch.promote_types(slots.dtype, torch.float32)
         )
         mixed = slots.new_empty(m, n, h)
-        tiles, kept, given = _tiles(m, k, n, h, slots.device), [], _Given(slots, position, at, relate, layers)
+        given = _Given(slots, position, at, relate, layers, in_fp8)
+        tiles, kept = _tiles(m, k, n, h, slots.device), list[Tensor]()
         size = _size(tiles[0]) * k * h
         num_kept = _keepable(slots, len(layers) // 2 * size, len(tiles)) if keep else 0
         buffers = slots.new_empty(2, size)
         for i, (frames, patches) in enumerate(tiles):
             first, weighted = _shaped(buffers, slots[frames], position[patches])
             states = given.states((frames, patches), out=first)
-            logits = torch.matmul(states[-1], logit)
-            if active is not None:
-                logits = logits.masked_fill(~active[frames].unsqueeze(-1), -torch.inf)
-            weights = torch.softmax(logits, dim=1, dtype=masks.dtype)
-            torch.mul(states[-1], weights.to(slots.dtype).unsqueeze(-1), out=weighted)
-            masks[frames, :, patches] = weights
-            mixed[frames, patches] = weighted.sum(1)
+            shown = None if active is None else active[frames]
+            spare = None if is_compiling() else weighted  # a program needs none, and would fill it
+            masks[frames, :, patches], mixed[frames, patches] = _mix(states[-1], logit, shown, spare)
             kept += states[1:] if i < num_kept else []
         ctx.save_for_backward(masks, slots, position, logit, at, relate, *layers, *kept)
-        ctx.tiles, ctx.num_layers, ctx.num_kept = tiles, len(layers) // 2, num_kept
+        ctx.tiles, ctx.num_layers, ctx.num_kept, ctx.in_fp8 = tiles, len(layers) // 2, num_kept, in_fp8
         return masks, mixed
 
     @staticmethod
@@ -130,7 +157,7 @@ class _MixHidden(torch.autograd.Function):
         masks, slots, position, logit, at, relate, *rest = ctx.saved_tensors
         depth = ctx.num_layers
         layers, kept = rest[: 2 * depth], rest[2 * depth :]
-        given = _Given(slots, position, at, relate, layers)
+        given = _Given(slots, position, at, relate, layers, ctx.in_fp8)
         inputs = (slots, position, logit, at, relate, *layers)
         sums = [torch.zeros_like(logit if x is None else x, dtype=masks.dtype) for x in inputs]
         buffers = slots.new_empty(3, _size(ctx.tiles[0]) * masks.shape[1] * slots.shape[-1])
@@ -141,7 +168,7 @@ class _MixHidden(torch.autograd.Function):
             cut = (frames, slice(None), patches)
             outer = grad_mixed[frames, None, patches]
             _unmix(states[-1], masks[cut], logit, outer, grad_masks[cut], sums[2], out=grad)
-            grad = _through(states, layers, grad, sums[5:], spare)
+            grad = _through(states, given, grad, sums[5:], spare)
             sums[0][frames] += grad.sum(2)
             sums[1][patches] += grad.sum((0, 1))
             if at is not None:
@@ -149,7 +176,7 @@ class _MixHidden(torch.autograd.Function):
                 rows = rearrange(grad, "c k n h -> (c k n) h")
                 _add_product(sums[4], rows.t(), rearrange(at[cut], "c k n p -> (c k n) p"))
         found = (None if x is None else total.to(x.dtype) for total, x in zip(sums, inputs, strict=True))
-        return None, None, *found
+        return None, None, None, *found
 
 
 def _tiles(m: int, k: int, n: int, h: int, device: torch.device) -> list[Tile]:
@@ -180,6 +207,7 @@ def _shaped(buffers: Tensor, slots: Tensor, position: Tensor) -> Tensor:
     return rearrange(buffers[:, : c * k * n * h], "i (c k n h) -> i c k n h", c=c, k=k, n=n)
 
 
+@region
 def _unmix(
     hidden: Tensor,
     masks: Tensor,
@@ -199,17 +227,28 @@ def _unmix(
 
 
 def _through(
-    states: list[Tensor], layers: Sequence[Tensor], grad: Tensor, sums: Sequence[Tensor], spare: Tensor
+    states: list[Tensor], given: _Given, grad: Tensor, sums: Sequence[Tensor], spare: Tensor
 ) -> Tensor:
     """Gradient of x_1 before its ReLU from `grad` of the last state; adds to `sums` of the layers."""
     for i in reversed(range(len(states))):
-        torch.ops.aten.threshold_backward.grad_input(grad, states[i], 0, grad_input=grad)
+        _cut(grad, states[i], sums[2 * i - 1] if i > 0 else None)
         if i > 0:
             rows = rearrange(grad, "c k n h -> (c k n) h")
             _add_product(sums[2 * i - 2], rows.t(), rearrange(states[i - 1], "c k n h -> (c k n) h"))
-            sums[2 * i - 1] += rows.sum(0)
-            grad, spare = torch.matmul(grad, layers[2 * i - 2], out=spare), grad
+            weight = given.layers[2 * i - 2]
+            if given.fp8:
+                grad = fp8.linear_grad(grad, weight)
+            else:
+                grad, spare = torch.matmul(grad, weight, out=spare), grad
     return grad
+
+
+@region
+def _cut(grad: Tensor, state: Tensor, sum_bias: Tensor | None) -> None:
+    """Turn `grad` of a `state` into that before its ReLU, and add it to that of the bias."""
+    torch.ops.aten.threshold_backward.grad_input(grad, state, 0, grad_input=grad)
+    if sum_bias is not None:
+        sum_bias += rearrange(grad, "c k n h -> (c k n) h").sum(0)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
