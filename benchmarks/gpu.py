@@ -8,8 +8,11 @@ weights are random, clips noise or the embedded sprites.
 
 - agreement: losses and gradients of each method on the sprites in fp32, on the GPU and on the CPU
 - resume: a run of 6 steps against one that stops at the third and goes on, weight by weight
+- ranks: the same run by two ranks, on two GPUs where there are two, against that of one, weight by weight
+- stall: the share of MOVi-C's steps in which they wait for their clips, by all cores from PNG in a store
 - step: MOVi-C's at the published batch, against the plain formulation in fp32 (benchmarks/plain.py), and
-  against the floor: its floating point operations at the measured rate of a large product in bf16
+  against the floor: its floating point operations at the measured rate of a large product in bf16; in
+  each precision and compiled
 - experiments: each at its published size, one step of each stage: time, peak memory, its share of the
   floor; and a video of 24 frames through `segment`
 
@@ -20,7 +23,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,23 +30,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from step import make_clip, make_model, make_steps, matmul_rate, seconds_of
+from gpu_runs import ranks, resume, stall, trainer_of
+from step import CONTRAST, Step, make_clip, make_model, make_steps, matmul_rate, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from vocl import assemble, run
+from vocl import assemble
 from vocl.config.compose import composed
 from vocl.config.run_config import RunConfig
-from vocl.data.served import Served
 from vocl.dryrun.clips import empty_clip
 from vocl.interface import Clip, SegmentOptions
-from vocl.rundir.checkpoint import Checkpoints
-from vocl.rundir.of_config import run_dir_of
-from vocl.stop import StopFlag
+from vocl.nn.execution.compiled import Mode
 from vocl.trainer import Trainer
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 FRAMES, CPU = 24, torch.device("cpu")
-SMALL = ["train.steps=6", "runtime.checkpoint_every=3", "runtime.progress=false", "runtime.workers=0"]
+# precision and mode of torch.compile
+VARIANTS: tuple[tuple[str, Mode | None], ...] = (
+    ("fp32", None),
+    ("tf32", None),
+    ("bf16", None),
+    ("fp8", None),
+    ("bf16", "default"),
+    ("bf16", "reduce-overhead"),
+)
 Rows = Iterator[dict[str, Any]]
 
 
@@ -55,17 +63,6 @@ def names(synthetic: bool) -> list[str]:
     )
     chosen = [name for name in found if name.endswith("/synthetic") == synthetic and "smoke" not in name]
     return [name for name in chosen if not name.startswith(("baselines/", "backbone/"))]
-
-
-def trainer_of(config: RunConfig, device: torch.device, source: bool = False) -> Trainer:
-    """The training of `config` with random weights, the same on every device."""
-    torch.manual_seed(0)
-    model = assemble.make_model(config, pretrained=False)
-    videos = None
-    if source:
-        needs = assemble.clip_needs(config, model, training=True)
-        videos = Served(assemble.make_source(config, "train"), needs)
-    return assemble.make_trainer(config, model, videos, device, StopFlag(), run_dir_of(config), mute=True)
 
 
 def noise(config: RunConfig, trainer: Trainer, b: int, t: int) -> Clip:
@@ -84,7 +81,7 @@ def agreement(device: torch.device) -> Rows:
         config = composed([f"experiment={name}", "train.precision=fp32", "train.batch=4"])
         found = []
         for place in (CPU, device):
-            trainer = trainer_of(config, place, source=True)
+            trainer = trainer_of(config, place, assemble.make_source(config, "train"))
             trainer.begin(0)
             _, total, _ = trainer.forward(0, trainer.feed(0).batch(0).to(place))
             total.backward()
@@ -95,38 +92,32 @@ def agreement(device: torch.device) -> Rows:
         yield {"experiment": name, "loss_gap": abs(loss - other) / abs(loss), "gradient_gap": gap}
 
 
-def resume(device: torch.device) -> Rows:
-    """Whether a run that stops and goes on ends with the weights of one that does not."""
-    with tempfile.TemporaryDirectory() as folder:
-        ends = []
-        for root, stops in (("whole", [None]), ("stopped", [3, None])):
-            for stop in stops:
-                places = [f"runtime.root={folder}/{root}", f"runtime.device={device.type}"]
-                until = [] if stop is None else [f"runtime.stop_at={stop}"]
-                config = composed(["experiment=slotcontrast/synthetic", *SMALL, *places, *until])
-                run.run(config)
-            found = Checkpoints(run_dir_of(config).checkpoints).newest()
-            assert found is not None
-            ends.append(found[1]["model"])
-        gaps = [float((ends[1][name] - weight).abs().max()) for name, weight in ends[0].items()]
-        yield {"weights": len(gaps), "largest_gap": max(gaps), "equal_to_the_bit": max(gaps) == 0}
-
-
 def step(device: torch.device) -> Rows:
     """MOVi-C's step against the plain formulation and against the floor."""
     clip = make_clip(device)
     rate = matmul_rate(device, torch.bfloat16)
-    for name, work in make_steps(make_model(device), clip).items():
-        with FlopCounterMode(display=False) as counter:
-            work()
-        seconds = min(seconds_of(work, device) for _ in range(3))
-        floor = counter.get_total_flops() / rate
-        yield {
-            "step": f"{name} fp32",
-            "seconds": seconds,
-            "over_floor": seconds / floor,
-            "clips": len(clip.key),
-        }
+    plain = make_steps(make_model(device), clip)["plain"]
+    loss, row = timed(plain, device)
+    yield {"step": "plain fp32", **row, "clips": len(clip.key)}
+    floor = 0.0
+    for precision, mode in VARIANTS:
+        ours = make_steps(make_model(device), clip, precision, mode)["ours"]
+        found, own = timed(ours, device)
+        if not floor:
+            with FlopCounterMode(display=False) as counter:
+                ours()
+            floor = counter.get_total_flops() / rate
+        shares = {"over_floor": own["seconds"] / floor, "over_plain": own["seconds"] / row["seconds"]}
+        yield {"step": f"{precision} {mode}", **own, **shares, "loss_gap": abs(found - loss) / loss}
+
+
+def timed(work: Step, device: torch.device) -> tuple[float, dict[str, float]]:
+    """The loss of the first step, and how long one takes after some; `first_s`: with what is compiled."""
+    losses: list[float] = []
+    first = seconds_of(lambda: losses.extend(map(float, work())), device)
+    seconds_of(work, device)
+    best = min(seconds_of(work, device) for _ in range(5 if device.type == "cuda" else 1))
+    return losses[0] + CONTRAST * losses[1], {"seconds": best, "first_s": first}
 
 
 def experiments(device: torch.device) -> Rows:
@@ -187,7 +178,9 @@ def stages(name: str, config: RunConfig, device: torch.device, rate: float) -> R
 PARTS: dict[str, Callable[[torch.device], Rows]] = {
     "agreement": agreement,
     "resume": resume,
+    "ranks": ranks,
     "step": step,
+    "stall": stall,
     "experiments": experiments,
 }
 

@@ -26,6 +26,7 @@ from vocl.config.compose import composed
 from vocl.interface import Clip, VideoModel
 from vocl.losses.contrast import SlotSlotContrast
 from vocl.losses.reconstruction import FeatureMSE
+from vocl.nn.execution.compiled import Mode, compiling
 from vocl.nn.execution.precision import autocast
 
 SECONDS, MOST, FEWEST = 36.0, 15, 2
@@ -62,8 +63,10 @@ def make_clip(device: torch.device) -> Clip:
     return Clip(video, valid, torch.arange(clips, device=device), ("",) * clips)
 
 
-def make_steps(model: VideoModel, clip: Clip, precision: str = "fp32") -> dict[str, Step]:
-    """Both steps, ours in `precision`, each with its own copy of the parameters and its own Adam."""
+def make_steps(
+    model: VideoModel, clip: Clip, precision: str = "fp32", mode: Mode | None = None
+) -> dict[str, Step]:
+    """Both steps, each with its own parameters and its own Adam; ours in `precision`, compiled in `mode`."""
     weights = plain.weights_of(model)
     mse, contrast = FeatureMSE(), SlotSlotContrast(temperature=TEMPERATURE, group=None)
 
@@ -78,7 +81,13 @@ def make_steps(model: VideoModel, clip: Clip, precision: str = "fp32") -> dict[s
         return plain.feature_loss(result.recon, tokens), plain.contrast_loss(result.slots, TEMPERATURE)
 
     own = [p for p in model.parameters() if p.requires_grad]
-    return {"ours": over(ours, own), "plain": over(baseline, list(weights.values()))}
+    step = over(ours, own)
+
+    def compiled() -> Losses:
+        with compiling(mode):
+            return step()
+
+    return {"ours": compiled, "plain": over(baseline, list(weights.values()))}
 
 
 def over(forward: Callable[[], Losses], parameters: list[nn.Parameter] | list[Tensor]) -> Step:

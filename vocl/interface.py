@@ -43,14 +43,6 @@ class Features:
     grid: Grid
     keys: Tensor | None = None
 
-    @classmethod
-    def stacked(cls, parts: Sequence[Features]) -> Features:
-        """Features of several clips as those of one batch."""
-        keys = [part.keys for part in parts if part.keys is not None]
-        return cls(
-            torch.cat([part.tokens for part in parts]), parts[0].grid, torch.cat(keys) if keys else None
-        )
-
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Features:
         """The same features on `device`."""
         return self.mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -146,7 +146,7 @@ def test_a_damaged_file_is_made_again_and_an_unfinished_one_is_never_read(tmp_pa
     assert [path.read_bytes() for path in (first, second)] == before
     first.unlink()
     with pytest.raises(UserError, match="cannot be read"):
-        again.store.read(first.name, [0])
+        again.store.read([(second.name, [0]), (first.name, [0])])
 
 
 @pytest.mark.slow
@@ -208,16 +208,16 @@ def test_a_changed_frame_is_another_file(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_stopped_while_it_fills_the_cache_goes_on(tmp_path, monkeypatch):
     config = vit(tmp_path, "runtime.feature_cache=always")
-    features, seen = FeatureCache.features, []
+    kept, seen = FeatureCache._kept, []
 
-    def stopping(self, video, indices, flipped):
+    def stopping(self, video, flipped):
         seen.append(video.name)
         if len(seen) == 3:
             send(signal.SIGTERM)()
-        return features(self, video, indices, flipped)
+        return kept(self, video, flipped)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FeatureCache, "features", stopping)
+        patch.setattr(FeatureCache, "_kept", stopping)
         assert run.run(config) == 75
     assert len(files(tmp_path)) == 3
     assert run.run(config) == 0

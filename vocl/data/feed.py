@@ -239,7 +239,7 @@ def _features(parts: Sequence[tuple[ServedVideo, Sequence[int], bool]]) -> Featu
     cache = parts[0][0].source.cache
     if cache is None:
         return None
-    return Features.stacked([cache.features(v.video, indices, flipped) for v, indices, flipped in parts])
+    return cache.features([(served.video, indices, flipped) for served, indices, flipped in parts])
 
 
 def _annotations(video: ServedVideo, indices: Sequence[int], at: Placement) -> dict[str, Tensor]:

@@ -41,14 +41,18 @@ class FeatureCache:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"encoder": None}
 
-    def features(self, video: Video, indices: Sequence[int], flipped: bool) -> Features:
-        """Features, b = 1, of frames `indices` of `video`, or of their mirror images."""
+    def features(self, clips: Sequence[tuple[Video, Sequence[int], bool]]) -> Features:
+        """Of each clip, a row b, the features of frames of a video, or of their mirror images."""
+        return self.store.read([(self._kept(video, flipped), frames) for video, frames, flipped in clips])
+
+    def _kept(self, video: Video, flipped: bool) -> str:
+        """The file of a video, which is there now."""
         name = self._name(video, flipped)
         if not self.store.has(name, video.length):
             if self.encoder is None or torch.utils.data.get_worker_info() is not None:
                 raise UserError(f"{self.store.folder / name}: cached features are gone; start the run again")
             self.store.write(name, self._encode(video, flipped), video.length)
-        return self.store.read(name, indices)
+        return name
 
     def fill(
         self, mirrored: Sequence[bool], advance: Callable[[], Any], report: Callable[[int, int], Any]
@@ -78,7 +82,7 @@ class FeatureCache:
     def _fill(self, index: int, flipped: bool) -> int:
         if self._is_there(index, flipped):
             return 0
-        self.features(self.source[index], [0], flipped)
+        self._kept(self.source[index], flipped)
         return self.source[index].length
 
     def _is_there(self, index: int, flipped: bool) -> bool:

@@ -42,15 +42,25 @@ class Store:
             self._known.update({name} if whole else ())
         return name in self._known
 
-    def read(self, name: str, indices: Sequence[int]) -> Features:
-        """Frames `indices` of the file `name`, with b = 1. Raises `UserError` if it is gone or damaged."""
-        try:
-            with safe_open(self.folder / name, "pt") as file:
-                grid = json.loads(file.metadata()["grid"])
-                rows = {key: _rows(file.get_tensor(key), indices) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{self.folder / name}: cached features cannot be read: {error}") from None
-        return Features(rows["tokens"], Grid(*grid), rows.get("keys"))
+    def read(self, clips: Sequence[tuple[str, Sequence[int]]]) -> Features:
+        """Of each clip, a row b, these frames of this file; as many of each.
+
+        They are copied once, from the mapped file into the batch, and only their pages are read. Raises
+        `UserError` if a file is gone or damaged.
+        """
+        batch: dict[str, Tensor] = {}
+        for row, (name, indices) in enumerate(clips):
+            try:
+                with safe_open(self.folder / name, "pt") as file:
+                    grid = json.loads(file.metadata()["grid"])
+                    for key in file.keys():  # noqa: SIM118
+                        kept, at = file.get_tensor(key), torch.as_tensor(list(indices))
+                        if key not in batch:
+                            batch[key] = kept.new_empty(len(clips), len(at), *kept.shape[1:])
+                        torch.index_select(kept, 0, at, out=batch[key][row])
+            except (OSError, SafetensorError) as error:
+                raise UserError(f"{self.folder / name}: cached features cannot be read: {error}") from None
+        return Features(batch["tokens"], Grid(*grid), batch.get("keys"))
 
     def write(self, name: str, parts: Iterator[Features], length: int) -> None:
         """Store consecutive `parts` (b = 1), of `length` frames in all, holding one of them at a time."""
@@ -80,11 +90,6 @@ def bytes_per_frame(features: Features) -> int:
     """What a frame of such features takes."""
     tensors = [x for x in (features.tokens, features.keys) if x is not None]
     return sum(x[0, 0].numel() * x.element_size() for x in tensors)
-
-
-def _rows(tensor: Tensor, indices: Sequence[int]) -> Tensor:
-    """Rows of a tensor that lies in a file, copied: only their pages are read."""
-    return tensor[torch.as_tensor(list(indices))].unsqueeze(0)
 
 
 def _layout(tensors: dict[str, Tensor], length: int, grid: Grid) -> tuple[bytes, dict[str, int]]:
