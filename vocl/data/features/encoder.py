@@ -105,7 +105,7 @@ def _arithmetic(device: torch.device) -> list[str | int | bool]:
     """What the last bits depend on: which kernels run, on which processor."""
     if device.type == "cuda":
         flags = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
-        return [torch.__version__, torch.cuda.get_device_name(device), *flags]
+        return [torch.__version__, torch.cuda.get_device_name(device), *flags, chunk_frames(device)]
     return [torch.__version__, _processor(), torch.get_num_threads()]
 
 

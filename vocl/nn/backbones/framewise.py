@@ -14,7 +14,9 @@ from torch import Tensor
 
 from vocl.nn.execution.room import is_gpu
 
-CHUNK = {"cpu": 1, "gpu": 8}  # on a CPU one frame is work enough for all cores; a GPU wants more
+# On a CPU one frame is work enough for all cores. A GPU would be done with fewer before its host tells it
+# what comes next; more take memory, and a video at test is filled up to a multiple.
+CHUNK = {"cpu": 1, "gpu": 32}
 
 
 def chunk_frames(device: torch.device) -> int:
