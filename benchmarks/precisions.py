@@ -20,7 +20,7 @@ from vocl.rundir.of_config import run_dir_of
 
 PRECISIONS, SEEDS = ("fp32", "bf16", "fp8"), (0, 1, 2)
 SHOWN = ("video_fg_ari", "video_mbo", "video_ari")
-SETTINGS = ["train.steps=1000", "eval.discovery.split=dev", "runtime.progress=false", "runtime.threads=2"]
+SETTINGS = ["train.steps=1000", "eval.discovery.split=dev", "runtime.progress=false"]
 
 
 def scores(precision: str, seed: int, root: Path) -> dict[str, float]:

@@ -3,10 +3,10 @@
     python benchmarks/time_to.py SCORE TARGET OVERRIDE...
     python benchmarks/time_to.py video_fg_ari 0.75 seed=0
 
-The run is trained to its end in a folder that is thrown away, on 2 threads unless `runtime.threads` says
-otherwise, and probed on up to 64 dev videos 24 times. `seconds` is the time from the start of the command
-to the first probe that reaches TARGET; what the probes took until then is left out. A probe is one look
-at a curve that goes up and down, so the end of the run stands beside it.
+The run is trained to its end in a folder that is thrown away, and probed on up to 64 dev videos 24 times.
+`seconds` is the time from the start of the command to the first probe that reaches TARGET; what the probes
+took until then is left out. A probe is one look at a curve that goes up and down, so the end of the run
+stands beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUM_VIDEOS = 64
 def train(overrides: list[str], root: Path) -> tuple[list[dict[str, float]], float]:
     """The probes of the run, each with the moment `at` which its line was seen, and the end of the run."""
     steps = composed(overrides).train.steps
-    own = ["runtime.threads=2", *overrides, f"runtime.root={root}", "runtime.progress=false"]
+    own = [*overrides, f"runtime.root={root}", "runtime.progress=false"]
     own += [f"runtime.probe_every={max(1, steps // NUM_PROBES)}", f"runtime.probe_videos={NUM_VIDEOS}"]
     began, probes = time.monotonic(), []
     with subprocess.Popen([sys.executable, "-m", "vocl.train", *own], stdout=subprocess.DEVNULL) as process:
