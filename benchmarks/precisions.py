@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from vocl import run
@@ -27,7 +29,8 @@ def scores(precision: str, seed: int, root: Path) -> dict[str, float]:
     """Scores on the dev videos of one run."""
     own = [f"train.precision={precision}", f"seed={seed}", f"runtime.root={root}"]
     config = composed([*SETTINGS, *own])
-    assert run.run(config) == 0
+    with redirect_stdout(StringIO()):
+        assert run.run(config) == 0
     metrics = run_dir_of(config).result().metrics
     return {name: metrics[name] for name in SHOWN}
 
