@@ -39,7 +39,7 @@ def main(line: Line, videos: int, by: str | None) -> int:
     between frames, states and costs of all runs. Writes report.html to <runtime.root>/tables/NAME: one file,
     which needs no network. Returns 0, 1 when videos of a finished run could not be drawn.
     """
-    selection, records, table, states, trouble = tabulated(line.words)
+    selection, records, table, states, trouble = tabulated(line.words, by_video=True)
     root = selection.root
     metric = by or table.ablation.metrics[0]
     if metric not in table.ablation.metrics:

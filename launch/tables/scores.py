@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from launch.run_states.states import RunState
 from launch.selection.plan import Spec
+from launch.tables import run_files
+from launch.tables.run_files import Asked, Beside, OfVideos, Report
 from vocl.config import folders
 from vocl.config.proof.evaluations import declared
 from vocl.errors import UserError
-from vocl.files import is_number
 from vocl.measure import Measure
 from vocl.rundir import result
 from vocl.rundir.records import Records
@@ -32,7 +33,7 @@ class Score(NamedTuple):
     protocol: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunScores:
     """A run that a table wants: its state and, once done, its scores.
 
@@ -54,7 +55,7 @@ class RunScores:
     gpu_hours: float = 0.0
     lost_gpu_hours: float = 0.0  # in attempts that failed or were killed
     remarks: Remarks = field(default_factory=Remarks)
-    _read: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, repr=False)
+    _videos: dict[Asked, OfVideos] = field(default_factory=dict, compare=False, repr=False)
     _scores: dict[str, Score | None] = field(default_factory=dict, compare=False, repr=False)
 
     def score(self, metric: str) -> Score | None:
@@ -79,16 +80,17 @@ class RunScores:
 
     def videos(self, metric: str) -> dict[str, float]:
         """The score that `metric` names, of each video on which it is defined; nothing where no such rows are
-        kept."""
-        found = self.score(metric)
-        own = metric.partition("/")[2] or metric
-        rows = self._rows(found.evaluation) if found is not None else []
-        return {row["video"]: value for row in rows if is_number(value := row.get(own))}
+        kept, or none were read (`read_videos`)."""
+        asked = self.asked(metric)
+        found = self._videos.get(asked) if asked else None
+        return found.unpacked() if found else {}
 
-    def _rows(self, evaluation: str) -> list[dict[str, Any]]:
-        if evaluation not in self._read and self.run is not None:
-            self._read[evaluation] = self.run.rows(self.entries[evaluation]["eval_id"])
-        return self._read.get(evaluation, [])
+    def asked(self, metric: str) -> Asked | None:
+        """Where the score that `metric` names stands by video; None where there is no such score."""
+        found = self.score(metric)
+        if found is None:
+            return None
+        return self.entries[found.evaluation]["eval_id"], metric.partition("/")[2] or metric
 
     def gap(self, metric: str) -> str | None:
         """In a word or two why there is no number for `metric`; None where there is one."""
@@ -132,13 +134,20 @@ def versions(records: Sequence[RunScores]) -> dict[str, Counter[str]]:
     return {RUN_CODE: Counter(record.code for record in runs if record.code), **of_evaluations}
 
 
-def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -> RunScores:
-    """The record of the run of `spec`, whose state is `state`; `protocol` as in `TableSettings`."""
-    run, name = root.run(spec.id), state.name
-    left = state.records or Records(run)
-    found, hours = left.result, left.gpu_hours
-    lost = left.lost_gpu_hours if hours and (found is None or found.attempts != 1) else 0.0
-    always: dict[str, Any] = {"gpu_hours": hours, "lost_gpu_hours": lost, "remarks": run.remarks()}
+def read(
+    specs: Sequence[Spec], root: ResultsRoot, states: Mapping[str, RunState], protocol: str | None
+) -> list[RunScores]:
+    """The records of the runs of `specs`, whose `states` are known; `protocol` as in `TableSettings`."""
+    found = {run: state.records or Records(root.run(run)) for run, state in states.items()}
+    files = run_files.beside(root, {spec.id: found[spec.id] for spec in specs})
+    return [_read(spec, states[spec.id].name, found[spec.id], files[spec.id], protocol) for spec in specs]
+
+
+def _read(spec: Spec, name: str, left: Records, files: Beside, protocol: str | None) -> RunScores:
+    """The record of the run of `spec`, which is in the state `name`, left these records, and `files`."""
+    run, found, hours = left.run, left.result, left.gpu_hours
+    lost = (left.lost_gpu_hours if found is None else files.lost_gpu_hours) if hours else 0.0
+    always: dict[str, Any] = {"gpu_hours": hours, "lost_gpu_hours": lost, "remarks": files.remarks}
     if left.has_damaged_result or (found is not None and found.is_not_of(run.id, spec.seed)):
         try:
             run.result(spec.seed)
@@ -148,7 +157,7 @@ def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -
     if found is None or name != "done":
         return RunScores(spec, name, **always)
     evals = found.evals
-    reports = run.reports(evals)
+    reports = {key: files.reports[e["eval_id"]] for key, e in evals.items() if e["eval_id"] in files.reports}
     keys = {each: _key(run, spec, each, evals, reports, protocol) for each in spec.config.eval or evals}
     there = {each: key for each, key in keys.items() if key is not None}
     return RunScores(
@@ -157,7 +166,7 @@ def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -
         entries={each: evals[key] for each, key in there.items()},
         lacking={each: _gives(spec, each) for each in keys if each not in there},
         failed={each: why for each, why in found.failed.items() if each not in there},
-        codes={n: reports[k]["code"] for n, k in there.items() if k in reports and reports[k].get("code")},
+        codes={n: code for n, key in there.items() if key in reports and (code := reports[key].code)},
         wall_s=found.wall_s,
         code=found.code,
         run=run,
@@ -165,12 +174,24 @@ def read(spec: Spec, root: ResultsRoot, state: RunState, protocol: str | None) -
     )
 
 
+def read_videos(records: Sequence[RunScores], metrics: Sequence[str], root: ResultsRoot, table: str) -> None:
+    """Have `records` know the scores of videos of `metrics`; `table`: whose they are."""
+    wanted: dict[RunDir, set[Asked]] = {}
+    for record in records:
+        asked = {each for metric in metrics if (each := record.asked(metric)) is not None}
+        if asked and record.run is not None:
+            wanted.setdefault(record.run, set()).update(asked)
+    found = run_files.of_videos(root, table, wanted)
+    for record in records:
+        record._videos.update(found.get(record.spec.id, {}))
+
+
 def _key(
     run: RunDir,
     spec: Spec,
     name: str,
     evals: Mapping[str, Entry],
-    reports: Mapping[str, Entry],
+    reports: Mapping[str, Report],
     protocol: str | None,
 ) -> str | None:
     """Under which key the scores stand that a row asks for by its evaluation `name`; None without any.
@@ -181,8 +202,8 @@ def _key(
     if not spec.config.eval:
         return name
     settings = spec.config.eval[name].content
-    stored = [key for key, report in reports.items() if _answers(report["eval"], settings)]
-    stored.sort(key=lambda key: reports[key]["eval"] != settings)  # the row's own protocol first
+    stored = [key for key, report in reports.items() if _answers(report.eval, settings)]
+    stored.sort(key=lambda key: reports[key].eval != settings)  # the row's own protocol first
     if not stored and name in evals and name not in reports:  # as when only the results were copied
         alone = [key for key in evals if key.partition(":")[0] == name] == [name]
         stored = [name] if alone else []

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -58,12 +58,21 @@ class Difference:
         return self.p is None or self.p > self.noise
 
 
-@dataclass(frozen=True)
 class Sample:
-    """The scores of one row, by seed; `videos`: seed -> video -> score, where runs kept them."""
+    """The scores of one row: `values` by seed; `shared`: the videos that every seed has a score of, sorted.
 
-    values: dict[int, float]
-    videos: dict[int, dict[str, float]] = field(default_factory=dict)
+    `videos`: seed -> video -> score, where runs kept them; they are held as one matrix.
+    """
+
+    def __init__(self, values: dict[int, float], videos: Mapping[int, Mapping[str, float]] | None = None):
+        self.values, videos = values, videos or {}
+        sets = [set(videos[seed]) for seed in values if seed in videos]
+        self.shared = sorted(set.intersection(*sets)) if len(sets) == len(values) and sets else []
+        self._table: np.ndarray | None = None
+        if len(values) > 1 and len(self.shared) > 1:
+            import numpy as np
+
+            self._table = np.array([[videos[seed][name] for name in self.shared] for seed in values])
 
     @cached_property
     def mean(self) -> float:
@@ -71,25 +80,13 @@ class Sample:
         return statistics.fmean(self.values.values())
 
     def matrix(self, names: Sequence[str] | None = None) -> np.ndarray | None:
-        """Scores s v of the videos that every seed has (and `names`); None without two of either."""
-        return self._table if names is None or names == self.shared else self._of_videos(names)
-
-    @cached_property
-    def _table(self) -> np.ndarray | None:
-        return self._of_videos(self.shared)
-
-    def _of_videos(self, names: Sequence[str]) -> np.ndarray | None:
-        import numpy as np
-
-        if len(self.values) < 2 or len(names) < 2 or set(self.videos) != set(self.values):
+        """Scores s v of the videos that every seed has (those of `names`); None without two of either."""
+        if self._table is None or names is None or names == self.shared:
+            return self._table
+        if len(names) < 2:
             return None
-        return np.array([[self.videos[seed][name] for name in names] for seed in self.values])
-
-    @cached_property
-    def shared(self) -> list[str]:
-        """The videos that every seed has."""
-        sets = [set(self.videos[seed]) for seed in self.values if seed in self.videos]
-        return sorted(set.intersection(*sets)) if len(sets) == len(self.values) and sets else []
+        place = {name: i for i, name in enumerate(self.shared)}
+        return self._table.take([place[name] for name in names], axis=1)
 
 
 def summarise(sample: Sample, level: float | None = None) -> Summary | None:
@@ -121,7 +118,7 @@ def interval(sample: Sample, level: float) -> tuple[float, float] | None:
     kept, of seeds alone. None below two seeds.
     """
     import numpy as np
-    from scipy import special  # `stats` checks the arguments of the same functions at length
+    from scipy import special  # `stats` takes long to import, and checks arguments at length
 
     number = len(sample.values)
     if number < 2:
@@ -173,7 +170,7 @@ def seed_variance(samples: Sequence[Sample]) -> Variance | None:
     test says that rows scatter unlike, it is not to stand for a row that has an own one.
     """
     import numpy as np
-    from scipy import stats
+    from scipy import special
 
     rows = [np.array(list(sample.values.values())) for sample in samples if len(sample.values) > 1]
     if not rows:
@@ -181,7 +178,7 @@ def seed_variance(samples: Sequence[Sample]) -> Variance | None:
     squares = sum(float(((row - row.mean()) ** 2).sum()) for row in rows)
     freedom = float(sum(len(row) - 1 for row in rows))
     spread = [row for row in rows if np.ptp(row)]
-    alike = len(spread) == len(rows) and (len(rows) < 2 or stats.bartlett(*rows).pvalue > UNLIKE)
+    alike = len(spread) == len(rows) and (len(rows) < 2 or _bartlett(rows) > UNLIKE)
     own = Variance(squares / freedom, freedom, bool(alike or squares == 0))
     rest_squares = rest_freedom = 0.0
     for table in (table for sample in samples if (table := sample.matrix()) is not None):
@@ -189,9 +186,24 @@ def seed_variance(samples: Sequence[Sample]) -> Variance | None:
         rest_freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
     if not own.is_shared or not rest_squares:
         return own
-    if stats.f.cdf(own.value / (rest_squares / rest_freedom), freedom, rest_freedom) > POOL_BELOW:
+    if special.fdtr(freedom, rest_freedom, own.value / (rest_squares / rest_freedom)) > POOL_BELOW:
         return own
     return Variance((squares + rest_squares) / (freedom + rest_freedom), freedom + rest_freedom)
+
+
+def _bartlett(rows: Sequence[np.ndarray]) -> float:
+    """p of Bartlett's test that `rows` have one variance, as `scipy.stats.bartlett`, whose module takes 50 MB
+    and a third of a second to import."""
+    import numpy as np
+    from scipy import special
+
+    freedoms = np.array([len(row) - 1 for row in rows])
+    variances = np.array([row.var(ddof=1) for row in rows])
+    total = freedoms.sum()
+    pooled = (freedoms @ variances) / total
+    statistic = total * np.log(pooled) - freedoms @ np.log(variances)
+    statistic /= 1 + ((1 / freedoms).sum() - 1 / total) / (3 * (len(rows) - 1))
+    return float(special.chdtrc(len(rows) - 1, statistic))
 
 
 def _remainder(table: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from launch.tables import published
 from launch.tables.model import Place, Table, TableCell
 from launch.tables.notes import notes, published_otherwise
 from launch.tables.published import PublishedScore
-from launch.tables.scores import RunScores, read, refuse_metrics_not_given, versions
+from launch.tables.scores import RunScores, read, read_videos, refuse_metrics_not_given, versions
 from launch.tables.stats import Sample, difference, seed_variance, summarise
 from vocl.config.compose import project_of
 from vocl.config.grammar import quoting_hint
@@ -36,8 +36,8 @@ class Tabulated(NamedTuple):
 
 
 @few_collections()
-def tabulated(arguments: Sequence[str]) -> Tabulated:
-    """The table of `arguments`: NAME [table.KEY=VALUE ...] [overrides]."""
+def tabulated(arguments: Sequence[str], by_video: bool = False) -> Tabulated:
+    """The table of `arguments`: NAME [table.KEY=VALUE ...] [overrides]; `by_video` as in `tabulate`."""
     selection = select([a for a in arguments if not a.startswith("table.")])
     chosen = selection.ablation
     if chosen is None:
@@ -46,35 +46,33 @@ def tabulated(arguments: Sequence[str]) -> Tabulated:
     refuse_unknown_protocol("table.protocol", settings.protocol, selection.specs)
     root = selection.root
     states, trouble = look(root, [spec.id for spec in selection.runs])
-    records = [read(spec, root, states[spec.id], settings.protocol) for spec in selection.specs]
-    table = tabulate(chosen, settings, records, selection)
+    records = read(selection.specs, root, states, settings.protocol)
+    table = tabulate(chosen, settings, records, selection, by_video)
     return Tabulated(selection, records, table, states, trouble)
 
 
 def tabulate(
-    chosen: Ablation, settings: TableSettings, records: Sequence[RunScores], selection: Selection
+    chosen: Ablation,
+    settings: TableSettings,
+    records: Sequence[RunScores],
+    selection: Selection,
+    by_video: bool = False,
 ) -> Table:
-    """The table of `records`; refuses what cannot stand in one column."""
+    """The table of `records`; refuses what cannot stand in one column. `by_video`: the scores of videos are
+    read even if no cell needs them."""
     refuse_metrics_not_given(chosen.path, chosen.metrics, records)
     measures: dict[str, Measure] = {}
-    scores: dict[Place, tuple[dict[int, float], dict[int, dict[str, float]]]] = {}
     protocols: dict[tuple[str, str], set[str | None]] = {}
     for metric in chosen.metrics:
-        found = [(record, record.score(metric)) for record in records]
-        there = [(record, score) for record, score in found if score is not None]
+        there = [(record, score) for record in records if (score := record.score(metric)) is not None]
         measures[metric] = there[0][1].measure if there else Measure()
         if settings.protocol == "same":
             _same_protocol(chosen, {(r.spec.column, s.protocol): r.spec.row for r, s in reversed(there)})
         for record, known in there:
             protocols.setdefault((record.spec.column, metric), set()).add(known.protocol)
-        factor = settings.factor_of(metric, measures[metric])
-        for record, score in found:
-            values, by_video = scores.setdefault((record.spec.row, record.spec.column, metric), ({}, {}))
-            if score is not None and score.value is not None:
-                values[record.spec.seed] = score.value * factor
-                videos = record.videos(metric) if settings.interval or settings.baseline else {}
-                by_video[record.spec.seed] = {name: value * factor for name, value in videos.items()}
-    samples = {place: Sample(*found) for place, found in scores.items()}
+    if settings.interval or settings.baseline or by_video:
+        read_videos(records, chosen.metrics, selection.root, chosen.name)
+    samples = dict(_samples(chosen.metrics, settings, measures, records))
     wanted = Counter((record.spec.row, record.spec.column) for record in records)
     theirs = _published(settings, chosen, records, selection)
     cells = _ranked(_cells(samples, settings, wanted), settings, measures, protocols)
@@ -92,6 +90,28 @@ def tabulate(
             *published_otherwise(chosen, records, theirs.values(), project_of(selection.arguments)),
         ],
     )
+
+
+def _samples(
+    metrics: Sequence[str],
+    settings: TableSettings,
+    measures: Mapping[str, Measure],
+    records: Sequence[RunScores],
+) -> Iterator[tuple[Place, Sample]]:
+    """The scaled scores of each cell; those of videos are unpacked for one cell at a time."""
+    cells: dict[tuple[str, str], list[RunScores]] = {}
+    for record in records:
+        cells.setdefault((record.spec.row, record.spec.column), []).append(record)
+    for metric in metrics:
+        factor = settings.factor_of(metric, measures[metric])
+        for place, own in cells.items():
+            scored = [(r, s.value) for r in own if (s := r.score(metric)) is not None and s.value is not None]
+            values = {record.spec.seed: value * factor for record, value in scored}
+            videos = {
+                record.spec.seed: {name: value * factor for name, value in record.videos(metric).items()}
+                for record, _ in scored
+            }
+            yield (*place, metric), Sample(values, videos)
 
 
 def _same_protocol(chosen: Ablation, found: Mapping[tuple[str, str | None], str]) -> None:

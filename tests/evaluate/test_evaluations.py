@@ -206,7 +206,8 @@ def test_what_a_table_lacks_is_filled_with_all_of_its_settings(probed, ours, tmp
     assert found["corloc"]["num_videos"] == 2
     (other,) = [key for key in found if key.startswith("discovery:dataset=a: b")]
     assert found[other]["num_videos"] == 3
-    record = scores.read(spec, ResultsRoot(Path(probed.runtime.root)), RunState("done"), "same")
+    root = ResultsRoot(Path(probed.runtime.root))
+    (record,) = scores.read([spec], root, {spec.id: RunState("done")}, "same")
     assert record.score("image_corloc").value == found["corloc"]["metrics"]["image_corloc"]
     assert record.score("video_mbo").value == found[other]["metrics"]["video_mbo"]
 

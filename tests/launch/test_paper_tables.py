@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -9,13 +10,19 @@ import pytest
 
 from launch.ablations.ablation import read
 from launch.cli import main
-from launch.selection.plan import select
+from launch.selection.plan import Selection, select
 from launch.tables.published import scores, shown
 from vocl.config.compose import group_choices
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "published.md"
 ABLATIONS = group_choices("ablation")
 CODE = re.compile(r"`([^`]+)`")
+
+
+@functools.cache
+def chosen(ablation: str) -> Selection:
+    """Not to be changed: composing takes long."""
+    return select([ablation])
 
 
 def lines() -> list[tuple[list[str], list[str]]]:
@@ -53,7 +60,7 @@ def test_every_table_of_a_published_file_is_shown_by_an_ablation() -> None:
 def test_what_a_table_asks_for_has_a_place_in_it(ablation: str) -> None:
     """Each name gives the table at least one number."""
     declared = read(ablation)
-    configs = {spec.column: spec.config for spec in select([ablation]).specs}
+    configs = {spec.column: spec.config for spec in chosen(ablation).specs}
     for name in listed(ablation):
         assert shown(name, declared.metrics, configs, None), name
 
@@ -62,5 +69,5 @@ def test_every_ablation_passes_plan(tmp_path: Path, capsys) -> None:
     for ablation in ABLATIONS:
         assert main(["plan", ablation, f"runtime.root={tmp_path}"]) == 0, capsys.readouterr().err
         out = capsys.readouterr().out
-        runs = len({spec.id for spec in select([ablation]).specs})
+        runs = len({spec.id for spec in chosen(ablation).specs})
         assert f"{runs} runs: {runs} new" in out, ablation

@@ -193,9 +193,14 @@ class Records:
     @property
     def lost_gpu_hours(self) -> float:
         """Of its attempts that failed or were killed, whatever was saved in them."""
+        return attempts.spent(self.lost_events, self._event, None)[1]
+
+    @property
+    def lost_events(self) -> list[str]:
+        """Names of the records of these attempts."""
         ends = ("-failed.json", "-killed.json")
         lost = {name[:4] for name in self.events if name.endswith(ends)}
-        return attempts.spent([n for n in self.events if n[:4] in lost], self._event, None)[1]
+        return [name for name in self.events if name[:4] in lost]
 
     def _event(self, name: str) -> dict[str, Any] | None:
         if name not in self._events:

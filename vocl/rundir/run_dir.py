@@ -134,6 +134,19 @@ class RunDir:
         """The folder with a folder per evaluation."""
         return self.path / EVALUATIONS
 
+    def report_path(self, eval_id: str) -> str:
+        """The record of an evaluation."""
+        return f"{self.path}/{EVALUATIONS}/{eval_id}/report.json"
+
+    def rows_path(self, eval_id: str) -> str:
+        """What an evaluation says of each video."""
+        return f"{self.path}/{EVALUATIONS}/{eval_id}/{ROWS}"
+
+    @property
+    def remarks_path(self) -> str:
+        """Tags and a note of people's."""
+        return f"{self.path}/{REMARKS}"
+
     @property
     def media(self) -> Path:
         """The folder of the pictures that a tracker shows."""
@@ -235,7 +248,7 @@ class RunDir:
     def report(self, eval_id: str) -> dict[str, Any] | None:
         """The record of an evaluation: its entry in the result, with its settings (`eval`, in today's
         keys); None without one."""
-        found = record_or_none(f"{self.path}/{EVALUATIONS}/{eval_id}/report.json", REPORT)
+        found = record_or_none(self.report_path(eval_id), REPORT)
         return found and found | {"eval": _of_today(json.dumps(found["eval"]))}
 
     def reports(self, evals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -247,7 +260,7 @@ class RunDir:
     def rows(self, eval_id: str) -> list[dict[str, Any]]:
         """What an evaluation says of each video; nothing where that is not there, or damaged."""
         try:
-            found = parse_json(read_bytes(f"{self.path}/{EVALUATIONS}/{eval_id}/{ROWS}"))
+            found = parse_json(read_bytes(self.rows_path(eval_id)))
         except (OSError, ValueError):
             return []
         rows = found if isinstance(found, list) else []
@@ -276,7 +289,7 @@ class RunDir:
     def remarks(self) -> Remarks:
         """Its tags and note; `UNREADABLE` where they are there and cannot be read: a reader must know."""
         try:
-            found = parse_json(read_bytes(f"{self.path}/{REMARKS}"))
+            found = parse_json(read_bytes(self.remarks_path))
         except (FileNotFoundError, NotADirectoryError):
             return Remarks()
         except (OSError, ValueError):
@@ -294,7 +307,7 @@ class RunDir:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.remarks()
             if before == UNREADABLE:
-                raise UserError(f"{self.path / REMARKS}: cannot be read; restore or remove it")
+                raise UserError(f"{self.remarks_path}: cannot be read; restore or remove it")
             after = change(before)
             if after != before:
                 write_json(self.path / REMARKS, {"tags": list(after.tags), "note": after.note})
