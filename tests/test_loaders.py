@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -243,3 +244,29 @@ def test_a_clip_is_pinned_whole(monkeypatch):
     pinned = pin_memory(clip)
     assert isinstance(pinned, Clip) and pinned.names == clip.names
     assert {id(tensor) for tensor in seen} == {id(tensor) for tensor in ones}
+
+
+def test_a_loader_collects_nothing_of_the_training(tmp_path):
+    """What lies on a GPU can be given back by the training alone."""
+
+    class Kept:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            (tmp_path / str(os.getpid())).touch()
+
+    def make(step: int) -> Clip:
+        gc.collect()
+        return Clip(None, torch.ones(1, 1, dtype=torch.bool), torch.tensor([step]), ("",))
+
+    gc.disable()
+    try:
+        Kept()
+        with loaders.Loaders(make, range(2), 1) as made:
+            assert [int(made.take().key) for _ in range(2)] == [0, 1]
+        assert not list(tmp_path.iterdir())
+        gc.collect()
+        assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
+    finally:
+        gc.enable()

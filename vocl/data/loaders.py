@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -73,6 +74,7 @@ class Loaders:
         others = multiprocessing.active_children()
         # A process that is still there at the end of this one would be waited for: it ignores SIGTERM.
         atexit.register(self._kill)
+        gc.freeze()  # else one could collect what lies on a GPU and was let go here: it would die of it
         try:
             with shielded():
                 self.batches: Any = iter(self.loader)  # torch shows no way to end its processes
@@ -80,6 +82,8 @@ class Loaders:
             self.processes = [p for p in multiprocessing.active_children() if p not in others]
             self._kill()
             raise
+        finally:
+            gc.unfreeze()
         self.processes = [p for p in multiprocessing.active_children() if p not in others]
         # torch's handler raises wherever the training is, in the midst of a checkpoint too.
         self.handler = signal.signal(signal.SIGCHLD, self._child_ended)
