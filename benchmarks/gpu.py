@@ -65,12 +65,12 @@ def names(synthetic: bool) -> list[str]:
 
 def noise(config: RunConfig, trainer: Trainer, b: int, t: int) -> Clip:
     """Clips of noise with the annotations that are read."""
-    generator = torch.Generator().manual_seed(0)
-    clip = empty_clip(config, trainer.model, b, t)
+    clip = empty_clip(config, trainer.model, b, t).to(trainer.device)
+    generator = torch.Generator(trainer.device).manual_seed(0)  # a CPU takes seconds for so many numbers
     for video in (clip.video, *clip.views):
         assert video is not None
         video.normal_(generator=generator)
-    return replace(clip, key=torch.arange(b)).to(trainer.device)
+    return replace(clip, key=torch.arange(b, device=trainer.device))
 
 
 def agreement(device: torch.device) -> Rows:

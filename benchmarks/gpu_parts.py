@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from vocl.stop import end_with_parent
+
 Rows = Iterator[dict[str, Any]]
 Part = Callable[[torch.device], Rows]
 
@@ -25,7 +27,8 @@ def rows_of(part: Part, device: torch.device, most_s: float) -> Rows:
     """
     until, spawn = time.monotonic() + most_s, multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_send, args=(part, device, there))  # a fork cannot use a GPU in use
+    own = (part, device, there, os.getpid())
+    process = spawn.Process(target=_send, args=own)  # a fork cannot use a GPU in use
     process.start()
     there.close()
     try:
@@ -47,8 +50,9 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _send(part: Part, device: torch.device, there: Connection) -> None:
-    os.setsid()  # ends with all that it starts
+def _send(part: Part, device: torch.device, there: Connection, parent: int) -> None:
+    os.setpgid(0, 0)  # ends with all that it starts
+    end_with_parent(parent, signal.SIGKILL)
     try:
         for row in part(device):
             there.send(row)
