@@ -17,7 +17,7 @@ import torch
 from running import at_step, child, final, on_ranks, result, run_folder, same, steps_logged, tiny, told, wait
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from vocl import run
+from vocl import assemble, run
 from vocl.data import loaders
 from vocl.data.feed import Feed
 from vocl.errors import UserError
@@ -270,3 +270,21 @@ def test_a_loader_collects_nothing_of_the_training(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_a_training_on_the_cpu_leaves_a_gpu_beside_it_alone(tmp_path, monkeypatch, device, pinned):
+    asked = []
+
+    def ask(make, steps, workers, pinned=False):
+        asked.append(pinned)
+        raise KeyError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("vocl.data.feed.Loaders", ask)
+    config = tiny(tmp_path)
+    source, dataset = assemble.make_source(config, "train"), assemble.make_dataset(config)
+    feed = Feed(source, dataset, 0, 2, 2, device=torch.device(device))
+    with pytest.raises(KeyError):
+        next(feed._made(range(2), 1, stored=False))
+    assert asked == [pinned]

@@ -53,17 +53,20 @@ class Loaders:
     Signals that ask the training to stop do not reach them, and they end with the training, however
     it ends. What `make` raises in one of them is raised by `take`: a `UserError` as it is, any other
     as a `LoaderError`, as also when a process is gone. `make` is to draw nothing from global generators.
-    Belongs to the main thread.
+    `pinned`: batches come in memory that a GPU, which is then needed, can read by itself. Belongs to the
+    main thread.
     """
 
-    def __init__(self, make: Callable[[int], Batch], steps: range, workers: int) -> None:
+    def __init__(
+        self, make: Callable[[int], Batch], steps: range, workers: int, pinned: bool = False
+    ) -> None:
         self.loader = torch.utils.data.DataLoader(
             _Made(make),
             batch_size=None,
             sampler=steps,
             num_workers=workers,
             prefetch_factor=2 if workers <= FEW else 1,  # batches of each; many of them fill /dev/shm
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pinned,
             multiprocessing_context="fork" if sys.platform.startswith("linux") else None,
             worker_init_fn=functools.partial(_begin, os.getpid()),
         )
