@@ -46,7 +46,7 @@ chaos: env
 	PYTHONPATH=.:tests $(VENV)/bin/python tests/slurm/chaos.py
 
 gpu:
-	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) benchmarks/gpu.py gpu.json
+	PYTHONPATH=".:$$PYTHONPATH" $(or $(wildcard $(VENV)/bin/python),$(PYTHON)) benchmarks/gpu.py gpu.json
 
 env: $(VENV)/.installed
 

@@ -12,24 +12,27 @@ weights are random, clips noise or the embedded sprites.
 - stall: the share of MOVi-C's steps in which they wait for their clips, by all cores from PNG in a store
 - step: MOVi-C's at the published batch, against the plain formulation in fp32 (benchmarks/plain.py), and
   against the floor: its floating point operations at the measured rate of a large product in bf16; in
-  each precision and compiled
+  each precision
+- compiled: the same, in each mode of torch.compile
 - experiments: each at its published size, one step of each stage: time, peak memory, its share of the
   floor; and a video of 24 frames through `segment`
 
-What does not fit into the time is said to be left out; what fails is told and does not stop the rest.
+A part has a process of its own and a share of the time; FILE is written again after each row. What does not
+fit into the time is said to be left out; what fails is told and does not stop the rest.
 """
 
 from __future__ import annotations
 
-import json
+import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_parts import Part, Rows, rows_of, told
 from gpu_runs import ranks, resume, stall, trainer_of
 from step import CONTRAST, Step, make_clip, make_model, make_steps, matmul_rate, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,22 +41,17 @@ from vocl import assemble
 from vocl.config.compose import composed
 from vocl.config.run_config import RunConfig
 from vocl.dryrun.clips import empty_clip
+from vocl.files import write_json
 from vocl.interface import Clip, SegmentOptions
 from vocl.nn.execution.compiled import Mode
+from vocl.nn.execution.precision import set_tf32
 from vocl.trainer import Trainer
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 FRAMES, CPU = 24, torch.device("cpu")
-# precision and mode of torch.compile
-VARIANTS: tuple[tuple[str, Mode | None], ...] = (
-    ("fp32", None),
-    ("tf32", None),
-    ("bf16", None),
-    ("fp8", None),
-    ("bf16", "default"),
-    ("bf16", "reduce-overhead"),
-)
-Rows = Iterator[dict[str, Any]]
+Variants = Sequence[tuple[str, Mode | None]]  # precision and mode of torch.compile
+EAGER: Variants = (("fp32", None), ("tf32", None), ("bf16", None), ("fp8", None))
+COMPILED: Variants = (("bf16", None), ("bf16", "default"), ("fp8", "default"), ("bf16", "reduce-overhead"))
 
 
 def names(synthetic: bool) -> list[str]:
@@ -67,12 +65,12 @@ def names(synthetic: bool) -> list[str]:
 
 def noise(config: RunConfig, trainer: Trainer, b: int, t: int) -> Clip:
     """Clips of noise with the annotations that are read."""
-    generator = torch.Generator().manual_seed(0)
-    clip = empty_clip(config, trainer.model, b, t)
+    clip = empty_clip(config, trainer.model, b, t).to(trainer.device)
+    generator = torch.Generator(trainer.device).manual_seed(0)  # a CPU takes seconds for so many numbers
     for video in (clip.video, *clip.views):
         assert video is not None
         video.normal_(generator=generator)
-    return replace(clip, key=torch.arange(b)).to(trainer.device)
+    return replace(clip, key=torch.arange(b, device=trainer.device))
 
 
 def agreement(device: torch.device) -> Rows:
@@ -92,23 +90,52 @@ def agreement(device: torch.device) -> Rows:
         yield {"experiment": name, "loss_gap": abs(loss - other) / abs(loss), "gradient_gap": gap}
 
 
+def about(device: torch.device) -> Rows:
+    """What it is measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    found = {"device": name, "torch": torch.__version__, "matmul_fp32_tflops": matmul_rate(device) / 1e12}
+    yield {**found, "matmul_bf16_tflops": matmul_rate(device, torch.bfloat16) / 1e12}
+
+
 def step(device: torch.device) -> Rows:
+    """MOVi-C's step in each precision."""
+    yield from variants(device, EAGER)
+
+
+def compiled(device: torch.device) -> Rows:
+    """The same in each mode of torch.compile."""
+    yield from variants(device, COMPILED)
+
+
+def variants(device: torch.device, chosen: Variants) -> Rows:
     """MOVi-C's step against the plain formulation and against the floor."""
-    clip = make_clip(device)
-    rate = matmul_rate(device, torch.bfloat16)
-    plain = make_steps(make_model(device), clip)["plain"]
-    loss, row = timed(plain, device)
+    clip, rate = make_clip(device), matmul_rate(device, torch.bfloat16)
+    set_tf32("fp32")
+    steps = make_steps(make_model(device), clip)
+    loss, row = timed(steps["plain"], device)
     yield {"step": "plain fp32", **row, "clips": len(clip.key)}
-    floor = 0.0
-    for precision, mode in VARIANTS:
-        ours = make_steps(make_model(device), clip, precision, mode)["ours"]
-        found, own = timed(ours, device)
-        if not floor:
-            with FlopCounterMode(display=False) as counter:
-                ours()
-            floor = counter.get_total_flops() / rate
+    with FlopCounterMode(display=False) as counter:
+        steps["ours"]()
+    floor = counter.get_total_flops() / rate
+    del steps
+    for precision, mode in chosen:
+        empty(device)
+        set_tf32(precision)
+        try:
+            found, own = timed(make_steps(make_model(device), clip, precision, mode)["ours"], device)
+        except Exception as error:  # of a program that torch.compile cannot make here, say
+            yield {"step": f"{precision} {mode}", "error": told(error)}
+            continue
         shares = {"over_floor": own["seconds"] / floor, "over_plain": own["seconds"] / row["seconds"]}
-        yield {"step": f"{precision} {mode}", **own, **shares, "loss_gap": abs(found - loss) / loss}
+        yield {"step": f"{precision} {mode}", **own, **shares, "loss_gap": abs(found - loss) / abs(loss)}
+
+
+def empty(device: torch.device) -> None:
+    """Give back what nobody holds any more, and count the memory from here."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def timed(work: Step, device: torch.device) -> tuple[float, dict[str, float]]:
@@ -117,7 +144,8 @@ def timed(work: Step, device: torch.device) -> tuple[float, dict[str, float]]:
     first = seconds_of(lambda: losses.extend(map(float, work())), device)
     seconds_of(work, device)
     best = min(seconds_of(work, device) for _ in range(5 if device.type == "cuda" else 1))
-    return losses[0] + CONTRAST * losses[1], {"seconds": best, "first_s": first}
+    peak = {"peak_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+    return losses[0] + CONTRAST * losses[1], {"seconds": best, "first_s": first, **peak}
 
 
 def experiments(device: torch.device) -> Rows:
@@ -129,12 +157,11 @@ def experiments(device: torch.device) -> Rows:
             if precision == "fp16" and device.type == "cpu":
                 continue
             config = replace(own, train=replace(own.train, precision=precision))
+            empty(device)
             try:
                 yield from stages(name, config, device, rate)
-            except torch.OutOfMemoryError:
-                yield {"experiment": name, "precision": precision, "error": "out of memory"}
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            except Exception as error:  # out of memory, say
+                yield {"experiment": name, "precision": precision, "error": told(error)}
 
 
 def stages(name: str, config: RunConfig, device: torch.device, rate: float) -> Rows:
@@ -175,34 +202,28 @@ def stages(name: str, config: RunConfig, device: torch.device, rate: float) -> R
         }
 
 
-PARTS: dict[str, Callable[[torch.device], Rows]] = {
-    "agreement": agreement,
-    "resume": resume,
-    "ranks": ranks,
-    "step": step,
-    "stall": stall,
-    "experiments": experiments,
+PARTS: dict[str, tuple[Part, float]] = {  # and the share of the time that it may take
+    "about": (about, 0.15),
+    "agreement": (agreement, 0.25),
+    "resume": (resume, 0.2),
+    "ranks": (ranks, 0.2),
+    "step": (step, 0.25),
+    "stall": (stall, 0.25),
+    "compiled": (compiled, 0.4),
+    "experiments": (experiments, 1.0),
 }
 
 
-def measured(device: torch.device, limit_s: float) -> dict[str, Any]:
-    """The rows of each part, in order, while there is time."""
-    began, report = time.perf_counter(), dict[str, Any]()
-    for name, part in PARTS.items():
-        rows: list[dict[str, Any]] = []
-        report[name] = rows
-        try:
-            for row in part(device):
-                rows.append(row)
-                print(name, shown(row), flush=True)
-                if time.perf_counter() - began > limit_s:
-                    print(f"{name}: the rest is left out, after {limit_s:.0f} s")
-                    rows.append({"left_out": True})
-                    break
-        except Exception as error:  # the other parts are worth their time all the same
-            rows.append({"error": f"{type(error).__name__}: {error}"})
-            print(name, shown(rows[-1]), flush=True)
-    return report
+def measure(device: torch.device, limit_s: float, file: Path) -> None:
+    """Write the rows of each part to `file`, in order, while there is time."""
+    until, report = time.monotonic() + limit_s, dict[str, list[dict[str, Any]]]()
+    for name, (part, share) in PARTS.items():
+        report[name], left_s = [], until - time.monotonic()
+        rows = rows_of(part, device, min(share * limit_s, left_s)) if left_s > 0 else [{"left_out": True}]
+        for row in rows:
+            report[name].append(row)
+            print(name, shown(row), flush=True)
+            write_json(file, report)
 
 
 def shown(row: dict[str, Any]) -> str:
@@ -217,12 +238,7 @@ def main(words: list[str]) -> None:
     device = torch.device(options.get("device", "cuda"))
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("make gpu: no GPU is visible here; device=cpu tries the script itself")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    about = {"device": name, "torch": torch.__version__, "matmul_fp32_tflops": matmul_rate(device) / 1e12}
-    about["matmul_bf16_tflops"] = matmul_rate(device, torch.bfloat16) / 1e12
-    print(shown(about), flush=True)
-    report = {"about": about, **measured(device, float(options.get("seconds", "420")))}
-    Path(file).write_text(json.dumps(report, indent=1) + "\n")
+    measure(device, float(options.get("seconds", "420")), Path(file).resolve())
     print(f"written: {file}")
 
 

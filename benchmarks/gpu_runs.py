@@ -15,6 +15,7 @@ from typing import Any
 
 import stall as stalls
 import torch
+from gpu_parts import Rows
 from step import MODEL
 from torch import Tensor
 
@@ -25,17 +26,17 @@ from vocl.data.served import Served
 from vocl.interface import Source
 from vocl.rundir.checkpoint import Checkpoints
 from vocl.rundir.of_config import run_dir_of
-from vocl.stop import StopFlag
+from vocl.stop import EXIT_STOPPED, StopFlag
 from vocl.trainer import Trainer
 
 SMALL = [
     "experiment=slotcontrast/synthetic",
     *("train.steps=6", "runtime.checkpoint_every=3", "runtime.progress=false", "runtime.workers=0"),
+    "eval.discovery.max_videos=4",
     # whose steps are as large as gradients are: Adam makes much of what is nearly zero
     *("optim=sgd", "optim/schedule=constant", "optim.schedule.warmup_steps=0", "optim.lr=0.05"),
 ]
 WARM, STEPS = 5, 30  # of a stall
-Rows = Iterator[dict[str, Any]]
 
 
 def trainer_of(config: RunConfig, device: torch.device, source: Source | None = None) -> Trainer:
@@ -51,9 +52,10 @@ def resume(device: torch.device) -> Rows:
     """Whether a run that stops and goes on ends with the weights of one that does not."""
     with tempfile.TemporaryDirectory() as folder:
         whole, stopped = (small(Path(folder, name), device) for name in ("whole", "stopped"))
-        train(whole)
+        codes = [train(whole)]
         for until in (["runtime.stop_at=3"], []):
-            train([*stopped, *until])
+            codes.append(train([*stopped, *until]))
+        assert codes == [0, EXIT_STOPPED, 0], codes
         yield apart(whole, stopped)
 
 
@@ -62,7 +64,7 @@ def ranks(device: torch.device) -> Rows:
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         one, two = (small(Path(folder, name), device) for name in ("one", "two"))
-        train(one)
+        assert train(one) == 0
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()

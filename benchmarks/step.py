@@ -95,8 +95,8 @@ def over(forward: Callable[[], Losses], parameters: list[nn.Parameter] | list[Te
     adam = torch.optim.Adam(parameters, lr=LR, foreach=True)
 
     def step() -> Losses:
-        reconstruction, contrast = forward()
         adam.zero_grad(set_to_none=True)
+        reconstruction, contrast = forward()
         (reconstruction + CONTRAST * contrast).backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM, foreach=True)
         adam.step()

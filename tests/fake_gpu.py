@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -74,6 +75,9 @@ def fake_gpu(*modules: torch.nn.Module) -> Iterator[Counter[str]]:
     for module in modules:
         module.to("meta")
     with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())  # without a driver autocast does nothing
+        patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
         stack.enter_context(room.as_gpu(2**36))
         stack.enter_context(fake_tensors())
         transfers, reads = stack.enter_context(Transfers()), stack.enter_context(Reads())

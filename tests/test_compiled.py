@@ -52,6 +52,19 @@ def test_a_region_runs_as_it_is_written_unless_asked_otherwise(monkeypatch):
     assert not is_compiling()
 
 
+@pytest.mark.parametrize(
+    ("mode", "marks"), [(None, 0), ("default", 0), ("reduce-overhead", 2), ("max-autotune", 2)]
+)
+def test_cuda_graphs_are_told_where_a_step_begins(monkeypatch, mode, marks):
+    told = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append(is_compiling()))
+    for _ in range(2):
+        with compiling(mode):
+            pass
+    assert told == [False] * marks
+
+
 def test_a_machine_without_a_compiler_is_told_before_the_first_step(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match=r"runtime.compile=default: .*C\+\+ compiler.* choose null"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import torch
 from running import at_step, child, final, on_ranks, result, run_folder, same, steps_logged, tiny, told, wait
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from vocl import run
+from vocl import assemble, run
 from vocl.data import loaders
 from vocl.data.feed import Feed
 from vocl.errors import UserError
@@ -243,3 +244,47 @@ def test_a_clip_is_pinned_whole(monkeypatch):
     pinned = pin_memory(clip)
     assert isinstance(pinned, Clip) and pinned.names == clip.names
     assert {id(tensor) for tensor in seen} == {id(tensor) for tensor in ones}
+
+
+def test_a_loader_collects_nothing_of_the_training(tmp_path):
+    """What lies on a GPU can be given back by the training alone."""
+
+    class Kept:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            (tmp_path / str(os.getpid())).touch()
+
+    def make(step: int) -> Clip:
+        gc.collect()
+        return Clip(None, torch.ones(1, 1, dtype=torch.bool), torch.tensor([step]), ("",))
+
+    gc.disable()
+    try:
+        Kept()
+        with loaders.Loaders(make, range(2), 1) as made:
+            assert [int(made.take().key) for _ in range(2)] == [0, 1]
+        assert not list(tmp_path.iterdir())
+        gc.collect()
+        assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_a_training_on_the_cpu_leaves_a_gpu_beside_it_alone(tmp_path, monkeypatch, device, pinned):
+    asked = []
+
+    def ask(make, steps, workers, pinned=False):
+        asked.append(pinned)
+        raise KeyError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("vocl.data.feed.Loaders", ask)
+    config = tiny(tmp_path)
+    source, dataset = assemble.make_source(config, "train"), assemble.make_dataset(config)
+    feed = Feed(source, dataset, 0, 2, 2, device=torch.device(device))
+    with pytest.raises(KeyError):
+        next(feed._made(range(2), 1, stored=False))
+    assert asked == [pinned]

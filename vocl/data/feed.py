@@ -153,7 +153,8 @@ class Feed:
         if workers == 0:
             yield from map(make, steps)
             return
-        with Loaders(make, steps, workers) as loaders:
+        pinned = self.device.type == "cuda" and torch.cuda.is_available()
+        with Loaders(make, steps, workers, pinned) as loaders:
             for _ in steps:
                 yield loaders.take()
 

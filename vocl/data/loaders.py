@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -52,17 +53,20 @@ class Loaders:
     Signals that ask the training to stop do not reach them, and they end with the training, however
     it ends. What `make` raises in one of them is raised by `take`: a `UserError` as it is, any other
     as a `LoaderError`, as also when a process is gone. `make` is to draw nothing from global generators.
-    Belongs to the main thread.
+    `pinned`: batches come in memory that a GPU, which is then needed, can read by itself. Belongs to the
+    main thread.
     """
 
-    def __init__(self, make: Callable[[int], Batch], steps: range, workers: int) -> None:
+    def __init__(
+        self, make: Callable[[int], Batch], steps: range, workers: int, pinned: bool = False
+    ) -> None:
         self.loader = torch.utils.data.DataLoader(
             _Made(make),
             batch_size=None,
             sampler=steps,
             num_workers=workers,
             prefetch_factor=2 if workers <= FEW else 1,  # batches of each; many of them fill /dev/shm
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pinned,
             multiprocessing_context="fork" if sys.platform.startswith("linux") else None,
             worker_init_fn=functools.partial(_begin, os.getpid()),
         )
@@ -73,6 +77,7 @@ class Loaders:
         others = multiprocessing.active_children()
         # A process that is still there at the end of this one would be waited for: it ignores SIGTERM.
         atexit.register(self._kill)
+        gc.freeze()  # else one could collect what lies on a GPU and was let go here: it would die of it
         try:
             with shielded():
                 self.batches: Any = iter(self.loader)  # torch shows no way to end its processes
@@ -80,6 +85,8 @@ class Loaders:
             self.processes = [p for p in multiprocessing.active_children() if p not in others]
             self._kill()
             raise
+        finally:
+            gc.unfreeze()
         self.processes = [p for p in multiprocessing.active_children() if p not in others]
         # torch's handler raises wherever the training is, in the midst of a checkpoint too.
         self.handler = signal.signal(signal.SIGCHLD, self._child_ended)

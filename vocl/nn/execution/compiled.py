@@ -26,7 +26,13 @@ _MODES: list[Mode | None] = [None]  # of the process, for the threads of a backw
 
 @contextmanager
 def compiling(mode: Mode | None) -> Iterator[None]:
-    """Within it regions run as programs that torch.compile makes in `mode`; None: as they are written."""
+    """Within it regions run as programs that torch.compile makes in `mode`; None: as they are written.
+
+    To be entered once a step: what regions gave in an earlier one is gone where `mode` takes CUDA graphs.
+    """
+    if mode not in (None, "default") and torch.cuda.is_available():
+        # Else the first call of a region after another would take the memory of what that one gave.
+        torch.compiler.cudagraph_mark_step_begin()
     _MODES.append(mode)
     try:
         yield
