@@ -55,10 +55,10 @@ COMPILED: Variants = (("bf16", None), ("bf16", "default"), ("fp8", "default"), (
 
 
 def names(synthetic: bool) -> list[str]:
-    """Experiments that train something, on the sprites or at their published size."""
-    found = sorted(
-        str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.glob("*/*.yaml")
-    )
+    """Experiments that train something, on the sprites or at their published size; first those that the
+    claims are of."""
+    found = [str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in EXPERIMENTS.glob("*/*.yaml")]
+    found.sort(key=lambda name: (not name.startswith("slotcontrast/"), name))
     chosen = [name for name in found if name.endswith("/synthetic") == synthetic and "smoke" not in name]
     return [name for name in chosen if not name.startswith(("baselines/", "backbone/"))]
 

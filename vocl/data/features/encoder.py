@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vocl.config.migrate import targets_as_before
 from vocl.config.sections import Dataset
+from vocl.data.fitting import smaller_stored
 from vocl.data.transforms import resized, seen_box
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
@@ -67,7 +68,10 @@ class Encoder:
         """Features, b = 1, on the host, of frames uint8 t h w 3. `UserError` where they are not exact."""
         size_px = pair(self.dataset.size_px)
         box = seen_box(pair(frames.shape[1:3]), size_px, self.dataset.fit, 0.5)
-        video = resized(torch.from_numpy(frames).to(self.device), box, size_px)  # as in training
+        video = torch.from_numpy(frames)
+        if smaller_stored(box, size_px):  # else it is resized by who decodes it, as in training
+            video = video.to(self.device)
+        video = resized(video, box, size_px).to(self.device)
         video = normalised(video.flip(-1) if flipped else video, self.dataset.normalise)
         features = self._run(video)
         if not self._tried and chunk_frames(self.device) > 1:
