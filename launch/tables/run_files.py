@@ -99,6 +99,7 @@ def _read(records: Records) -> dict[str, Any]:
         if found is not None and not which_of(found.get("checkpoint")):
             code = found.get("code")
             reports[each] = [json.dumps(found["eval"]), code if isinstance(code, str) else None]
+    whole &= all(records.event(name) is not None for name in _lost(records))
     remarks = run.remarks() if is_there(run.remarks_path) else Remarks()  # most have none
     return {
         "tags": list(remarks.tags),

@@ -45,6 +45,7 @@ def of_training(config: RunConfig, gpu_bytes: int | None, processes: int) -> lis
         return []
     if config.train.precision == "fp16":  # which a CPU does not compute; bf16 takes as much
         config = replace(config, train=replace(config.train, precision="bf16"))
+    config = replace(config, runtime=replace(config.runtime, compile=None))  # nothing to compile for
     model = assemble.make_model(config, pretrained=False).to("meta")
     with faked(gpu_bytes) as memory:
         trainer = assemble.make_trainer(config, model, None, HOST, StopFlag(), run_dir_of(config), mute=True)

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vocl.errors import UserError
+from vocl.nn.execution.compiled import region
 
 LogitScale = Literal["multiplied", "divided"]
 Drop = Callable[[Tensor, str], Tensor]  # dropout of a tensor at a named place
@@ -168,6 +169,7 @@ class TransformerPredictor(nn.Module):
             for _ in range(num_blocks)
         )
 
+    @region
     def forward(self, slots: Tensor) -> Tensor:
         """`slots` b k d of frame t; returns b k d, the first guess for frame t + 1."""
         with torch.autocast(slots.device.type, enabled=False):

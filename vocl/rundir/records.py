@@ -64,7 +64,7 @@ class Records:
         if self.is_done:
             return []
         beat = [HEARTBEAT] if HEARTBEAT in self.names and self.beat is None else []
-        events = [f"{EVENTS}/{name}" for name in self.events if self._event(name) is None]
+        events = [f"{EVENTS}/{name}" for name in self.events if self.event(name) is None]
         return [*(self.claim.damaged if self.claim else ()), *beat, *events]
 
     @cached_property
@@ -102,7 +102,7 @@ class Records:
             return None
         outcome = self.end_name[len("0001-") : -len(".json")].partition("-")[0]
         lost = {"time": 0.0, "outcome": outcome, "message": "its record cannot be read"}
-        return self._event(self.end_name) or lost
+        return self.event(self.end_name) or lost
 
     def ended_under(self, claim: Claim) -> bool:
         """Whether the record of how the last attempt ended was written since `claim` was made."""
@@ -119,7 +119,7 @@ class Records:
     def started(self) -> dict[str, Any] | None:
         """How the last attempt started: host, device, code, commit, ..."""
         names = [name for name in self.events if name.endswith("-start.json")]
-        return self._event(names[-1]) if names else None
+        return self.event(names[-1]) if names else None
 
     @cached_property
     def saved_step(self) -> int | None:
@@ -166,14 +166,14 @@ class Records:
         """Of all of its attempts until now."""
         if self.is_done:
             return (self.result.gpu_hours if self.result else None) or 0.0
-        return attempts.spent(self.events, self._event, self.beat)[1]
+        return attempts.spent(self.events, self.event, self.beat)[1]
 
     @property
     def wall_s(self) -> float:
         """Of all of its attempts until now."""
         if self.is_done:
             return (self.result.wall_s if self.result else None) or 0.0
-        return attempts.spent(self.events, self._event, self.beat)[0]
+        return attempts.spent(self.events, self.event, self.beat)[0]
 
     @property
     def num_attempts(self) -> int:
@@ -193,7 +193,7 @@ class Records:
     @property
     def lost_gpu_hours(self) -> float:
         """Of its attempts that failed or were killed, whatever was saved in them."""
-        return attempts.spent(self.lost_events, self._event, None)[1]
+        return attempts.spent(self.lost_events, self.event, None)[1]
 
     @property
     def lost_events(self) -> list[str]:
@@ -202,7 +202,7 @@ class Records:
         lost = {name[:4] for name in self.events if name.endswith(ends)}
         return [name for name in self.events if name[:4] in lost]
 
-    def _event(self, name: str) -> dict[str, Any] | None:
+    def event(self, name: str) -> dict[str, Any] | None:
         if name not in self._events:
             self._events[name] = attempt_events.event(f"{self._place}/{EVENTS}/{name}")
         return self._events[name]

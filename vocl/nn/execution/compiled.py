@@ -1,7 +1,8 @@
 """Regions of a step of which torch.compile makes one program, where a run asks for it (`runtime.compile`).
 
 A region is a function that does the same for the same shapes, meets no host and draws no noise. It is
-compiled for each shape that it meets, when it first meets it. Sums are then rounded in another order.
+compiled for each shape that it meets, when it first meets it, up to `SHAPES`; what comes after runs as it is
+written. Sums are rounded in another order.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from vocl.errors import UserError
 
 Mode = Literal["default", "reduce-overhead", "max-autotune"]  # as of torch.compile
+SHAPES = 64  # stages, tiles and last chunks each have their own
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -59,13 +61,15 @@ def region(function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def _compiled(function: Callable[P, R], mode: Mode) -> Callable[P, R]:
+    torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(function, dynamic=False, mode=mode)
 
 
 def refuse_without_compiler(mode: Mode | None) -> None:
     """Raise `UserError` where `mode` asks for programs that this machine cannot make."""
-    compilers = [os.environ.get("CXX", "g++"), "clang++"]
-    if mode is not None and not any(map(shutil.which, compilers)):
+    compiler = os.environ.get("CXX", "g++")
+    if mode is not None and not shutil.which(compiler.split(" ")[0]):
         raise UserError(
-            f"runtime.compile={mode}: torch.compile needs a C++ compiler here (g++ or clang++); choose null"
+            f"runtime.compile={mode}: torch.compile needs a C++ compiler, and there is no {compiler} here "
+            "(CXX names another); choose null"
         )
