@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,17 @@ def test_outside_the_repository(word: str, tmp_path: Path) -> None:
     run(tmp_path, walk(word))
 
 
-def test_the_curriculum_moves_on_and_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The project of the pages can be imported, and is forgotten: other tests have one of its name."""
     monkeypatch.syspath_prepend(str(project(tmp_path)))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_curriculum_moves_on_and_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [f"project={tmp_path / 'my_project'}", "curriculum=plateau"]
     settings += ["curriculum.patience=3", "curriculum.gain=0.9"]
     whole, torn = (tiny(tmp_path / name, *settings) for name in ("whole", "torn"))
