@@ -12,6 +12,7 @@ from acting import Sweep
 from fake_slurm import FakeSlurm
 
 from launch.cli import main
+from launch.run_states import remembered
 from launch.selection.plan import Spec, select
 
 
@@ -89,3 +90,11 @@ def sweep(slurm: FakeSlurm, declare: Callable[..., str], tmp_path: Path) -> Call
 def recorded(tmp_path: Path, slurm: FakeSlurm) -> run_records.Sweep:
     """Six runs of an ablation in all the states that boards tell apart, by their records alone."""
     return run_records.six_runs(tmp_path / "results", slurm)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the cache, which is made of however few runs."""
+    monkeypatch.setattr(remembered, "FEW", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "vocl"

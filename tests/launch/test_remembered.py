@@ -14,14 +14,6 @@ SPIKE = [0.1] * 30 + [7.0] * 2
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the cache, which is made of however few runs."""
-    monkeypatch.setattr(remembered, "FEW", 0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "vocl"
-
-
-@pytest.fixture
 def flagged(recorded: Sweep) -> Sweep:
     """All states; of a done, a failed, an interrupted and a running run the loss has a spike."""
     for run in (DONE, BAD, LATE, RUNNING):

@@ -85,14 +85,6 @@ class Scored:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the cache, which is made of however few runs."""
-    monkeypatch.setattr(remembered, "FEW", 0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "vocl"
-
-
-@pytest.fixture
 def scored(declare: Callable[..., str], tmp_path: Path) -> Scored:
     return Scored(
         tmp_path / "results", ["two", declare(ROWS + TABLE, "two"), f"runtime.root={tmp_path}/results"]

@@ -19,11 +19,10 @@ from vocl.data.transforms import resized, seen_box
 from vocl.errors import UserError
 from vocl.interface import Backbone, Features
 from vocl.nn.backbones.framewise import chunk_frames
-from vocl.nn.execution.precision import autocast
+from vocl.nn.execution.precision import autocast, of_autocast
 from vocl.ops.narrow import pair
 from vocl.ops.normalisation import normalised
 
-LOW_NAMES = {"bf16": "bf16", "fp16": "fp16", "fp8": "bf16"}  # of a backbone, which has no layers in FP8
 FORMAT = 1  # of the files, and of how features come about in this code: another number, another cache
 
 
@@ -55,7 +54,7 @@ class Encoder:
             "backbone": targets_as_before(self.settings),  # where its class lies does not matter
             "weights": _digest_of(self.backbone),
             "transform": [list(dataset.size_px), dataset.fit, dataset.normalise],
-            "precision": LOW_NAMES.get(self.precision, "full"),
+            "precision": of_autocast(self.precision),
             "arithmetic": _arithmetic(self.device),
         }
 

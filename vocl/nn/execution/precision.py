@@ -23,6 +23,11 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
         _WIDE_IN_FP8.pop()
 
 
+def of_autocast(precision: str) -> str:
+    """The precision of all that is no wide layer at `precision`: bf16, fp16 or full."""
+    return next((name for name, kind in LOW.items() if kind is LOW.get(precision)), "full")
+
+
 def wide_in_fp8() -> bool:
     """Whether wide layers are to multiply in FP8 now."""
     return _WIDE_IN_FP8[-1]
