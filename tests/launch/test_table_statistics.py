@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from launch.tables.stats import Sample, Summary, difference, interval, seed_variance, summarise
+from launch.tables.stats import UNLIKE, Sample, Summary, difference, interval, seed_variance, summarise
 
 
 def sample(table: np.ndarray) -> Sample:
@@ -84,6 +84,19 @@ def test_rows_that_scatter_unlike_answer_for_themselves() -> None:
     others = [1.4, 20.7, 6.3, 5.1]
     assert inside_noise([27.3, 34.7, *others, 2.1, 2.0], gap=0) >= 0.88
     assert inside_noise([2.1, 2.0, *others, 27.3, 34.7], gap=15) <= 0.02
+
+
+def test_rows_share_a_variance_where_bartletts_test_of_scipy_lets_them() -> None:
+    rng, shared = np.random.default_rng(0), []
+    for _ in range(300):
+        rows = [
+            rng.normal(scale=rng.uniform(1, 20), size=rng.integers(2, 7)) for _ in range(rng.integers(2, 6))
+        ]
+        found = seed_variance([alone(*map(float, row)) for row in rows])
+        assert found is not None
+        shared.append(found.is_shared)
+        assert found.is_shared == (stats.bartlett(*rows).pvalue > UNLIKE)
+    assert 30 < sum(shared) < 270, sum(shared)  # both happen
 
 
 def test_videos_that_all_gain_alike_are_known_better_than_seeds_alone_tell() -> None:
